@@ -1,0 +1,1 @@
+"""core: what every domain speaks: errors, clock, ids, records, settings, tasks, logging. Imports nothing of ours."""

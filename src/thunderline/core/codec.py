@@ -1,0 +1,106 @@
+"""Records as JSON: for a store, which keeps `meta` apart, and for readers of events, who get it whole."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import Final, assert_never
+
+import msgspec
+
+from thunderline.core.records import EntityKind, Event, JsonObject, LinkSession, Node, Payload
+
+_ENCODER: Final = msgspec.json.Encoder()
+_SORTING_ENCODER: Final = msgspec.json.Encoder(order="sorted")
+_NODE: Final = msgspec.json.Decoder(Node)
+_LINK: Final = msgspec.json.Decoder(LinkSession)
+_META: Final = msgspec.json.Decoder(JsonObject)
+
+
+class SplitRecord(msgspec.Struct, frozen=True, gc=False):
+    """A record as JSON without its meta, and the meta beside it; both None where the meta is empty."""
+
+    record: str
+    meta_hash: bytes | None
+    meta: str | None
+
+
+def split_record(record: Node | LinkSession) -> SplitRecord:
+    """`record` ready to be stored; equal metas have equal hashes (SHA-256 of the JSON with sorted keys)."""
+    if not record.meta:
+        return SplitRecord(_ENCODER.encode(record).decode(), None, None)
+    meta = _SORTING_ENCODER.encode(record.meta)
+    bare = msgspec.structs.replace(record, meta={})
+    return SplitRecord(_ENCODER.encode(bare).decode(), hashlib.sha256(meta).digest(), meta.decode())
+
+
+def join_node(record: str, meta: str | None) -> Node:
+    """The node that `split_record` took apart."""
+    node = _NODE.decode(record)
+    return node if meta is None else msgspec.structs.replace(node, meta=_META.decode(meta))
+
+
+def join_link(record: str, meta: str | None) -> LinkSession:
+    """The link session that `split_record` took apart."""
+    link = _LINK.decode(record)
+    return link if meta is None else msgspec.structs.replace(link, meta=_META.decode(meta))
+
+
+def join_payload(kind: EntityKind, record: str, meta: str | None) -> Node | LinkSession:
+    """The payload of a persistent event about a `kind`."""
+    match kind:
+        case EntityKind.NODE:
+            return join_node(record, meta)
+        case EntityKind.LINK:
+            return join_link(record, meta)
+        case _:
+            assert_never(kind)
+
+
+class OutsideEvent(msgspec.Struct, frozen=True):
+    """An event as the API shows it: `payload` is the record, with `deleted: true` when it is the last there was."""
+
+    id: str
+    revision: int
+    name: str
+    at: datetime
+    source: str
+    actor: str
+    subject: str
+    entity_kind: str
+    entity_id: str
+    correlation_id: str
+    causation_id: str | None
+    event_version: int
+    reliability: str
+    payload: msgspec.Raw
+
+
+def encode_event(event: Event) -> bytes:
+    """`event` as the API's JSON object."""
+    payload = _ENCODER.encode(event.payload)
+    if event.deleted:
+        payload = payload[:-1] + b',"deleted":true}'
+    return _ENCODER.encode(
+        OutsideEvent(
+            event.id,
+            event.revision,
+            event.name,
+            event.at,
+            event.source,
+            event.actor,
+            event.subject,
+            event.entity_kind,
+            event.entity_id,
+            event.correlation_id,
+            event.causation_id,
+            event.event_version,
+            event.reliability,
+            msgspec.Raw(payload),
+        )
+    )
+
+
+def encode_payload(payload: Payload) -> bytes:
+    """A record as the API's JSON object."""
+    return _ENCODER.encode(payload)

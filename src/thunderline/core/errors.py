@@ -1,0 +1,322 @@
+"""Every error that Thunderline raises on purpose.
+
+    ThunderlineError
+    ├── InvalidInput            the caller's data; `field` says where
+    │   ├── MalformedBody           not JSON at all
+    │   └── BodyTooLarge
+    ├── NotFound
+    │   └── UnknownNode
+    ├── Refused                 well-formed, but not from this caller
+    │   ├── NotPermitted            the actor may not do this
+    │   ├── HostRefused             `Host` is not on the allow-list
+    │   ├── OriginRefused           a browser on a foreign page
+    │   └── WrongContentType
+    ├── Conflict                well-formed, but not in the present state
+    │   ├── Mismatch                a known name with another role or domain
+    │   ├── StaleIncarnation        from an earlier process of the node
+    │   ├── StaleSequence           a beat too old to be told from a repeated one
+    │   └── LiveLink                deregistering a node that is linked
+    ├── CursorGone              the log cannot continue from there: list again
+    ├── Unavailable             retryable; `retry_after_s` says when
+    │   ├── Overloaded              a bounded lane is full
+    │   ├── StoreUnavailable        nothing was written
+    │   └── ShuttingDown
+    ├── OutcomeUnknown          the write may or may not be in the store
+    ├── StoreFault              between a store and the commit pipeline, or at start
+    │   ├── ContentRejected         the store refuses this batch for what is in it
+    │   ├── StoreLocked             another process owns the database
+    │   └── StoreIncompatible       a schema or an engine that we do not know
+    ├── WatchCut                a watcher fell behind its backlog
+    ├── UndeclaredEvent         a bug of ours: an event that the taxonomy does not list
+    └── SettingsError           a setting that cannot be used; names where it came from
+
+`code` is the word for machines, the same over HTTP, on links and in logs; `retryable` says whether the same call may
+go through later unchanged. `gate/faults.py` maps this tree to HTTP.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ThunderlineError(Exception):
+    """The root: catch this to catch everything that Thunderline raises on purpose."""
+
+    code: ClassVar[str] = "error"
+    retryable: ClassVar[bool] = False
+
+
+class InvalidInput(ThunderlineError):
+    """The caller's data cannot be used; nothing was changed."""
+
+    code = "invalid_input"
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class MalformedBody(InvalidInput):
+    """The body is not the JSON document that it should be."""
+
+    code = "malformed_body"
+
+
+class BodyTooLarge(InvalidInput):
+    """The body is longer than this route takes."""
+
+    code = "body_too_large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__("body", f"is longer than the {limit_bytes} bytes that are taken here")
+        self.limit_bytes = limit_bytes
+
+
+class NotFound(ThunderlineError):
+    """What the caller names does not exist."""
+
+    code = "not_found"
+
+
+class UnknownNode(NotFound):
+    """No node has this id or name; a node that gets this registers again."""
+
+    code = "unknown_node"
+
+    def __init__(self, ref: str) -> None:
+        super().__init__(f"no node has the id or name {ref[:255]!r}; register it with POST /api/nodes")
+        self.ref = ref
+
+
+class Refused(ThunderlineError):
+    """The request is well-formed, but is not taken from this caller."""
+
+    code = "refused"
+
+
+class NotPermitted(Refused):
+    """This actor may not do that."""
+
+    code = "not_permitted"
+
+    def __init__(self, actor: str, action: str) -> None:
+        super().__init__(f"{actor} may not {action}")
+        self.actor = actor
+        self.action = action
+
+
+class HostRefused(Refused):
+    """The `Host` header names a host that this server does not answer for."""
+
+    code = "host_refused"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(f"Host: {host[:255]!r} is not a host of this server; add it to allowed_hosts if it should be")
+        self.host = host
+
+
+class OriginRefused(Refused):
+    """A page of another origin tried to change something."""
+
+    code = "origin_refused"
+
+    def __init__(self, origin: str) -> None:
+        super().__init__(f"Origin: {origin[:255]!r} is not this server; only its own pages may send unsafe requests")
+        self.origin = origin
+
+
+class WrongContentType(Refused):
+    """The body is declared as something that this route does not read."""
+
+    code = "wrong_content_type"
+
+    def __init__(self, given: str, *, wanted: str = "application/json") -> None:
+        super().__init__(f"Content-Type: is {given[:100]!r}, should be {wanted}")
+        self.given = given
+        self.wanted = wanted
+
+
+class Conflict(ThunderlineError):
+    """The request is well-formed but does not fit the present state; nothing was changed."""
+
+    code = "conflict"
+
+
+class Mismatch(Conflict):
+    """The name is known with another value of a field that tells nodes apart."""
+
+    code = "mismatch"
+
+    def __init__(self, field: str, *, known: str, given: str) -> None:
+        super().__init__(f"{field}: this name is registered with {known!r}, not {given!r}")
+        self.field = field
+        self.known = known
+        self.given = given
+
+
+class StaleIncarnation(Conflict):
+    """The sender is not the node's present process."""
+
+    code = "stale_incarnation"
+
+    def __init__(self, *, given: int, current: int) -> None:
+        super().__init__(f"incarnation: {given} is not the node's present process, which is {current}")
+        self.field = "incarnation"
+        self.given = given
+        self.current = current
+
+
+class StaleSequence(Conflict):
+    """The beat's number lies too far behind to tell whether it was already taken."""
+
+    code = "stale_sequence"
+
+    def __init__(self, *, seq: int, highest: int) -> None:
+        super().__init__(
+            f"seq: {seq} lies too far behind {highest} to tell it from a repeated one; a restarted process "
+            "announces itself with a new `instance` at /online and then counts from 1"
+        )
+        self.field = "seq"
+        self.seq = seq
+        self.highest = highest
+
+
+class LiveLink(Conflict):
+    """The node holds a link; deregistering it would cut it off."""
+
+    code = "live_link"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} holds a live link; stop it first, or pass force=true to cut it off")
+        self.name = name
+
+
+class CursorGone(ThunderlineError):
+    """The log cannot be continued from this cursor: list again, then watch from the list's own cursor."""
+
+    code = "cursor_gone"
+
+    def __init__(self, cursor: str, *, why: str) -> None:
+        super().__init__(f"since: {why}; list again and continue from the new cursor")
+        self.field = "since"
+        self.cursor = cursor
+
+
+class Unavailable(ThunderlineError):
+    """Not now; the same call may go through after `retry_after_s` seconds. Nothing was changed."""
+
+    code = "unavailable"
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(f"{message}; retry in {retry_after_s:g} s")
+        self.retry_after_s = retry_after_s
+
+
+class Overloaded(Unavailable):
+    """More is queued than the registry keeps in memory."""
+
+    code = "overloaded"
+
+    def __init__(self, lane: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(f"the {lane} lane is full", retry_after_s=retry_after_s)
+        self.lane = lane
+
+
+class StoreUnavailable(Unavailable):
+    """The store cannot take writes at present; nothing of this call was written."""
+
+    code = "store_unavailable"
+
+    def __init__(self, reason: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(f"the store is away ({reason})", retry_after_s=retry_after_s)
+        self.reason = reason
+
+
+class ShuttingDown(Unavailable):
+    """The registry is being closed and takes nothing new."""
+
+    code = "shutting_down"
+
+    def __init__(self) -> None:
+        super().__init__("the registry is shutting down")
+
+
+class OutcomeUnknown(ThunderlineError):
+    """The store was lost in the middle of a commit: the write may or may not be there. Look before repeating it."""
+
+    code = "outcome_unknown"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the commit's outcome is unknown ({reason}); read the node before repeating the call")
+        self.reason = reason
+
+
+class StoreFault(ThunderlineError):
+    """Something between a store and its user that no caller of the registry can mend."""
+
+    code = "store_fault"
+
+
+class ContentRejected(StoreFault):
+    """The store refuses the batch for its content; nothing of the batch was written."""
+
+    code = "content_rejected"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the store refuses this content: {reason}")
+        self.reason = reason
+
+
+class StoreLocked(StoreFault):
+    """Another process owns the database."""
+
+    code = "store_locked"
+
+    def __init__(self, location: str, *, owner: str) -> None:
+        super().__init__(
+            f"{location} belongs to {owner}; stop that process, talk to its server, or give this one another --store"
+        )
+        self.location = location
+        self.owner = owner
+
+
+class StoreIncompatible(StoreFault):
+    """The database, or the engine, is one that this version cannot work with."""
+
+    code = "store_incompatible"
+
+
+class WatchCut(ThunderlineError):
+    """The watcher fell behind by more than its backlog and was cut off; it resumes from `resume_from`."""
+
+    code = "watch_cut"
+    retryable = True
+
+    def __init__(self, *, backlog: int, resume_from: int) -> None:
+        super().__init__(f"more than {backlog} events behind; resume with since={resume_from}")
+        self.backlog = backlog
+        self.resume_from = resume_from
+
+
+class UndeclaredEvent(ThunderlineError):
+    """An event that the taxonomy does not declare, or not like this: a bug of ours."""
+
+    code = "undeclared_event"
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"event {name!r} {problem}; see flow/taxonomy.py")
+        self.name = name
+
+
+class SettingsError(ThunderlineError):
+    """A setting that cannot be used."""
+
+    code = "bad_setting"
+
+    def __init__(self, field: str, problem: str, *, source: str) -> None:
+        super().__init__(f"{field} ({source}): {problem}")
+        self.field = field
+        self.problem = problem
+        self.source = source

@@ -1,0 +1,265 @@
+"""What callers may send: the accept list of every action, with the bounds of each field.
+
+The same types read HTTP bodies (`read_json`) and the mappings of the embedded API (`read_mapping`). Both refuse
+unknown fields by name, NaN and infinity, and raise `InvalidInput` that names the field; neither keeps anything of
+what it refused. Nothing here knows the registry's state.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Final, Literal, NoReturn, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from thunderline.core.errors import InvalidInput, MalformedBody
+from thunderline.core.ids import is_uuid
+from thunderline.core.records import BeatStatus, ClusterType, JsonObject, NodeStatus, SessionType
+
+META_MAX_BYTES: Final = 16 * 1024
+META_MAX_DEPTH: Final = 32
+PEERS_MAX: Final = 64
+LABELS_MAX: Final = 64
+CAPABILITIES_MAX: Final = 64
+
+# `$` alone also matches before a newline at the end; the look-ahead shuts that door in Python and in ECMAScript.
+_END = r"$(?!\n)"
+NodeName = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=255,
+        pattern=rf"^[A-Za-z0-9][A-Za-z0-9._@:-]*{_END}",
+        description="Unique and immutable; starts with a letter or digit; not a UUID.",
+        examples=["worker-1@prod"],
+    ),
+]
+Slug = Annotated[str, Meta(min_length=1, max_length=63, pattern=rf"^[a-z0-9][a-z0-9._-]*{_END}")]
+ShortText = Annotated[str, Meta(min_length=1, max_length=255, pattern=rf"^[^\x00-\x1f\x7f]*{_END}")]
+Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=rf"^[^\x00-\x1f\x7f]*{_END}")]
+Key = Annotated[str, Meta(min_length=1, max_length=317, pattern=rf"^[A-Za-z0-9][A-Za-z0-9._/:-]*{_END}")]
+"""A label's or capability's key; as long as a Kubernetes label key with its prefix may be."""
+LabelValue = Annotated[str, Meta(max_length=255, pattern=rf"^[^\x00-\x1f\x7f]*{_END}")]
+# The upper bound is far beyond any real figure; it is there to keep infinity out.
+Figure = Annotated[float, Meta(ge=0, le=1e15)]
+Counter = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+IntervalMs = Annotated[int, Meta(ge=100, le=3_600_000, description="Milliseconds between two beats: 100 to 3,600,000.")]
+
+
+class CapabilityAttrs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Something a node can do, e.g. under the key `gpu` the value `a100`."""
+
+    value: LabelValue | None = None
+    enabled: bool = True
+
+
+class NodeAttrs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Attributes of a node to ensure. What is absent takes its default for a new name, and stays for a known one."""
+
+    name: NodeName
+    role: Slug | None = None
+    domain: Slug | None = None
+    cluster_type: ClusterType | None = None
+    address: ShortText | None = None
+    peer_id: ShortText | None = None
+    did: ShortText | None = None
+    meta: JsonObject | None = None
+    labels: Annotated[dict[Key, LabelValue], Meta(max_length=LABELS_MAX)] | None = None
+    capabilities: Annotated[dict[Key, CapabilityAttrs], Meta(max_length=CAPABILITIES_MAX)] | None = None
+    heartbeat_interval_ms: IntervalMs | None = None
+
+    def __post_init__(self) -> None:
+        if is_uuid(self.name):
+            raise ValueError("name: must not be a UUID, which would read as an id")
+        if self.meta is not None:
+            check_json_object(self.meta, field="meta")
+
+
+class NodePatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A merge patch of a node: absent leaves as is, null resets. Source: RFC 7396."""
+
+    role: Slug | UnsetType | None = UNSET
+    domain: Slug | UnsetType | None = UNSET
+    cluster_type: ClusterType | UnsetType | None = UNSET
+    address: ShortText | UnsetType | None = UNSET
+    peer_id: ShortText | UnsetType | None = UNSET
+    did: ShortText | UnsetType | None = UNSET
+    meta: JsonObject | UnsetType | None = UNSET
+    labels: dict[Key, LabelValue | None] | UnsetType | None = UNSET
+    heartbeat_interval_ms: IntervalMs | UnsetType | None = UNSET
+
+    def __post_init__(self) -> None:
+        if isinstance(self.meta, dict):
+            check_json_object(self.meta, field="meta")
+
+
+class SessionAttrs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Attributes of a link session. Without a `session_id` the registry makes one."""
+
+    session_id: ShortText | None = None
+    role: Slug = "worker"
+    session_type: SessionType = SessionType.CLUSTER
+    connection_type: Slug = "http"
+    local_peer_id: ShortText | None = None
+    remote_peer_id: ShortText | None = None
+    weight: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    latency_ms: Figure | None = None
+    bandwidth_mbps: Figure | None = None
+    meta: JsonObject = {}
+
+    def __post_init__(self) -> None:
+        check_json_object(self.meta, field="meta")
+
+
+class OnlineInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A node's announcement that it is up. `instance` is random per process start."""
+
+    instance: ShortText | None = None
+    session: SessionAttrs | None = None
+
+
+class OfflineInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why a node is taken down."""
+
+    reason: Reason | None = None
+
+
+class StatusInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A status to set by hand. `connecting` and `disconnected` only ever follow from what is seen."""
+
+    status: Literal["online", "degraded", "offline"]
+    reason: Reason | None = None
+
+    @property
+    def node_status(self) -> NodeStatus:
+        """`status` as the record's own type."""
+        return NodeStatus(self.status)
+
+
+class HeartbeatInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """One heartbeat. With `seq`, a repeated beat of the same incarnation is recognised and kept once."""
+
+    status: BeatStatus = BeatStatus.ONLINE
+    seq: Counter | None = None
+    incarnation: Counter | None = None
+    cpu_load: Annotated[Figure, Meta(description="Percent of all cores.")] | None = None
+    mem_used_mb: Figure | None = None
+    latency_ms: Figure | None = None
+    peers: Annotated[dict[NodeName, Figure | None], Meta(max_length=PEERS_MAX)] | None = None
+    meta: JsonObject | None = None
+
+    def __post_init__(self) -> None:
+        if self.meta is not None:
+            check_json_object(self.meta, field="meta")
+
+
+T = TypeVar("T")
+
+
+def read_json(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """What `decoder` reads from `body`. Raises: MalformedBody, InvalidInput."""
+    if not body:
+        raise MalformedBody("body", "is empty, should be a JSON object")
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        refuse(error)
+    except RecursionError as error:
+        raise MalformedBody("body", "is nested too deeply") from error
+    except UnicodeDecodeError as error:
+        raise MalformedBody("body", f"is not valid UTF-8 at byte {error.start}") from error
+    except msgspec.DecodeError as error:
+        raise MalformedBody("body", f"is not valid JSON: {error}") from error
+
+
+def read_mapping(data: Mapping[str, object], kind: type[T]) -> T:
+    """`data`, from a program that embeds the registry, as a `kind`. Raises: InvalidInput."""
+    try:
+        return msgspec.convert(dict(data), kind)
+    except msgspec.ValidationError as error:
+        refuse(error)
+    except RecursionError as error:
+        raise InvalidInput("body", "is nested too deeply, or refers to itself") from error
+
+
+def check_json_object(value: object, *, field: str) -> None:
+    """Hold `value` to what a `meta` may be: a JSON object, finite numbers, bounded depth and size.
+
+    Raises: ValueError with a message that begins with the path of the offending part; inside a decoder msgspec turns
+    it into its own error, which `refuse` reads.
+    """
+    _check_json(value, path=field, depth=1)
+    try:
+        size_bytes = len(msgspec.json.encode(value))
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{field}: holds text that is not valid Unicode") from error
+    if size_bytes > META_MAX_BYTES:
+        raise ValueError(f"{field}: takes {size_bytes} bytes as JSON, {META_MAX_BYTES} at most")
+
+
+def _check_json(value: object, *, path: str, depth: int) -> None:
+    if value is None or isinstance(value, str | bool | int):
+        return
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{path}: must be a finite number")
+        return
+    if depth > META_MAX_DEPTH:
+        raise ValueError(f"{path[:80]}: is nested more than {META_MAX_DEPTH} levels deep")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise ValueError(f"{path}: has a key that is not text")
+            _check_json(item, path=f"{path}.{key}", depth=depth + 1)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _check_json(item, path=f"{path}[{index}]", depth=depth + 1)
+    else:
+        raise ValueError(f"{path}: must be JSON, not {type(value).__name__}")
+
+
+_WORDS: Final[dict[str, str]] = {
+    "A-Za-z0-9._@:-": "may hold only letters, digits and . _ @ : - and starts with a letter or digit",
+    "a-z0-9._-": "may hold only lower-case letters, digits and . _ - and starts with a letter or digit",
+    "A-Za-z0-9._/:-": "may have only letters, digits and . _ / : - in a key, which starts with a letter or digit",
+    r"\x00-\x1f\x7f": "may not hold control characters",
+}
+_CHOICES: Final[dict[str, type[StrEnum]]] = {
+    "cluster_type": ClusterType,
+    "session_type": SessionType,
+    "status": BeatStatus,
+}
+_REGEX = re.compile(r"matching regex '\^.*\[\^?(?P<set>[^\]]+)\]\*\$\(\?!\\+n\)'$")
+_AT = re.compile(r" - at (?:`(?:key|\[\.\.\.\])` in )?`\$\.?(?P<path>.*)`$", re.DOTALL)
+_UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$", re.DOTALL)
+_MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$", re.DOTALL)
+_OWN = re.compile(r"^(?P<path>(?:name|meta)[^\s:]*): (?P<problem>.*)$", re.DOTALL)
+
+
+def refuse(error: msgspec.ValidationError) -> NoReturn:
+    """Raise `InvalidInput` for what msgspec found, naming the field by its dotted path from the body's root."""
+    text = str(error)
+    path = ""
+    if (at := _AT.search(text)) is not None:
+        path, text = at["path"], text[: at.start()]
+    if (found := _UNKNOWN.match(text)) is not None:
+        path, text = _join(path, found["name"]), "is not a known field"
+    elif (found := _MISSING.match(text)) is not None:
+        path, text = _join(path, found["name"]), "is required"
+    elif (found := _OWN.match(text)) is not None:
+        path, text = _join(path, found["path"]), found["problem"]
+    elif (found := _REGEX.search(text)) is not None:
+        text = _WORDS.get(found["set"].replace("\\\\", "\\"), text)
+    elif text.startswith("Invalid enum value") and (choices := _CHOICES.get(path.rpartition(".")[2])):
+        text = f"must be one of {', '.join(choices)}, not {text.removeprefix('Invalid enum value ')}"
+    else:
+        text = text[:1].lower() + text[1:]
+    raise InvalidInput(path[:255] or "body", text) from error
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name

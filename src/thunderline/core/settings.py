@@ -1,0 +1,228 @@
+"""Settings: one flat struct, each field documented; from a TOML file, `THUNDERLINE_*` and flags, the later wins.
+
+The only module of the project that reads the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final, get_args, get_type_hints
+
+import msgspec
+import platformdirs
+from msgspec import Meta
+
+from thunderline.core.errors import SettingsError
+from thunderline.core.inputs import NodeName
+from thunderline.core.logging import LogFormat, LogLevel
+
+ENV_PREFIX: Final = "THUNDERLINE_"
+# Read by other parts than the server, so no typing mistake of one of its settings.
+_OTHER_ENV: Final = frozenset({"THUNDERLINE_SERVER", "THUNDERLINE_CONFIG", "THUNDERLINE_NO_DASHBOARD"})
+
+
+def default_store() -> str:
+    """Where the embedded database lies when nothing is said: the user's own data directory."""
+    return f"sqlite:///{Path(platformdirs.user_data_dir('thunderline', appauthor=False)) / 'thunderline.db'}"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How one server runs. `docs/configuration.md` is generated from this class."""
+
+    host: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Address to listen on: only loopback as long as there is no authentication.",
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="TCP port to listen on; 0 lets the system choose one.")] = (
+        4040
+    )
+    store: Annotated[
+        str,
+        Meta(
+            description="Where records are kept: `sqlite:///PATH` (absolute when PATH starts with a further slash), "
+            "or `memory://`, which keeps nothing over a restart. Default: a file in the user's data directory."
+        ),
+    ] = msgspec.field(default_factory=default_store)
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Names this server answers to in `Host`, besides `localhost` and loopback addresses. One that "
+            "is missing here is refused, so that a page in a browser cannot reach the server through DNS."
+        ),
+    ] = ()
+    node_name: Annotated[
+        NodeName | None,
+        Meta(description="The name under which the registry is a node itself. Default: `registry@<host name>`."),
+    ] = None
+    heartbeat_interval_s: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            le=3600,
+            description="Seconds between two beats of a node that asks for no interval of its own. Lower finds a dead "
+            "node sooner and costs more beats.",
+        ),
+    ] = 10.0
+    deadline_intervals: Annotated[
+        float,
+        Meta(
+            ge=1.5,
+            le=100,
+            description="A node is `disconnected` after this many intervals of silence. 3 forgives two lost beats; "
+            "lower finds a dead node sooner and convicts more healthy ones.",
+        ),
+    ] = 3.0
+    offline_after_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86_400,
+            description="Seconds that a node stays `disconnected` (or `connecting`, never seen) before `offline`.",
+        ),
+    ] = 60.0
+    mutation_lane_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="Mutations queued at most; beyond it callers get 503 with `Retry-After`. Higher rides out "
+            "longer bursts, at about 2 KiB of memory each and with a longer wait.",
+        ),
+    ] = 10_000
+    heartbeat_lane_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=10_000_000,
+            description="Heartbeats queued at most; beyond it they are refused with 503 (liveness still counts them).",
+        ),
+    ] = 50_000
+    commit_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description="Operations in one commit at most. Higher gives more throughput under load, lower gives the "
+            "event loop back to others sooner.",
+        ),
+    ] = 2_000
+    body_max_bytes: Annotated[
+        int, Meta(ge=1024, le=8_388_608, description="Longest request body that is read, in bytes.")
+    ] = 65_536
+    watch_backlog_max: Annotated[
+        int,
+        Meta(
+            ge=16,
+            le=1_000_000,
+            description="Events a watcher may be behind before it is cut off, told so, and has to resume.",
+        ),
+    ] = 10_000
+    shutdown_timeout_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=600,
+            description="Seconds that open requests get to end at shutdown; what is queued is committed in any case.",
+        ),
+    ] = 10.0
+    log_level: Annotated[LogLevel, Meta(description="Least severity that is logged.")] = "info"
+    log_format: Annotated[
+        LogFormat, Meta(description="`text` for people, `json` for machines, `auto`: text on a terminal.")
+    ] = "auto"
+
+
+def setting_descriptions() -> list[tuple[str, str, object]]:
+    """(name, description, default) of every setting, in the order of the class."""
+    rows = []
+    for field in msgspec.structs.fields(Settings):
+        default = "user data directory" if field.name == "store" else field.default
+        rows.append((field.name, _meta(field.name).description or "", default))
+    return rows
+
+
+def load_settings(
+    *,
+    file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    flags: Mapping[str, object] | None = None,
+) -> Settings:
+    """The settings of one server. `environ` None reads the process's; flags that are None count as not given.
+
+    Raises: SettingsError that names the setting and whether the file, the environment or a flag gave it.
+    """
+    environ = os.environ if environ is None else environ
+    if file is None and (named := environ.get("THUNDERLINE_CONFIG")):
+        file = Path(named)
+    merged: dict[str, object] = {}
+    if file is not None:
+        merged |= _checked(_read_file(file), source=str(file))
+    merged |= _checked(_read_environ(environ), source="environment", from_text=True)
+    merged |= _checked({k: v for k, v in (flags or {}).items() if v is not None}, source="flag")
+    return msgspec.convert(merged, Settings)
+
+
+def unknown_environ(environ: Mapping[str, str] | None = None) -> list[str]:
+    """Variables that look like settings but are none, sorted: most are typing mistakes, so a start names them."""
+    environ = os.environ if environ is None else environ
+    known = {ENV_PREFIX + field.upper() for field in Settings.__struct_fields__} | _OTHER_ENV
+    return sorted(name for name in environ if name.startswith(ENV_PREFIX) and name not in known)
+
+
+def server_url(environ: Mapping[str, str] | None = None) -> str:
+    """The server that client commands talk to when no `--server` is given."""
+    environ = os.environ if environ is None else environ
+    return environ.get("THUNDERLINE_SERVER") or "http://127.0.0.1:4040"
+
+
+def _read_file(file: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError("config", f"cannot be read: {error.strerror}", source=str(file)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError("config", f"is not TOML: {error}", source=str(file)) from error
+
+
+def _read_environ(environ: Mapping[str, str]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name in Settings.__struct_fields__:
+        text = environ.get(ENV_PREFIX + name.upper())
+        if text is None or text == "":
+            continue
+        if name == "port" and text.startswith("tcp://"):
+            raise SettingsError(
+                name,
+                "holds a Kubernetes service link; set enableServiceLinks: false on the pod, or rename the service",
+                source="environment",
+            )
+        found[name] = text.split(",") if name == "allowed_hosts" else text
+    return found
+
+
+def _checked(values: dict[str, object], *, source: str, from_text: bool = False) -> dict[str, object]:
+    """`values` once each is known to be a setting that fits; one at a time, so that an error names its own source."""
+    for name, value in values.items():
+        if name not in Settings.__struct_fields__:
+            close = difflib.get_close_matches(name, Settings.__struct_fields__, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise SettingsError(name, f"is not a setting{hint}", source=source)
+        try:
+            whole = msgspec.convert({name: value}, Settings, strict=not from_text)
+        except msgspec.ValidationError as error:
+            problem = re.sub(r" - at `.*`$", "", str(error))
+            raise SettingsError(name, problem[:1].lower() + problem[1:], source=source) from error
+        values[name] = getattr(whole, name)
+    return values
+
+
+def _meta(name: str) -> Meta:
+    hint = get_type_hints(Settings, include_extras=True)[name]
+    return next(arg for arg in get_args(hint) if isinstance(arg, Meta))

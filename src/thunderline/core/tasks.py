@@ -1,0 +1,50 @@
+"""Owned tasks: every background task has a supervisor, and one that ends unexpectedly is heard of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+
+class Supervisor:
+    """Starts tasks, logs the one that fails, and ends them all, last started first, on `close`.
+
+    A failed task is not restarted: its failure is a bug of ours, and `failed` lets a readiness probe say so.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+        self.failed: list[str] = []
+
+    def start(self, body: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
+        """Run `body` until it returns or the supervisor is closed."""
+        task = asyncio.create_task(body, name=name)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+        return task
+
+    async def join(self, name: str) -> None:
+        """Wait until the task of that name ends by itself; its failure was logged and is not raised again."""
+        named = [task for task in self._tasks if task.get_name() == name]
+        if named:
+            await asyncio.wait(named)
+
+    async def close(self) -> None:
+        """Cancel what still runs and wait for it; idempotent."""
+        while self._tasks:
+            task = self._tasks.pop()
+            task.cancel()
+            # `wait` keeps our own cancellation apart from the task's, which `await task` would not.
+            await asyncio.wait([task])
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            return
+        if (error := task.exception()) is not None:
+            self.failed.append(task.get_name())
+            log.error("task failed", task=task.get_name(), exc_info=error)
