@@ -1,0 +1,125 @@
+"""A store that keeps everything in memory and nothing over a restart: for tests and for trying things out."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import Self, TypeVar
+
+from thunderline.block.beats import PackedBeat, node_key
+from thunderline.block.store import LogHead, PresenceRow, Store, StoredBlock, WriteBatch
+from thunderline.core.clock import Clock
+from thunderline.core.errors import ContentRejected
+from thunderline.core.ids import BatchId, IdSource, LinkId, LogId, NodeId, Revision, new_uuid7
+from thunderline.core.records import OPEN_SESSION_STATUSES, Event, LinkSession, Node
+
+
+class MemoryStore(Store):
+    """Holds what a database would; reopening the same object finds it again, as a restart on a file would."""
+
+    location = "memory"
+
+    def __init__(self, *, ids: IdSource = new_uuid7) -> None:
+        self._log_id = LogId(ids())
+        self._events: list[Event] = []
+        self._nodes: dict[NodeId, Node] = {}
+        self._names: dict[str, NodeId] = {}
+        self._sessions: dict[LinkId, LinkSession] = {}
+        self._presence: dict[NodeId, PresenceRow] = {}
+        self._presence_block = 0
+        self._blocks: list[list[PackedBeat]] = []
+        self._last_batch: BatchId | None = None
+
+    @classmethod
+    def from_url(cls, rest: str, *, clock: Clock, ids: IdSource, writer_id: str) -> Self:
+        return cls(ids=ids)
+
+    async def open(self) -> LogHead:
+        return LogHead(log_id=self._log_id, revision=self._revision, oldest=Revision(0))
+
+    async def close(self) -> None:
+        return None
+
+    async def commit(self, batch: WriteBatch) -> int | None:
+        if batch.events and batch.base != self._revision:
+            raise ContentRejected(f"the batch follows revision {batch.base}, the log stands at {self._revision}")
+        for node in batch.nodes:
+            holder = self._names.get(node.name, node.id)
+            if holder != node.id and holder not in batch.removed_nodes:
+                raise ContentRejected(f"the name {node.name!r} is taken")
+        for session in batch.sessions:
+            known = await self.find_session(session.session_id)
+            if known is not None and known.id != session.id and known.node_id not in batch.removed_nodes:
+                raise ContentRejected(f"the session_id {session.session_id!r} is taken")
+        self._last_batch = batch.batch_id
+        self._events.extend(batch.events)
+        for node_id in batch.removed_nodes:
+            if (removed := self._nodes.pop(node_id, None)) is not None:
+                del self._names[removed.name]
+            self._presence.pop(node_id, None)
+            for session in [s for s in self._sessions.values() if s.node_id == node_id]:
+                del self._sessions[session.id]
+        self._nodes |= {node.id: node for node in batch.nodes}
+        self._names |= {node.name: node.id for node in batch.nodes}
+        self._sessions |= {session.id: session for session in batch.sessions}
+        self._presence |= {row.node_id: row for row in batch.presence if row.node_id in self._nodes}
+        if batch.presence_block is not None:
+            self._presence_block = batch.presence_block
+        if not batch.beats:
+            return None
+        self._blocks.append(list(batch.beats))
+        return len(self._blocks)
+
+    async def committed(self, batch_id: BatchId) -> bool:
+        return self._last_batch == batch_id
+
+    async def probe(self) -> None:
+        return None
+
+    async def scan_nodes(self, *, after: NodeId | None, limit: int) -> list[Node]:
+        return _page(self._nodes, after, limit)
+
+    async def scan_open_sessions(self, *, after: LinkId | None, limit: int) -> list[LinkSession]:
+        open_ones = {k: s for k, s in self._sessions.items() if s.status in OPEN_SESSION_STATUSES}
+        return _page(open_ones, after, limit)
+
+    async def find_session(self, session_id: str) -> LinkSession | None:
+        return next((s for s in self._sessions.values() if s.session_id == session_id), None)
+
+    async def scan_presence(self, *, after: NodeId | None, limit: int) -> list[PresenceRow]:
+        return _page(self._presence, after, limit)
+
+    async def presence_block(self) -> int:
+        return self._presence_block
+
+    async def scan_blocks(self, *, after: int, limit: int) -> list[StoredBlock]:
+        chosen = self._blocks[after : after + limit]
+        return [StoredBlock(id=after + i, beats=beats) for i, beats in enumerate(chosen, start=1)]
+
+    async def read_beats(self, *, node_id: NodeId | None, since_ms: int, until_ms: int, limit: int) -> list[PackedBeat]:
+        key = None if node_id is None else node_key(node_id)
+        found = [
+            beat
+            for block in self._blocks
+            for beat in block
+            if since_ms <= beat.at_ms < until_ms and (key is None or beat.node_key == key)
+        ]
+        found.sort(key=lambda beat: beat.at_ms)
+        return found[-limit:]
+
+    async def read_events(self, *, after: Revision, limit: int, before: Revision | None = None) -> list[Event]:
+        end = len(self._events) if before is None else max(before - 1, 0)
+        return self._events[after : min(end, after + limit)]
+
+    @property
+    def _revision(self) -> Revision:
+        return self._events[-1].revision if self._events else Revision(0)
+
+
+K = TypeVar("K", bound=str)
+V = TypeVar("V")
+
+
+def _page(rows: dict[K, V], after: K | None, limit: int) -> list[V]:
+    keys = sorted(rows)
+    start = 0 if after is None else bisect_right(keys, after)
+    return [rows[key] for key in keys[start : start + limit]]

@@ -1,0 +1,88 @@
+"""Brings a database file to this version's schema: append-only SQL files, each run once, in one transaction."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sqlite3
+from importlib import resources
+from typing import Any, Final
+
+import msgspec
+
+from thunderline.core.clock import Clock
+from thunderline.core.errors import StoreIncompatible
+
+APPLICATION_ID: Final = 0x54484C4E
+"""Marks a file as ours ("THLN"). Source: SQLite, `PRAGMA application_id`."""
+
+_FILE: Final = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
+
+
+class Migration(msgspec.Struct, frozen=True):
+    """One file of `migrations/`."""
+
+    version: int
+    name: str
+    sql: str
+
+    @property
+    def sha256(self) -> str:
+        """What tells that an applied file was changed afterwards."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+def migrations() -> list[Migration]:
+    """All migrations of this version, in order."""
+    files = (resources.files(__package__) / "migrations").iterdir()
+    found = [
+        Migration(int(match[1]), match[2], file.read_text(encoding="utf-8"))
+        for file in files
+        if (match := _FILE.fullmatch(file.name)) is not None
+    ]
+    return sorted(found, key=lambda migration: migration.version)
+
+
+def migrate(connection: sqlite3.Connection, queries: Any, *, clock: Clock) -> int:
+    """Apply what is missing and give the number of migrations applied.
+
+    Raises: StoreIncompatible when the file is another program's, or was written by a later version.
+    """
+    _claim(connection, queries)
+    connection.execute(queries.create_migrations.sql)
+    applied = {row[0]: row for row in connection.execute(queries.select_migrations.sql)}
+    known = migrations()
+    for version, name, sha256 in applied.values():
+        ours = next((m for m in known if m.version == version), None)
+        if ours is None:
+            raise StoreIncompatible(
+                f"the database has migration {version:04d}_{name}, which this version does not know; "
+                "it was written by a later Thunderline"
+            )
+        if ours.sha256 != sha256:
+            raise StoreIncompatible(f"migration {version:04d}_{name} is not the one that was applied to this database")
+    missing = [m for m in known if m.version not in applied]
+    for migration in missing:
+        try:
+            # `executescript` ends an open transaction first, so the script has to open its own.
+            connection.executescript(f"BEGIN IMMEDIATE;\n{migration.sql}")
+            connection.execute(
+                queries.insert_migration.sql,
+                (migration.version, migration.name, migration.sha256, clock.now_ms()),
+            )
+            connection.execute(queries.commit.sql)
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute(queries.rollback.sql)
+            raise
+    return len(missing)
+
+
+def _claim(connection: sqlite3.Connection, queries: Any) -> None:
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    if application_id == APPLICATION_ID:
+        return
+    (tables,) = connection.execute(queries.count_tables.sql).fetchone()
+    if tables or application_id:
+        raise StoreIncompatible("the file is an SQLite database of another program; give --store another path")
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")

@@ -1,0 +1,83 @@
+"""Records to rows of the SQLite schema and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from thunderline.block.store import PresenceRow
+from thunderline.core.clock import from_ms, to_ms
+from thunderline.core.codec import SplitRecord, join_payload
+from thunderline.core.ids import EventId, Revision
+from thunderline.core.records import OPEN_SESSION_STATUSES, EntityKind, Event, LinkSession, Node
+
+Row = tuple[Any, ...]
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_PRESENCE: Final = msgspec.msgpack.Decoder(PresenceRow)
+
+
+def node_row(node: Node, split: SplitRecord) -> Row:
+    """A row of `nodes`."""
+    return (node.id, node.name, node.revision, split.record, split.meta_hash)
+
+
+def session_row(session: LinkSession, split: SplitRecord) -> Row:
+    """A row of `link_sessions`."""
+    is_open = int(session.status in OPEN_SESSION_STATUSES)
+    return (session.id, session.session_id, session.node_id, is_open, split.record, split.meta_hash)
+
+
+def event_row(event: Event, split: SplitRecord) -> Row:
+    """A row of `events`."""
+    return (
+        event.revision,
+        event.id,
+        event.name,
+        to_ms(event.at),
+        event.source,
+        event.actor,
+        event.subject,
+        event.entity_kind.value,
+        event.entity_id,
+        event.correlation_id,
+        event.causation_id,
+        event.event_version,
+        int(event.deleted),
+        split.record,
+        split.meta_hash,
+    )
+
+
+def read_event(row: Sequence[Any]) -> Event:
+    """The event of a row of `read_events`."""
+    (revision, id_, name, at_ms, source, actor, subject, kind, entity_id, correlation, causation, version) = row[:12]
+    deleted, payload, meta = row[12:]
+    return Event(
+        id=EventId(id_),
+        revision=Revision(revision),
+        name=name,
+        at=from_ms(at_ms),
+        source=source,
+        actor=actor,
+        subject=subject,
+        entity_kind=EntityKind(kind),
+        entity_id=entity_id,
+        correlation_id=correlation,
+        causation_id=causation,
+        event_version=version,
+        payload=join_payload(EntityKind(kind), payload, meta),
+        deleted=bool(deleted),
+    )
+
+
+def presence_row(presence: PresenceRow) -> Row:
+    """A row of `presence`."""
+    return (presence.node_id, _ENCODER.encode(presence))
+
+
+def read_presence(row: Sequence[Any]) -> PresenceRow:
+    """The presence of a row of `scan_presence`."""
+    return _PRESENCE.decode(row[0])

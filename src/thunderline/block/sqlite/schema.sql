@@ -1,0 +1,87 @@
+-- The schema as all migrations leave it; a test holds the two together.
+-- Times are milliseconds since 1970-01-01 UTC. Records are JSON without their `meta`, which stands once in `metas`.
+
+CREATE TABLE migrations (
+  version INTEGER PRIMARY KEY,
+  name TEXT NOT NULL,
+  sha256 TEXT NOT NULL,
+  applied_at_ms INTEGER NOT NULL
+) STRICT;
+
+-- One row: which log this is and where it stands.
+CREATE TABLE log_head (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  log_id TEXT NOT NULL,
+  revision INTEGER NOT NULL CHECK (revision >= 0),
+  oldest INTEGER NOT NULL CHECK (oldest >= 0),
+  presence_block INTEGER NOT NULL
+) STRICT;
+
+-- The newest batch of each writer, to tell after a lost connection whether it was committed.
+CREATE TABLE writers (
+  writer TEXT PRIMARY KEY,
+  batch_id TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE metas (
+  hash BLOB PRIMARY KEY,
+  body TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE nodes (
+  id TEXT PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE,
+  revision INTEGER NOT NULL,
+  record TEXT NOT NULL,
+  meta_hash BLOB REFERENCES metas (hash)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE link_sessions (
+  id TEXT PRIMARY KEY,
+  session_id TEXT NOT NULL UNIQUE,
+  node_id TEXT NOT NULL REFERENCES nodes (id) ON DELETE CASCADE,
+  open INTEGER NOT NULL CHECK (open IN (0, 1)),
+  record TEXT NOT NULL,
+  meta_hash BLOB REFERENCES metas (hash)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX link_sessions_of_node ON link_sessions (node_id);
+CREATE INDEX link_sessions_open ON link_sessions (id) WHERE open = 1;
+
+CREATE TABLE events (
+  revision INTEGER PRIMARY KEY,
+  id TEXT NOT NULL,
+  name TEXT NOT NULL,
+  at_ms INTEGER NOT NULL,
+  source TEXT NOT NULL,
+  actor TEXT NOT NULL,
+  subject TEXT NOT NULL,
+  entity_kind TEXT NOT NULL,
+  entity_id TEXT NOT NULL,
+  correlation_id TEXT NOT NULL,
+  causation_id TEXT,
+  event_version INTEGER NOT NULL,
+  deleted INTEGER NOT NULL CHECK (deleted IN (0, 1)),
+  payload TEXT NOT NULL,
+  meta_hash BLOB REFERENCES metas (hash)
+) STRICT;
+
+-- The state of an entity at a revision is its newest event at or below it.
+CREATE INDEX events_of_entity ON events (entity_id, revision);
+CREATE INDEX events_at ON events (at_ms, revision);
+
+-- One row a commit: the beats of that commit, packed (block/beats.py).
+CREATE TABLE heartbeat_blocks (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  min_at_ms INTEGER NOT NULL,
+  max_at_ms INTEGER NOT NULL,
+  beats INTEGER NOT NULL,
+  block BLOB NOT NULL
+) STRICT;
+
+CREATE INDEX heartbeat_blocks_at ON heartbeat_blocks (max_at_ms, min_at_ms);
+
+CREATE TABLE presence (
+  node_id TEXT PRIMARY KEY REFERENCES nodes (id) ON DELETE CASCADE,
+  state BLOB NOT NULL
+) STRICT, WITHOUT ROWID;

@@ -1,0 +1,352 @@
+"""The SQLite store: WAL, `synchronous=FULL`, one writer thread and one reader thread, each with its own connection.
+
+Not guaranteed: safety on network file systems whose locks or flushes do not hold what they promise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
+from urllib.parse import unquote
+
+import aiosql
+import structlog
+
+from thunderline.block.beats import PackedBeat, node_key, pack_block, unpack_block
+from thunderline.block.sqlite import rows
+from thunderline.block.sqlite.bulk import BulkStatement
+from thunderline.block.sqlite.migrate import migrate
+from thunderline.block.sqlite.owner import OwnerLock
+from thunderline.block.store import LogHead, PresenceRow, Store, StoredBlock, WriteBatch
+from thunderline.core.clock import Clock, SystemClock
+from thunderline.core.codec import SplitRecord, join_link, join_node, split_record
+from thunderline.core.errors import (
+    ContentRejected,
+    OutcomeUnknown,
+    SettingsError,
+    StoreIncompatible,
+    StoreUnavailable,
+)
+from thunderline.core.ids import BatchId, IdSource, LinkId, LogId, NodeId, Revision, new_uuid7
+from thunderline.core.records import Event, LinkSession, Node
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+OLDEST_SQLITE: Final = (3, 37, 0)
+"""The first with STRICT tables."""
+
+_WRITER_PRAGMAS: Final[dict[str, tuple[str, object]]] = {
+    # name: (value to set, value that must be read back)
+    "journal_mode": ("WAL", "wal"),
+    "synchronous": ("FULL", 2),  # EXTRA adds nothing in WAL mode; NORMAL would acknowledge before the flush
+    "foreign_keys": ("ON", 1),
+    "busy_timeout": ("2000", 2000),
+    "wal_autocheckpoint": ("4000", 4000),  # 16 MiB of log, a few milliseconds of copying at a time
+}
+_MAX_REVISION: Final = 2**63 - 1
+
+
+class SqliteStore(Store):
+    """Keeps everything in one file. `writer_id` names this writer in the batch table."""
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        clock: Clock | None = None,
+        ids: IdSource = new_uuid7,
+        writer_id: str = "registry",
+    ) -> None:
+        self._path = Path(path)
+        self.location = str(self._path.resolve())
+        self._clock = clock or SystemClock()
+        self._ids = ids
+        self._writer_id = writer_id
+        self._lock = OwnerLock(self._path, clock=self._clock)
+        self._queries: Any = aiosql.from_path(
+            str(resources.files(__package__) / "queries.sql"), "sqlite3", mandatory_parameters=False
+        )
+        self._bulk = {
+            name: BulkStatement(getattr(self._queries, name).sql)
+            for name in (
+                "insert_metas",
+                "upsert_nodes",
+                "upsert_sessions",
+                "insert_events",
+                "upsert_presence",
+            )
+        }
+        self._writer: _Thread | None = None
+        self._reader: _Thread | None = None
+
+    @classmethod
+    def from_url(cls, rest: str, *, clock: Clock, ids: IdSource, writer_id: str) -> Self:
+        path = unquote(rest.removeprefix("/"))
+        if not rest.startswith("/") or not path or path.endswith("/"):
+            raise SettingsError("store", "should be sqlite:/// and the path of a file", source="store")
+        return cls(Path(path).expanduser(), clock=clock, ids=ids, writer_id=writer_id)
+
+    async def open(self) -> LogHead:
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            raise StoreIncompatible(
+                f"this Python has SQLite {sqlite3.sqlite_version}; 3.37 or later is needed (a newer Python brings it)"
+            )
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(f"{self._path.parent}: {error.strerror}") from error
+        self._lock.acquire()
+        try:
+            self._writer = _Thread("sqlite-writer", self._connect_writer)
+            self._reader = _Thread("sqlite-reader", self._connect_reader)
+            head = await self._writer.run(self._prepare)
+            await self._reader.run(lambda connection: None)
+        except BaseException:
+            await self.close()
+            raise
+        return head
+
+    async def close(self) -> None:
+        # The writer last: the connection that closes last folds the write-ahead log into the file.
+        for thread in (self._reader, self._writer):
+            if thread is not None:
+                await thread.close()
+        self._reader = self._writer = None
+        self._lock.release()
+
+    async def commit(self, batch: WriteBatch) -> int | None:
+        return await self._writing.run(lambda connection: self._commit(connection, batch))
+
+    async def committed(self, batch_id: BatchId) -> bool:
+        await self._writing.disconnect()
+        found = await self._writing.run(
+            lambda connection: connection.execute(self._queries.select_batch.sql, (self._writer_id,)).fetchone()
+        )
+        return found is not None and found[0] == batch_id
+
+    async def probe(self) -> None:
+        await self._writing.run(self._probe)
+
+    async def scan_nodes(self, *, after: NodeId | None, limit: int) -> list[Node]:
+        found = await self._read("scan_nodes", (after or "", limit))
+        return [join_node(record, meta) for record, meta in found]
+
+    async def scan_open_sessions(self, *, after: LinkId | None, limit: int) -> list[LinkSession]:
+        found = await self._read("scan_open_sessions", (after or "", limit))
+        return [join_link(record, meta) for record, meta in found]
+
+    async def find_session(self, session_id: str) -> LinkSession | None:
+        found = await self._read("find_session", (session_id,))
+        return join_link(*found[0]) if found else None
+
+    async def scan_presence(self, *, after: NodeId | None, limit: int) -> list[PresenceRow]:
+        return [rows.read_presence(row) for row in await self._read("scan_presence", (after or "", limit))]
+
+    async def presence_block(self) -> int:
+        ((block,),) = await self._read("select_presence_block", ())
+        return int(block)
+
+    async def scan_blocks(self, *, after: int, limit: int) -> list[StoredBlock]:
+        found = await self._read("scan_blocks", (after, limit))
+        return [StoredBlock(id=id_, beats=unpack_block(block)) for id_, block in found]
+
+    async def read_beats(self, *, node_id: NodeId | None, since_ms: int, until_ms: int, limit: int) -> list[PackedBeat]:
+        key = None if node_id is None else node_key(node_id)
+
+        def read(connection: sqlite3.Connection) -> list[PackedBeat]:
+            found: list[PackedBeat] = []
+            for (block,) in connection.execute(self._queries.blocks_between.sql, (since_ms, until_ms, key)):
+                found += [
+                    beat
+                    for beat in unpack_block(block)
+                    if since_ms <= beat.at_ms < until_ms and (key is None or beat.node_key == key)
+                ]
+                # Blocks come newest first and barely overlap; a full page more than asked covers the overlap.
+                if len(found) >= 2 * limit + 1000:
+                    break
+            found.sort(key=lambda beat: beat.at_ms)
+            return found[-limit:]
+
+        return await self._reading.run(read)
+
+    async def read_events(self, *, after: Revision, limit: int, before: Revision | None = None) -> list[Event]:
+        found = await self._read("read_events", (after, _MAX_REVISION if before is None else before, limit))
+        return [rows.read_event(row) for row in found]
+
+    async def writer_pragmas(self) -> dict[str, object]:
+        """The settings that durability rests on, read back on the writer's own connection."""
+        return await self._writing.run(_read_pragmas)
+
+    # On the writer's thread.
+
+    def _connect_writer(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        for name, (value, _) in _WRITER_PRAGMAS.items():
+            connection.execute(f"PRAGMA {name} = {value}")
+        wanted = {name: back for name, (_, back) in _WRITER_PRAGMAS.items()}
+        if (found := _read_pragmas(connection)) != wanted:
+            connection.close()
+            raise StoreIncompatible(f"SQLite does not take the settings that durability needs: {found}, not {wanted}")
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> LogHead:
+        applied = migrate(connection, self._queries, clock=self._clock)
+        if applied:
+            log.info("schema migrated", store=self.location, migrations=applied)
+        connection.execute(self._queries.create_head.sql, (self._ids(),))
+        log_id, revision, oldest = connection.execute(self._queries.select_head.sql).fetchone()
+        return LogHead(log_id=LogId(log_id), revision=Revision(revision), oldest=Revision(oldest))
+
+    def _commit(self, connection: sqlite3.Connection, batch: WriteBatch) -> int | None:
+        connection.execute(self._queries.begin.sql)
+        try:
+            block_id = self._write(connection, batch)
+        except (sqlite3.IntegrityError, sqlite3.DataError, OverflowError, UnicodeEncodeError) as error:
+            raise ContentRejected(str(error)) from error
+        try:
+            connection.execute(self._queries.commit.sql)
+        except sqlite3.Error as error:
+            # Full or busy leaves the transaction open and so tells that it is not written; after anything else only
+            # a look over a fresh connection can tell.
+            if connection.in_transaction:
+                raise
+            raise OutcomeUnknown(_describe(error)) from error
+        return block_id
+
+    def _write(self, connection: sqlite3.Connection, batch: WriteBatch) -> int | None:
+        queries, bulk = self._queries, self._bulk
+        splits = _Splits()
+        event_rows = [rows.event_row(event, splits.of(event.payload)) for event in batch.events]
+        node_rows = [rows.node_row(node, splits.of(node)) for node in batch.nodes]
+        session_rows = [rows.session_row(session, splits.of(session)) for session in batch.sessions]
+        bulk["insert_metas"].run(connection, list(splits.metas.items()))
+        # Removals first: a name that is freed and taken again in one batch is unique at every step.
+        for node_id in batch.removed_nodes:
+            connection.execute(queries.delete_node.sql, (node_id,))
+        bulk["upsert_nodes"].run(connection, node_rows)
+        bulk["upsert_sessions"].run(connection, session_rows)
+        bulk["insert_events"].run(connection, event_rows)
+        if event_rows:
+            head = batch.base + len(event_rows)
+            if connection.execute(queries.advance_head.sql, (head, batch.base)).rowcount != 1:
+                raise ContentRejected(f"the log does not stand at revision {batch.base}, which the batch follows")
+        block_id = None
+        if batch.beats:
+            beats = list(batch.beats)
+            times = [beat.at_ms for beat in beats]
+            block = (min(times), max(times), len(beats), pack_block(beats))
+            block_id = connection.execute(queries.insert_block.sql, block).lastrowid
+        if batch.presence:
+            bulk["upsert_presence"].run(connection, [rows.presence_row(row) for row in batch.presence])
+        if batch.presence_block is not None:
+            connection.execute(queries.set_presence_block.sql, (batch.presence_block,))
+        connection.execute(queries.note_batch.sql, (self._writer_id, batch.batch_id))
+        return block_id
+
+    def _probe(self, connection: sqlite3.Connection) -> None:
+        connection.execute(self._queries.begin.sql)
+        connection.execute(self._queries.note_batch.sql, (f"{self._writer_id}/probe", self._ids()))
+        connection.execute(self._queries.commit.sql)
+
+    # On the reader's thread.
+
+    def _connect_reader(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("PRAGMA busy_timeout = 2000")
+        return connection
+
+    async def _read(self, query: str, parameters: tuple[object, ...]) -> list[Any]:
+        sql = getattr(self._queries, query).sql
+        return await self._reading.run(lambda connection: connection.execute(sql, parameters).fetchall())
+
+    @property
+    def _writing(self) -> _Thread:
+        if self._writer is None:
+            raise StoreUnavailable("it is not open")
+        return self._writer
+
+    @property
+    def _reading(self) -> _Thread:
+        if self._reader is None:
+            raise StoreUnavailable("it is not open")
+        return self._reader
+
+
+class _Splits:
+    """Each record of a batch encoded once, though it stands in its event and in its table; and the metas met so."""
+
+    def __init__(self) -> None:
+        self.metas: dict[bytes, str] = {}
+        self._by_record: dict[int, SplitRecord] = {}
+
+    def of(self, record: object) -> SplitRecord:
+        split = self._by_record.get(id(record))
+        if split is None:
+            assert isinstance(record, Node | LinkSession)
+            split = self._by_record[id(record)] = split_record(record)
+            if split.meta_hash is not None and split.meta is not None:
+                self.metas[split.meta_hash] = split.meta
+        return split
+
+
+class _Thread:
+    """One thread with one connection, made when first needed and again after `disconnect`."""
+
+    def __init__(self, name: str, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._connect = connect
+        self._connection: sqlite3.Connection | None = None
+
+    async def run(self, body: Callable[[sqlite3.Connection], T]) -> T:
+        """What `body` gives, with engine errors told as ours and no transaction left open behind an error."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, body)
+
+    async def disconnect(self) -> None:
+        """Drop the connection; the next `run` makes a fresh one."""
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._drop)
+
+    async def close(self) -> None:
+        """Drop the connection and end the thread."""
+        await self.disconnect()
+        self._executor.shutdown(wait=False)
+
+    def _run(self, body: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            if self._connection is None:
+                self._connection = self._connect()
+            return body(self._connection)
+        except sqlite3.DatabaseError as error:
+            raise StoreUnavailable(_describe(error)) from error
+        finally:
+            # Also when the error is ours: a refused batch must not be half there for the next one.
+            if self._connection is not None and self._connection.in_transaction:
+                self._roll_back(self._connection)
+
+    def _roll_back(self, connection: sqlite3.Connection) -> None:
+        try:
+            connection.rollback()
+        except sqlite3.DatabaseError as error:
+            log.warning("rollback failed, connection dropped", error=_describe(error))
+            self._drop()
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _read_pragmas(connection: sqlite3.Connection) -> dict[str, object]:
+    return {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in _WRITER_PRAGMAS}
+
+
+def _describe(error: sqlite3.Error) -> str:
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    return f"{name}: {error}"

@@ -1,0 +1,161 @@
+"""The store contract: what the commit pipeline and the readers of history need of an engine, and nothing more.
+
+The store decides nothing. It applies batches whole or not at all, keeps them over a crash, and reads back in keyset
+order; filters run in the roster. `thunderline.testing.check_store` proves an implementation.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from thunderline.block.beats import PackedBeat
+from thunderline.core.clock import Clock
+from thunderline.core.ids import BatchId, IdSource, LinkId, LogId, NodeId, Revision
+from thunderline.core.records import Event, LinkSession, Node
+
+
+class LogHead(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the event log stands: `oldest` is the revision before the oldest event that is kept."""
+
+    log_id: LogId
+    revision: Revision
+    oldest: Revision
+
+
+class PresenceRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A node's presence as of one checkpoint; beats of later blocks are not in it.
+
+    `seen_high` and `seen_mask` are the sequence numbers taken of `incarnation`: see `link.presence.SequenceWindow`.
+    """
+
+    node_id: NodeId
+    incarnation: int
+    last_seen_ms: int | None
+    seen_high: int | None
+    seen_mask: bytes
+    last_beat: PackedBeat | None
+
+
+class StoredBlock(msgspec.Struct, frozen=True, kw_only=True):
+    """One heartbeat block; `id` grows with each commit that holds beats."""
+
+    id: int
+    beats: list[PackedBeat]
+
+
+class WriteBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """All that one transaction writes.
+
+    `events` follow `base` without a gap, in revision order. `nodes` and `sessions` are records as they stand after the
+    batch, each at most once; a node in `removed_nodes` takes its sessions and its presence with it and is not in
+    `nodes`. `presence_block` not None: every presence up to and with that block is now in the store.
+    """
+
+    batch_id: BatchId
+    base: Revision
+    events: Sequence[Event] = ()
+    nodes: Sequence[Node] = ()
+    removed_nodes: Sequence[NodeId] = ()
+    sessions: Sequence[LinkSession] = ()
+    beats: Sequence[PackedBeat] = ()
+    presence: Sequence[PresenceRow] = ()
+    presence_block: int | None = None
+
+
+class Store(ABC):
+    """One opened database. One task at a time calls `commit`, `committed` and `probe`; reads may come from any task.
+
+    Every method but `open` and `close` raises StoreUnavailable when the engine cannot be reached or refuses service.
+    """
+
+    location: str
+    """Where the data lies, for people."""
+
+    @classmethod
+    @abstractmethod
+    def from_url(cls, rest: str, *, clock: Clock, ids: IdSource, writer_id: str) -> Self:
+        """A store, not yet opened, from what stands behind `://` in its URL.
+
+        `writer_id` names this process among the writers of one database. Raises: SettingsError naming `store`.
+        """
+
+    @abstractmethod
+    async def open(self) -> LogHead:
+        """Make ready, creating or migrating the schema.
+
+        Raises: StoreLocked when another process owns the database; StoreIncompatible when the database or the engine
+        is not one that this version can work with; StoreUnavailable.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Give everything back; idempotent. Nothing that was acknowledged waits for this."""
+
+    @abstractmethod
+    async def commit(self, batch: WriteBatch) -> int | None:
+        """Write `batch` in one transaction; on return it is durable (flushed to stable storage).
+
+        Gives the id of the heartbeat block, None when the batch holds no beats. Cancelling the caller does not stop
+        the transaction.
+
+        Raises: ContentRejected when this content can never be written; StoreUnavailable when nothing was written and
+        a later try may succeed; OutcomeUnknown when the engine was lost in the commit itself, after which only
+        `committed` may follow.
+        """
+
+    @abstractmethod
+    async def committed(self, batch_id: BatchId) -> bool:
+        """Whether the newest batch of this writer is `batch_id`, read over a fresh connection."""
+
+    @abstractmethod
+    async def probe(self) -> None:
+        """Return if the store takes durable writes again. Raises: StoreUnavailable."""
+
+    @abstractmethod
+    async def scan_nodes(self, *, after: NodeId | None, limit: int) -> list[Node]:
+        """At most `limit` nodes with an id beyond `after`, by id; an empty list is the end."""
+
+    @abstractmethod
+    async def scan_open_sessions(self, *, after: LinkId | None, limit: int) -> list[LinkSession]:
+        """At most `limit` open sessions with an id beyond `after`, by id; an empty list is the end."""
+
+    @abstractmethod
+    async def find_session(self, session_id: str) -> LinkSession | None:
+        """The session that the caller's `session_id` names, open or closed."""
+
+    @abstractmethod
+    async def scan_presence(self, *, after: NodeId | None, limit: int) -> list[PresenceRow]:
+        """At most `limit` presences of the last checkpoints, by node id; an empty list is the end."""
+
+    @abstractmethod
+    async def presence_block(self) -> int:
+        """The newest block that the stored presences cover; 0 when there was no checkpoint yet."""
+
+    @abstractmethod
+    async def scan_blocks(self, *, after: int, limit: int) -> list[StoredBlock]:
+        """At most `limit` heartbeat blocks with an id beyond `after`, by id; an empty list is the end."""
+
+    @abstractmethod
+    async def read_beats(self, *, node_id: NodeId | None, since_ms: int, until_ms: int, limit: int) -> list[PackedBeat]:
+        """The newest `limit` beats of one node (None: of all) with since <= at < until, in ascending time.
+
+        Beats outlive their node: those of a deregistered one are read by its id.
+        """
+
+    @abstractmethod
+    async def read_events(self, *, after: Revision, limit: int, before: Revision | None = None) -> list[Event]:
+        """At most `limit` events with after < revision (< before), in revision order, payloads whole."""
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
