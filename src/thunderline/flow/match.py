@@ -1,0 +1,44 @@
+"""Patterns over event names, as NATS subjects have them: `*` is one token, `>` at the end is one or more.
+
+Source: NATS documentation, "Subject-Based Messaging", wildcards.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from thunderline.core.errors import InvalidInput
+
+PATTERN_MAX: Final = 255
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+")
+
+
+class Pattern:
+    """A compiled pattern; equal texts match the same names."""
+
+    def __init__(self, text: str) -> None:
+        """Raises: InvalidInput naming `match`."""
+        tokens = text.split(".")
+        if len(text) > PATTERN_MAX:
+            raise InvalidInput("match", f"is longer than {PATTERN_MAX} characters")
+        parts = []
+        for index, token in enumerate(tokens):
+            if token == "*":
+                parts.append(r"[^.]+")
+            elif token == ">" and index == len(tokens) - 1:
+                parts.append(r".+")
+            elif _TOKEN.fullmatch(token):
+                parts.append(re.escape(token))
+            else:
+                raise InvalidInput(
+                    "match",
+                    f"has {token[:40]!r} where a word, `*`, or a last `>` should be, e.g. cluster.node.>",
+                )
+        self.text = text
+        self._matches_all = text == ">"
+        self._regex = re.compile(r"\.".join(parts))
+
+    def matches(self, name: str) -> bool:
+        """Whether the whole of `name` is covered."""
+        return self._matches_all or self._regex.fullmatch(name) is not None

@@ -1,0 +1,160 @@
+"""Every event there is: name, version, payload, reliability and its name on Phoenix channels, in one table."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from thunderline.core.errors import UndeclaredEvent
+from thunderline.core.records import (
+    EntityKind,
+    Event,
+    Heartbeat,
+    LinkSession,
+    Node,
+    NodeStatus,
+    Payload,
+    Reliability,
+)
+
+NODE_REGISTERED: Final = "cluster.node.registered"
+NODE_ONLINE: Final = "cluster.node.online"
+NODE_OFFLINE: Final = "cluster.node.offline"
+NODE_STATUS_CHANGED: Final = "cluster.node.status_changed"
+NODE_UPDATED: Final = "cluster.node.updated"
+NODE_DEREGISTERED: Final = "cluster.node.deregistered"
+NODE_HEARTBEAT: Final = "cluster.node.heartbeat"
+LINK_ESTABLISHED: Final = "cluster.link.established"
+LINK_UPDATED: Final = "cluster.link.updated"
+LINK_CLOSED: Final = "cluster.link.closed"
+
+
+class EventType(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the table. `phoenix` None: not told on channels."""
+
+    name: str
+    version: int
+    kind: EntityKind
+    payload: type[Payload]
+    reliability: Reliability = Reliability.PERSISTENT
+    phoenix: str | None
+    deletion: bool = False
+    meaning: str
+
+
+_ROWS: Final = (
+    EventType(
+        name=NODE_REGISTERED,
+        version=1,
+        kind=EntityKind.NODE,
+        payload=Node,
+        phoenix="node_changed",
+        meaning="A new name was registered.",
+    ),
+    EventType(
+        name=NODE_ONLINE,
+        version=1,
+        kind=EntityKind.NODE,
+        payload=Node,
+        phoenix="node_up",
+        meaning="The node's status became `online`.",
+    ),
+    EventType(
+        name=NODE_OFFLINE,
+        version=1,
+        kind=EntityKind.NODE,
+        payload=Node,
+        phoenix="node_down",
+        meaning="The node's status became `offline`.",
+    ),
+    EventType(
+        name=NODE_STATUS_CHANGED,
+        version=1,
+        kind=EntityKind.NODE,
+        payload=Node,
+        phoenix="node_changed",
+        meaning="The node's status became another one, or what lies under its override, or the reason, changed.",
+    ),
+    EventType(
+        name=NODE_UPDATED,
+        version=1,
+        kind=EntityKind.NODE,
+        payload=Node,
+        phoenix="node_changed",
+        meaning="Attributes of the node changed, or it was restarted; never its status.",
+    ),
+    EventType(
+        name=NODE_DEREGISTERED,
+        version=1,
+        kind=EntityKind.NODE,
+        payload=Node,
+        phoenix="node_down",
+        deletion=True,
+        meaning="The node was removed; the payload is its last record.",
+    ),
+    EventType(
+        name=NODE_HEARTBEAT,
+        version=1,
+        kind=EntityKind.NODE,
+        payload=Heartbeat,
+        reliability=Reliability.TRANSIENT,
+        phoenix=None,
+        meaning="A heartbeat was kept. Told only while somebody listens; history is read over the API.",
+    ),
+    EventType(
+        name=LINK_ESTABLISHED,
+        version=1,
+        kind=EntityKind.LINK,
+        payload=LinkSession,
+        phoenix="link_up",
+        meaning="A link session was opened, or opened again.",
+    ),
+    EventType(
+        name=LINK_UPDATED,
+        version=1,
+        kind=EntityKind.LINK,
+        payload=LinkSession,
+        phoenix="topology_update",
+        meaning="A link session's status or figures changed.",
+    ),
+    EventType(
+        name=LINK_CLOSED,
+        version=1,
+        kind=EntityKind.LINK,
+        payload=LinkSession,
+        phoenix="link_down",
+        meaning="A link session was closed, or failed with its node.",
+    ),
+)
+
+TAXONOMY: Final[dict[str, EventType]] = {row.name: row for row in _ROWS}
+
+
+def status_event(*, before: NodeStatus, after: NodeStatus) -> str:
+    """The one status event of a change: to online, to offline, or neither.
+
+    A change that leaves the effective status as it was (truth moved under an override, another reason) is neither.
+    """
+    if before is not after:
+        if after is NodeStatus.ONLINE:
+            return NODE_ONLINE
+        if after is NodeStatus.OFFLINE:
+            return NODE_OFFLINE
+    return NODE_STATUS_CHANGED
+
+
+def check_event(event: Event) -> None:
+    """Return if the taxonomy declares `event` as it is. Raises: UndeclaredEvent."""
+    declared = TAXONOMY.get(event.name)
+    if declared is None:
+        raise UndeclaredEvent(event.name, "is not declared")
+    if not isinstance(event.payload, declared.payload):
+        raise UndeclaredEvent(event.name, f"carries a {type(event.payload).__name__}")
+    if (event.event_version, event.entity_kind, event.reliability, event.deleted) != (
+        declared.version,
+        declared.kind,
+        declared.reliability,
+        declared.deletion,
+    ):
+        raise UndeclaredEvent(event.name, "does not carry its declared version, kind, reliability and deletion")
