@@ -1,0 +1,1 @@
+"""ThunderLink: the life of nodes. Registry, domain actions, roster, liveness, commit pipeline."""

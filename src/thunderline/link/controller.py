@@ -1,0 +1,73 @@
+"""The registry as a node of its own cluster: it beats with this machine's real figures and its own commit latency."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+
+from thunderline.core.errors import ThunderlineError, UnknownNode
+from thunderline.core.host import HostMeter
+from thunderline.core.inputs import HeartbeatInput, NodeAttrs, OnlineInput
+from thunderline.core.records import BeatStatus, Node
+from thunderline.link.actor import Actor, ActorKind
+from thunderline.link.registry import Registry
+
+log = structlog.get_logger(__name__)
+
+ROLE: Final = "controller"
+
+
+class Controller:
+    """Keeps the registry's own node alive. Its beats' `latency_ms` is the mean time of a commit since the last."""
+
+    def __init__(self, registry: Registry, meter: HostMeter, *, address: str | None = None) -> None:
+        self._registry = registry
+        self._meter = meter
+        self._address = address
+        self._instance = registry.new_id()
+        self._seq = 0
+        self._actor = Actor(kind=ActorKind.SYSTEM, name=registry.owner)
+
+    async def start(self) -> Node:
+        """Register, announce and beat once."""
+        attrs = NodeAttrs(name=self._registry.owner, role=ROLE, address=self._address)
+        ensured = await self._registry.domain.register_node(attrs, actor=self._actor)
+        announced = await self._registry.domain.mark_node_online(
+            ensured.node.id, OnlineInput(instance=self._instance), actor=self._actor
+        )
+        self._registry.controller_id = ensured.node.id
+        await self._beat(BeatStatus.ONLINE)
+        return announced.node
+
+    async def run(self) -> None:
+        """Beat at the node's interval until cancelled. A beat that is refused is logged, and followed by the next."""
+        while True:
+            await self._registry.clock.sleep(self._registry.settings.heartbeat_interval_s)
+            try:
+                await self._beat(BeatStatus.ONLINE)
+            except UnknownNode:
+                log.warning("own node was deregistered, registering again")
+                await self.start()
+            except ThunderlineError as error:
+                log.warning("own heartbeat refused", error=str(error))
+
+    async def stop(self) -> None:
+        """Say goodbye, if the store still takes it."""
+        try:
+            await self._beat(BeatStatus.OFFLINE)
+        except ThunderlineError as error:
+            log.warning("own goodbye refused", error=str(error))
+
+    async def _beat(self, status: BeatStatus) -> None:
+        self._seq += 1
+        figures = self._meter.read()
+        beat = HeartbeatInput(
+            status=status,
+            seq=self._seq,
+            cpu_load=figures.cpu_load,
+            mem_used_mb=figures.mem_used_mb,
+            latency_ms=self._registry.stats.read_latency_ms(),
+        )
+        entry = self._registry.roster.find(self._registry.owner)
+        await self._registry.domain.update_heartbeat(entry, beat, actor=self._actor)

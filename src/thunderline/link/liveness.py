@@ -1,0 +1,145 @@
+"""What a node's observed status becomes, and what shows of it under an override. Pure: no clock, no I/O.
+
+The transition table, which the tests read from here. A signal that a status has no row for leaves it as it is.
+`left` is offline after the node's own goodbye, `lost` is offline by detection; both show as `offline`.
+
+    status       | signal        | becomes      | reason
+    -------------|---------------|--------------|-------------
+    connecting   | announced     | online       | announced
+    connecting   | beat          | online       | heartbeat
+    connecting   | beat_degraded | degraded     | reported
+    connecting   | goodbye       | left         | goodbye
+    connecting   | given_up      | lost         | never_seen
+    online       | beat_degraded | degraded     | reported
+    online       | silent        | disconnected | silent
+    online       | goodbye       | left         | goodbye
+    degraded     | announced     | online       | announced
+    degraded     | beat          | online       | heartbeat
+    degraded     | silent        | disconnected | silent
+    degraded     | goodbye       | left         | goodbye
+    disconnected | announced     | online       | announced
+    disconnected | beat          | online       | heartbeat
+    disconnected | beat_degraded | degraded     | reported
+    disconnected | goodbye       | left         | goodbye
+    disconnected | given_up      | lost         | silent
+    lost         | announced     | online       | announced
+    lost         | beat          | online       | heartbeat
+    lost         | beat_degraded | degraded     | reported
+    lost         | goodbye       | left         | goodbye
+    left         | announced     | online       | announced
+
+`announced` is a handshake or `/online`; `beat` any heartbeat that reports `online`; `silent` a missed deadline;
+`given_up` the end of `offline_after` without a sign of life. Every status has a way back: see the rows to `online`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+from thunderline.core.records import BeatStatus, NodeStatus, Override
+
+
+class Signal(StrEnum):
+    """What is seen of a node."""
+
+    ANNOUNCED = "announced"
+    BEAT = "beat"
+    BEAT_DEGRADED = "beat_degraded"
+    GOODBYE = "goodbye"
+    SILENT = "silent"
+    GIVEN_UP = "given_up"
+
+
+REASON_REGISTERED: Final = "registered"
+REASON_ANNOUNCED: Final = "announced"
+REASON_HEARTBEAT: Final = "heartbeat"
+REASON_REPORTED: Final = "reported"
+REASON_SILENT: Final = "silent"
+REASON_GOODBYE: Final = "goodbye"
+REASON_NEVER_SEEN: Final = "never_seen"
+
+Observed = tuple[NodeStatus, str]
+"""An observed status and the reason for it."""
+
+_C, _ON, _DEG, _DIS, _OFF = (
+    NodeStatus.CONNECTING,
+    NodeStatus.ONLINE,
+    NodeStatus.DEGRADED,
+    NodeStatus.DISCONNECTED,
+    NodeStatus.OFFLINE,
+)
+_ANNOUNCED: Final[Observed] = (_ON, REASON_ANNOUNCED)
+_BEAT: Final[Observed] = (_ON, REASON_HEARTBEAT)
+_REPORTED: Final[Observed] = (_DEG, REASON_REPORTED)
+_SILENT: Final[Observed] = (_DIS, REASON_SILENT)
+_LEFT: Final[Observed] = (_OFF, REASON_GOODBYE)
+
+_TABLE: Final[dict[NodeStatus, dict[Signal, Observed]]] = {
+    _C: {
+        Signal.ANNOUNCED: _ANNOUNCED,
+        Signal.BEAT: _BEAT,
+        Signal.BEAT_DEGRADED: _REPORTED,
+        Signal.GOODBYE: _LEFT,
+        Signal.GIVEN_UP: (_OFF, REASON_NEVER_SEEN),
+    },
+    _ON: {
+        Signal.BEAT_DEGRADED: _REPORTED,
+        Signal.SILENT: _SILENT,
+        Signal.GOODBYE: _LEFT,
+    },
+    _DEG: {
+        Signal.ANNOUNCED: _ANNOUNCED,
+        Signal.BEAT: _BEAT,
+        Signal.SILENT: _SILENT,
+        Signal.GOODBYE: _LEFT,
+    },
+    _DIS: {
+        Signal.ANNOUNCED: _ANNOUNCED,
+        Signal.BEAT: _BEAT,
+        Signal.BEAT_DEGRADED: _REPORTED,
+        Signal.GOODBYE: _LEFT,
+        Signal.GIVEN_UP: (_OFF, REASON_SILENT),
+    },
+    _OFF: {
+        Signal.ANNOUNCED: _ANNOUNCED,
+        Signal.BEAT: _BEAT,
+        Signal.BEAT_DEGRADED: _REPORTED,
+        Signal.GOODBYE: _LEFT,
+    },
+}
+_TABLE_LEFT: Final[dict[Signal, Observed]] = {Signal.ANNOUNCED: _ANNOUNCED}
+
+BEAT_SIGNALS: Final[dict[BeatStatus, Signal]] = {
+    BeatStatus.ONLINE: Signal.BEAT,
+    BeatStatus.DEGRADED: Signal.BEAT_DEGRADED,
+    BeatStatus.OFFLINE: Signal.GOODBYE,
+}
+
+
+def has_left(status: NodeStatus, reason: str) -> bool:
+    """Whether the node went by its own goodbye, after which beats do not bring it back."""
+    return status is NodeStatus.OFFLINE and reason == REASON_GOODBYE
+
+
+def observe(status: NodeStatus, reason: str, signal: Signal) -> Observed:
+    """What an observed `status`, held for `reason`, becomes on `signal`; the same pair where nothing changes."""
+    table = _TABLE_LEFT if has_left(status, reason) else _TABLE[status]
+    return table.get(signal, (status, reason))
+
+
+def effective(observed: Observed, override: Override | None) -> Observed:
+    """The status and reason that show: the override's, except that a dead node does not show as degraded."""
+    if override is None:
+        return observed
+    if override.status is NodeStatus.DEGRADED and observed[0] in (
+        NodeStatus.OFFLINE,
+        NodeStatus.DISCONNECTED,
+    ):
+        return observed
+    return override.status, override.reason
+
+
+def is_up(status: NodeStatus) -> bool:
+    """Whether a deadline runs whose end would mean silence."""
+    return status is NodeStatus.ONLINE or status is NodeStatus.DEGRADED

@@ -1,0 +1,231 @@
+"""The private state on which one batch is planned: the roster as it will be if the batch is committed.
+
+Operations are planned in order, each seeing what those before it did. One that is refused is rolled back alone.
+Nothing here is visible to a reader; `batch` gives what the store has to write, `apply` brings a committed overlay into
+the roster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from thunderline.block.beats import PackedBeat
+from thunderline.block.store import PresenceRow, WriteBatch
+from thunderline.core.errors import UnknownNode
+from thunderline.core.ids import BatchId, EventId, IdSource, LinkId, NodeId, Revision
+from thunderline.core.records import (
+    OPEN_SESSION_STATUSES,
+    EntityKind,
+    Event,
+    LinkSession,
+    Node,
+)
+from thunderline.flow.taxonomy import TAXONOMY, check_event
+from thunderline.link.actor import Actor
+from thunderline.link.roster import Roster
+
+_ABSENT: Final = object()
+
+
+class Savepoint(msgspec.Struct, frozen=True):
+    """Where an overlay stood before an operation."""
+
+    events: int
+    beats: int
+    undo: int
+
+
+class Overlay:
+    """One batch in the making. `now` is the wall time of all its records and events."""
+
+    def __init__(self, roster: Roster, *, now: datetime, now_ms: int, source: str, ids: IdSource) -> None:
+        self.now = now
+        self.now_ms = now_ms
+        self.events: list[Event] = []
+        self.beats: list[PackedBeat] = []
+        self.new_id = ids
+        self._roster = roster
+        self._source = source
+        self._actor = ""
+        self._correlation_id: str | None = None
+        self._nodes: dict[NodeId, Node | None] = {}
+        self._names: dict[str, NodeId | None] = {}
+        self._sessions: dict[LinkId, LinkSession] = {}
+        self._session_ids: dict[str, LinkId] = {}
+        self._taken: dict[tuple[bytes, int, int], None] = {}
+        self._undo: list[tuple[dict[Any, Any], Any, Any]] = []
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not self.events and not self.beats
+
+    def begin(self, actor: Actor) -> Savepoint:
+        """Start the next operation: what it changes is `actor`'s doing, under one correlation id."""
+        self._actor = str(actor)
+        self._correlation_id = None
+        return Savepoint(len(self.events), len(self.beats), len(self._undo))
+
+    def roll_back(self, savepoint: Savepoint) -> None:
+        """Undo all since `savepoint`."""
+        del self.events[savepoint.events :]
+        del self.beats[savepoint.beats :]
+        while len(self._undo) > savepoint.undo:
+            changed, key, before = self._undo.pop()
+            if before is _ABSENT:
+                del changed[key]
+            else:
+                changed[key] = before
+
+    # Reading
+
+    def find(self, node_id: NodeId) -> Node | None:
+        """The node with this id, as the batch leaves it so far."""
+        if node_id in self._nodes:
+            return self._nodes[node_id]
+        entry = self._roster.get(node_id)
+        return None if entry is None else entry.node
+
+    def node(self, node_id: NodeId) -> Node:
+        """The node with this id. Raises: UnknownNode."""
+        node = self.find(node_id)
+        if node is None:
+            raise UnknownNode(node_id)
+        return node
+
+    def named(self, name: str) -> Node | None:
+        """The node with this name."""
+        if name in self._names:
+            node_id = self._names[name]
+            return None if node_id is None else self._nodes[node_id]
+        entry = self._roster.named(name)
+        # A node of the roster may have changed in this batch, though not its name.
+        return None if entry is None else self.find(entry.node.id)
+
+    def open_sessions(self, node_id: NodeId) -> list[LinkSession]:
+        """The node's open sessions."""
+        entry = self._roster.get(node_id)
+        sessions = {} if entry is None else dict(entry.sessions)
+        sessions |= {key: session for key, session in self._sessions.items() if session.node_id == node_id}
+        return [session for session in sessions.values() if session.status in OPEN_SESSION_STATUSES]
+
+    def session_named(self, session_id: str) -> LinkSession | None:
+        """The session with this `session_id` if it is open, or was changed in this batch."""
+        if session_id in self._session_ids:
+            return self._sessions[self._session_ids[session_id]]
+        return self._roster.open_session(session_id)
+
+    def is_taken(self, key: bytes, incarnation: int, seq: int) -> bool:
+        """Whether this batch already holds the beat with that number."""
+        return (key, incarnation, seq) in self._taken
+
+    # Changing
+
+    def put_node(self, event_name: str, node: Node) -> Node:
+        """Make `node` the node's record, told by an event of that name; gives it as of the event's revision."""
+        node = msgspec.structs.replace(node, revision=self._next_revision(), updated_at=self.now)
+        self._set(self._nodes, node.id, node)
+        self._set(self._names, node.name, node.id)
+        self._emit(event_name, node, subject=node.name, entity_id=node.id)
+        return node
+
+    def remove_node(self, event_name: str, node: Node) -> Node:
+        """Drop `node`; gives its last record, as of the event's revision."""
+        node = msgspec.structs.replace(node, revision=self._next_revision(), updated_at=self.now)
+        self._set(self._nodes, node.id, None)
+        self._set(self._names, node.name, None)
+        self._emit(event_name, node, subject=node.name, entity_id=node.id)
+        return node
+
+    def put_session(self, event_name: str, session: LinkSession) -> LinkSession:
+        """Make `session` the session's record."""
+        self._set(self._sessions, session.id, session)
+        self._set(self._session_ids, session.session_id, session.id)
+        self._emit(event_name, session, subject=self.node(session.node_id).name, entity_id=session.id)
+        return session
+
+    def add_beat(self, beat: PackedBeat) -> None:
+        """Append a beat to history."""
+        if beat.seq is not None:
+            self._set(self._taken, (beat.node_key, beat.incarnation, beat.seq), None)
+        self.beats.append(beat)
+
+    # The end of the batch
+
+    def batch(
+        self, batch_id: BatchId, *, presence: Sequence[PresenceRow] = (), presence_block: int | None = None
+    ) -> WriteBatch:
+        """What the store has to write."""
+        alive = {node.id for node in self._nodes.values() if node is not None}
+        removed = [node_id for node_id, node in self._nodes.items() if node is None]
+        return WriteBatch(
+            batch_id=batch_id,
+            base=self._roster.revision,
+            events=self.events,
+            nodes=[node for node in self._nodes.values() if node is not None],
+            removed_nodes=removed,
+            sessions=[
+                session
+                for session in self._sessions.values()
+                if session.node_id in alive or self.find(session.node_id) is not None
+            ],
+            beats=self.beats,
+            presence=[row for row in presence if self.find(row.node_id) is not None],
+            presence_block=presence_block,
+        )
+
+    def apply(self) -> None:
+        """Bring the committed batch into the roster."""
+        roster = self._roster
+        for node_id, node in self._nodes.items():
+            if node is None:
+                roster.remove_node(node_id)
+        for node in self._nodes.values():
+            if node is not None:
+                roster.put_node(node)
+        for session in self._sessions.values():
+            roster.put_session(session)
+        for beat in self.beats:
+            entry = roster.by_key(beat.node_key)
+            if entry is not None:
+                entry.keep(beat)
+        if self.events:
+            roster.revision = self.events[-1].revision
+
+    def changed_nodes(self) -> list[NodeId]:
+        """The nodes that the batch touched, the removed ones too."""
+        return list(self._nodes)
+
+    def _next_revision(self) -> Revision:
+        return Revision(self._roster.revision + len(self.events) + 1)
+
+    def _emit(self, name: str, payload: Node | LinkSession, *, subject: str, entity_id: str) -> None:
+        declared = TAXONOMY[name]
+        if self._correlation_id is None:
+            self._correlation_id = self.new_id()
+        event = Event(
+            id=EventId(self.new_id()),
+            revision=self._next_revision(),
+            name=name,
+            at=self.now,
+            source=self._source,
+            actor=self._actor,
+            subject=subject,
+            entity_kind=EntityKind.NODE if isinstance(payload, Node) else EntityKind.LINK,
+            entity_id=entity_id,
+            correlation_id=self._correlation_id,
+            causation_id=None,
+            event_version=declared.version,
+            payload=payload,
+            deleted=declared.deletion,
+        )
+        check_event(event)
+        self.events.append(event)
+
+    def _set(self, changed: dict[Any, Any], key: Any, value: Any) -> None:
+        self._undo.append((changed, key, changed.get(key, _ABSENT)))
+        changed[key] = value

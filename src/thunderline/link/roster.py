@@ -1,0 +1,285 @@
+"""The roster: every node in memory, with its open sessions and latest beat, indexed for reading.
+
+It holds committed state only: the writer changes it after a commit and before anybody is answered. A point query is a
+dictionary lookup; a listing walks the narrowest index. One task changes it; on one event loop no reader sees a half.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+import msgspec
+
+from thunderline.block.beats import PackedBeat, node_key, to_heartbeat
+from thunderline.block.store import PresenceRow
+from thunderline.core.clock import from_ms
+from thunderline.core.errors import UnknownNode
+from thunderline.core.ids import LinkId, LogId, NodeId, Revision
+from thunderline.core.records import (
+    OPEN_SESSION_STATUSES,
+    ClusterType,
+    LinkSession,
+    Node,
+    NodeStatus,
+    Presence,
+)
+from thunderline.link.presence import SequenceWindow, Taken
+
+_NODE_ENCODER: Final = msgspec.json.Encoder()
+
+
+class Entry:
+    """One node in the roster: its record, and beside it what each beat changes."""
+
+    __slots__ = (
+        "_encoded",
+        "heard_at",
+        "key",
+        "last_beat",
+        "last_seen_ms",
+        "node",
+        "sessions",
+        "window",
+        "window_incarnation",
+    )
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.key = node_key(node.id)
+        self.sessions: dict[LinkId, LinkSession] = {}
+        self.last_seen_ms: int | None = None
+        self.last_beat: PackedBeat | None = None
+        self.heard_at: float | None = None
+        """Monotonic time of the newest sign of life, committed or not; None: none since this process started."""
+        self.window = SequenceWindow()
+        self.window_incarnation = node.incarnation
+        self._encoded: bytes | None = None
+
+    def replace(self, node: Node) -> None:
+        """Take the node's newer record."""
+        self.node = node
+        self._encoded = None
+
+    def keep(self, beat: PackedBeat) -> None:
+        """Take a committed beat."""
+        self.last_beat = beat
+        if self.last_seen_ms is None or beat.at_ms > self.last_seen_ms:
+            self.last_seen_ms = beat.at_ms
+        if beat.seq is not None:
+            if beat.incarnation > self.window_incarnation:
+                self.window, self.window_incarnation = SequenceWindow(), beat.incarnation
+            if beat.incarnation == self.window_incarnation:
+                self.window.take(beat.seq)
+
+    def look(self, incarnation: int, seq: int) -> Taken:
+        """What a beat of the node's present incarnation with that number would be."""
+        return Taken.NEW if incarnation > self.window_incarnation else self.window.look(seq)
+
+    def encoded(self) -> bytes:
+        """The node's record as a JSON object, kept until it changes."""
+        if self._encoded is None:
+            self._encoded = _NODE_ENCODER.encode(self.node)
+        return self._encoded
+
+    def presence(self, owner: str) -> Presence:
+        """What stands beside the record; `owner` is the replica that answers for the node."""
+        beat = self.last_beat
+        return Presence(
+            last_seen_at=None if self.last_seen_ms is None else from_ms(self.last_seen_ms),
+            last_heartbeat_at=None if beat is None else from_ms(beat.at_ms),
+            last_heartbeat=None if beat is None else to_heartbeat(beat, node_id=self.node.id),
+            sessions=len(self.sessions),
+            owner=owner,
+        )
+
+    def presence_row(self) -> PresenceRow:
+        """The presence as a checkpoint keeps it."""
+        return PresenceRow(
+            self.node.id,
+            self.window_incarnation,
+            self.last_seen_ms,
+            self.window.high,
+            self.window.mask(),
+            self.last_beat,
+        )
+
+    def restore_presence(self, row: PresenceRow) -> None:
+        """Take back what a checkpoint kept."""
+        self.last_seen_ms, self.last_beat = row.last_seen_ms, row.last_beat
+        self.window = SequenceWindow(row.seen_high, row.seen_mask)
+        self.window_incarnation = row.incarnation
+
+
+class NodeFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which nodes to list: all given conditions hold. None does not ask; `name_prefix` is literal."""
+
+    status: frozenset[NodeStatus] | None = None
+    role: str | None = None
+    domain: str | None = None
+    cluster_type: ClusterType | None = None
+    labels: Mapping[str, str] | None = None
+    name: str | None = None
+    name_prefix: str | None = None
+
+    def holds(self, node: Node) -> bool:
+        """Whether `node` is one of those asked for."""
+        return (
+            (self.status is None or node.status in self.status)
+            and (self.role is None or node.role == self.role)
+            and (self.domain is None or node.domain == self.domain)
+            and (self.cluster_type is None or node.cluster_type is self.cluster_type)
+            and (self.name is None or node.name == self.name)
+            and (self.name_prefix is None or node.name.startswith(self.name_prefix))
+            and (not self.labels or all(node.labels.get(key) == value for key, value in self.labels.items()))
+        )
+
+
+class Roster:
+    """All nodes by id and by name, and their indexes. `revision` is the newest event that it reflects."""
+
+    def __init__(self) -> None:
+        self.log_id = LogId("")
+        self.revision = Revision(0)
+        self._by_id: dict[NodeId, Entry] = {}
+        self._by_name: dict[str, Entry] = {}
+        self._by_key: dict[bytes, Entry] = {}
+        self._names: list[str] = []  # sorted: the order of listings
+        self._index: dict[tuple[str, str], dict[NodeId, None]] = {}
+        self._sessions: dict[str, LinkSession] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._by_id.values())
+
+    def get(self, node_id: NodeId) -> Entry | None:
+        """The entry with this id."""
+        return self._by_id.get(node_id)
+
+    def named(self, name: str) -> Entry | None:
+        """The entry with this name."""
+        return self._by_name.get(name)
+
+    def by_key(self, key: bytes) -> Entry | None:
+        """The entry whose id has these 16 bytes."""
+        return self._by_key.get(key)
+
+    def find(self, ref: str) -> Entry:
+        """The entry with this id or name; the two never collide. Raises: UnknownNode."""
+        entry = self._by_id.get(NodeId(ref)) or self._by_name.get(ref) or self._by_id.get(NodeId(ref.lower()))
+        if entry is None:
+            raise UnknownNode(ref)
+        return entry
+
+    def open_session(self, session_id: str) -> LinkSession | None:
+        """The open session that the caller's `session_id` names."""
+        return self._sessions.get(session_id)
+
+    def load(self, nodes: Iterable[Node]) -> None:
+        """Add many nodes at once, at start."""
+        for node in nodes:
+            self._add(Entry(node))
+        self._names = sorted(self._by_name)
+
+    def put_node(self, node: Node) -> Entry:
+        """Add or replace a node."""
+        entry = self._by_id.get(node.id)
+        if entry is None:
+            entry = Entry(node)
+            self._add(entry)
+            insort(self._names, node.name)
+        else:
+            self._leave(entry.node)
+            entry.replace(node)
+            self._enter(node)
+        return entry
+
+    def remove_node(self, node_id: NodeId) -> None:
+        """Drop a node and its sessions."""
+        entry = self._by_id.pop(node_id, None)
+        if entry is None:
+            return
+        self._leave(entry.node)
+        del self._by_key[entry.key]
+        for session in entry.sessions.values():
+            self._sessions.pop(session.session_id, None)
+        del self._by_name[entry.node.name]
+        del self._names[bisect_left(self._names, entry.node.name)]
+
+    def put_session(self, session: LinkSession) -> None:
+        """Add or replace an open session, or drop one that is no longer open."""
+        entry = self._by_id.get(session.node_id)
+        if entry is not None and session.status in OPEN_SESSION_STATUSES:
+            entry.sessions[session.id] = session
+            self._sessions[session.session_id] = session
+        else:
+            if entry is not None:
+                entry.sessions.pop(session.id, None)
+            self._sessions.pop(session.session_id, None)
+
+    def select(
+        self, wanted: NodeFilter, *, after: str | None = None, limit: int | None = None
+    ) -> tuple[list[Entry], bool]:
+        """At most `limit` matching entries with a name beyond `after`, by name, and whether there are more."""
+        found: list[Entry] = []
+        for entry in self._candidates(wanted, after):
+            if wanted.holds(entry.node):
+                if limit is not None and len(found) >= limit:
+                    return found, True
+                found.append(entry)
+        return found, False
+
+    def _candidates(self, wanted: NodeFilter, after: str | None) -> Iterator[Entry]:
+        if wanted.name is not None:
+            entry = self._by_name.get(wanted.name)
+            if entry is not None and (after is None or entry.node.name > after):
+                yield entry
+            return
+        narrow = self._narrowest(wanted)
+        names = self._names if narrow is None else sorted(self._by_id[node_id].node.name for node_id in narrow)
+        start = 0 if after is None else bisect_right(names, after)
+        if wanted.name_prefix is not None:
+            start = max(start, bisect_left(names, wanted.name_prefix))
+        for index in range(start, len(names)):
+            name = names[index]
+            if wanted.name_prefix is not None and not name.startswith(wanted.name_prefix):
+                return
+            yield self._by_name[name]
+
+    def _narrowest(self, wanted: NodeFilter) -> list[NodeId] | None:
+        """The smallest index that covers the filter, unless it is hardly smaller than everything."""
+        lists: list[list[dict[NodeId, None]]] = []
+        if wanted.status is not None:
+            lists.append([self._index.get(("status", status), {}) for status in wanted.status])
+        if wanted.role is not None:
+            lists.append([self._index.get(("role", wanted.role), {})])
+        if wanted.domain is not None:
+            lists.append([self._index.get(("domain", wanted.domain), {})])
+        if not lists:
+            return None
+        best = min(lists, key=lambda parts: sum(map(len, parts)))
+        if sum(map(len, best)) * 8 > len(self._by_id):
+            return None
+        return [node_id for part in best for node_id in part]
+
+    def _add(self, entry: Entry) -> None:
+        self._by_id[entry.node.id] = self._by_name[entry.node.name] = self._by_key[entry.key] = entry
+        self._enter(entry.node)
+
+    def _enter(self, node: Node) -> None:
+        for key in _index_keys(node):
+            self._index.setdefault(key, {})[node.id] = None
+
+    def _leave(self, node: Node) -> None:
+        for key in _index_keys(node):
+            ids = self._index[key]
+            del ids[node.id]
+            if not ids:
+                del self._index[key]
+
+
+def _index_keys(node: Node) -> tuple[tuple[str, str], ...]:
+    return (("status", node.status), ("role", node.role), ("domain", node.domain))

@@ -1,0 +1,72 @@
+"""Watching: everything after a revision exactly once, in order, first from the log and then as it happens."""
+
+from __future__ import annotations
+
+from collections import deque
+from types import TracebackType
+from typing import Final, Self
+
+from thunderline.block.store import Store
+from thunderline.core.errors import WatchCut
+from thunderline.core.ids import Revision
+from thunderline.core.records import Event, Reliability
+from thunderline.flow.bus import Bus, Subscription
+from thunderline.flow.match import Pattern
+from thunderline.link.roster import Roster
+
+_PAGE: Final = 500
+
+
+class Watch:
+    """An async iterator of events that match, open for as long as its `async with`.
+
+    Reading the log asks the bus for nothing; the step over to the bus is taken in one go when the log holds nothing
+    newer than the roster, so that no event falls between. Raises: WatchCut when the watcher, live, falls further
+    behind than its backlog; it resumes with a new watch from `cursor`.
+    """
+
+    def __init__(
+        self, store: Store, roster: Roster, bus: Bus, *, pattern: Pattern, since: Revision, backlog_max: int
+    ) -> None:
+        self.cursor = since
+        """The revision up to which everything that matches was given."""
+        self._store = store
+        self._roster = roster
+        self._bus = bus
+        self._pattern = pattern
+        self._backlog_max = backlog_max
+        self._page: deque[Event] = deque()
+        self._live: Subscription | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        while self._live is None:
+            while self._page:
+                event = self._page.popleft()
+                self.cursor = event.revision
+                if self._pattern.matches(event.name):
+                    return event
+            if self.cursor >= self._roster.revision:
+                # No await between the comparison and this: what is committed from here on is heard.
+                self._live = self._bus.subscribe(self._pattern, backlog_max=self._backlog_max)
+            else:
+                self._page.extend(await self._store.read_events(after=self.cursor, limit=_PAGE))
+        while True:
+            try:
+                event = await self._live.next()
+            except WatchCut as cut:
+                raise WatchCut(backlog=cut.backlog, resume_from=self.cursor) from None
+            if event.reliability is Reliability.PERSISTENT:
+                self.cursor = event.revision
+            return event

@@ -1,0 +1,302 @@
+"""The commit pipeline: one writer, through which every change of this process passes.
+
+What waits when a commit returns is the next batch. A batch is planned on an overlay, written in one transaction, and
+only then, in this order: the roster changes, callers are answered, subscribers are told. Its invariants:
+
+1. Acknowledged means durable: an operation is answered after the commit that holds it.
+2. Readers see committed state only, and their own writes.
+3. Event revisions have no gaps; delivery order is revision order is commit order.
+4. Lanes are bounded; a full lane or an absent store refuses with an error that says when to retry.
+5. A write refused during shutdown raises.
+
+A batch that the store rejects for its content is halved until the culprit fails alone. When the outcome of a commit is
+unknown, nothing else is written until the store has told whether the batch is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import msgspec
+import structlog
+
+from thunderline.block.store import Store
+from thunderline.core.clock import Clock, from_ms
+from thunderline.core.errors import (
+    ContentRejected,
+    OutcomeUnknown,
+    ShuttingDown,
+    StoreUnavailable,
+    ThunderlineError,
+)
+from thunderline.core.ids import BatchId, IdSource, NodeId
+from thunderline.core.records import Event, Node
+from thunderline.flow.bus import Bus
+from thunderline.link.actor import Actor
+from thunderline.link.checkpoint import PresenceCheckpoint
+from thunderline.link.lanes import Lane, Lanes, Operation
+from thunderline.link.overlay import Overlay
+from thunderline.link.roster import Roster
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+RETRY_MIN_S: Final = 0.1
+RETRY_MAX_S: Final = 2.0
+"""Bounds of the wait between two looks at a store that is away; it doubles, with jitter."""
+
+SETTLE_ATTEMPTS: Final = 5
+"""Looks for the outcome of a commit during shutdown before its callers are told that it is unknown."""
+
+Outcome = tuple[Operation[Any], Any, BaseException | None]
+
+
+class CommitStats(msgspec.Struct):
+    """What the pipeline did since start; the last two only since they were last read."""
+
+    commits: int = 0
+    operations: int = 0
+    latency_sum_s: float = 0.0
+    latency_count: int = 0
+
+    def read_latency_ms(self) -> float | None:
+        """Mean time of a commit since the last call, None when there was none."""
+        if not self.latency_count:
+            return None
+        mean_ms = self.latency_sum_s / self.latency_count * 1000
+        self.latency_sum_s, self.latency_count = 0.0, 0
+        return round(mean_ms, 3)
+
+
+class Writer:
+    """Owns the roster's changes. `run` is its task; `submit` hands it work from the same event loop."""
+
+    def __init__(
+        self,
+        store: Store,
+        roster: Roster,
+        bus: Bus,
+        *,
+        clock: Clock,
+        ids: IdSource,
+        rng: random.Random,
+        source: str,
+        limits: dict[Lane, int],
+        commit_max: int,
+        checkpoint: PresenceCheckpoint,
+        settled: Callable[[NodeId, Node | None], None],
+        beats_kept: Callable[[Overlay], list[Event]],
+    ) -> None:
+        """`settled` hears of every node that a commit touched (None: removed), before its callers do; `beats_kept`
+        gives the transient events of a committed overlay."""
+        self.stats = CommitStats()
+        self._store = store
+        self._roster = roster
+        self._bus = bus
+        self._clock = clock
+        self._ids = ids
+        self._rng = rng
+        self._source = source
+        self._lanes = Lanes(limits)
+        self._commit_max = commit_max
+        self._checkpoint = checkpoint
+        self._settled = settled
+        self._beats_kept = beats_kept
+        self._closing = False
+        self._away: StoreUnavailable | None = None
+        self._away_since: float | None = None
+
+    @property
+    def away_since(self) -> float | None:
+        """Monotonic time since which the store takes no writes; None while it does."""
+        return self._away_since
+
+    def depth(self, lane: Lane) -> int:
+        """How many operations wait in `lane`."""
+        return self._lanes.depth(lane)
+
+    def submit(self, lane: Lane, plan: Callable[[Overlay], T], *, actor: Actor) -> asyncio.Future[T]:
+        """Queue a change; the future gives what `plan` gave, once its commit is durable.
+
+        Cancelling the future does not withdraw the change. Raises: Overloaded, StoreUnavailable, ShuttingDown, each
+        before anything was queued.
+        """
+        if self._closing:
+            raise ShuttingDown
+        if self._away is not None:
+            raise StoreUnavailable(self._away.reason)
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._lanes.put(lane, Operation(plan, actor, done))
+        return done
+
+    async def run(self) -> None:
+        """Commit until `close` was called and the lanes are empty."""
+        while True:
+            await self._lanes.wait()
+            operations = self._lanes.take(self._commit_max)
+            if operations:
+                try:
+                    await self._commit(operations)
+                except BaseException as error:
+                    self._broke(operations, error)
+                    raise
+            elif self._closing:
+                return
+
+    def close(self) -> None:
+        """Take nothing new; `run` returns when what is queued is committed, or has failed."""
+        self._closing = True
+        self._lanes.close()
+
+    async def _commit(self, operations: list[Operation[Any]]) -> None:
+        overlay, outcomes = self._plan(operations)
+        if overlay.is_empty:
+            _answer(outcomes)
+            return
+        batch_id = BatchId(self._ids())
+        batch = overlay.batch(
+            batch_id, presence=self._checkpoint.take_rows(), presence_block=self._checkpoint.finished_block()
+        )
+        started = self._clock.monotonic()
+        block_id: int | None = None
+        try:
+            block_id = await self._store.commit(batch)
+        except ContentRejected as error:
+            self._checkpoint.put_back()
+            await self._halve(operations, error)
+            return
+        except StoreUnavailable as error:
+            self._checkpoint.put_back()
+            await self._store_lost(operations, error)
+            return
+        except OutcomeUnknown as error:
+            log.warning("commit outcome unknown", batch=batch_id, reason=error.reason)
+            self._went_away(StoreUnavailable(error.reason))
+            landed = await self._settle(batch_id)
+            if landed is not True:
+                self._checkpoint.put_back()
+                lost = error if landed is None else StoreUnavailable(error.reason)
+                for operation in operations:
+                    operation.fail(lost)
+                return
+        self.stats.commits += 1
+        self.stats.operations += len(operations)
+        self.stats.latency_sum_s += self._clock.monotonic() - started
+        self.stats.latency_count += 1
+        self._committed(overlay, outcomes, block_id)
+
+    def _plan(self, operations: list[Operation[Any]]) -> tuple[Overlay, list[Outcome]]:
+        now_ms = self._clock.now_ms()
+        overlay = Overlay(self._roster, now=from_ms(now_ms), now_ms=now_ms, source=self._source, ids=self._ids)
+        outcomes: list[Outcome] = []
+        for operation in operations:
+            savepoint = overlay.begin(operation.actor)
+            try:
+                outcomes.append((operation, operation.plan(overlay), None))
+            except ThunderlineError as error:
+                overlay.roll_back(savepoint)
+                outcomes.append((operation, None, error))
+            except Exception as error:
+                # A bug in one action must not end the writer that everybody depends on.
+                log.exception("operation failed to plan", actor=str(operation.actor))
+                overlay.roll_back(savepoint)
+                outcomes.append((operation, None, error))
+        return overlay, outcomes
+
+    def _committed(self, overlay: Overlay, outcomes: list[Outcome], block_id: int | None) -> None:
+        overlay.apply()
+        self._checkpoint.beats_committed(overlay.beats, block_id)
+        for node_id in overlay.changed_nodes():
+            self._settled(node_id, overlay.find(node_id))
+        _answer(outcomes)
+        if overlay.events:
+            self._bus.publish(overlay.events)
+        if overlay.beats and (told := self._beats_kept(overlay)):
+            self._bus.publish(told)
+
+    async def _halve(self, operations: list[Operation[Any]], error: ContentRejected) -> None:
+        if len(operations) == 1:
+            log.error("store rejects an operation's content", actor=str(operations[0].actor), reason=error.reason)
+            operations[0].fail(error)
+            return
+        middle = len(operations) // 2
+        for half in (operations[:middle], operations[middle:]):
+            # The store may have gone in between; then the rest is refused like everything else.
+            if self._away is not None:
+                for operation in half:
+                    operation.fail(StoreUnavailable(self._away.reason))
+            else:
+                await self._commit(half)
+
+    async def _store_lost(self, operations: list[Operation[Any]], error: StoreUnavailable) -> None:
+        self._went_away(error)
+        for operation in operations:
+            operation.fail(error)
+        self._refuse_queued(error)
+        await self._wait_for_store()
+
+    def _refuse_queued(self, error: StoreUnavailable) -> None:
+        while queued := self._lanes.take(self._commit_max):
+            for operation in queued:
+                operation.fail(error)
+
+    def _broke(self, operations: list[Operation[Any]], error: BaseException) -> None:
+        """The writer ends for a reason that it does not know: nobody may wait for it any longer."""
+        unknown = OutcomeUnknown(f"the writer failed: {type(error).__name__}")
+        for operation in operations:
+            operation.fail(unknown)
+        self._went_away(StoreUnavailable("the writer failed; the process has to be restarted"))
+        self._refuse_queued(StoreUnavailable("the writer failed"))
+
+    def _went_away(self, error: StoreUnavailable) -> None:
+        if self._away is None:
+            log.error("store is away", reason=error.reason)
+            self._away_since = self._clock.monotonic()
+        self._away = error
+
+    def _came_back(self) -> None:
+        if self._away_since is not None:
+            log.info("store is back", away_s=round(self._clock.monotonic() - self._away_since, 3))
+        self._away = self._away_since = None
+
+    async def _wait_for_store(self) -> None:
+        wait_s = RETRY_MIN_S
+        while not self._closing:
+            await self._clock.sleep(wait_s * self._rng.uniform(0.5, 1.0))
+            wait_s = min(wait_s * 2, RETRY_MAX_S)
+            try:
+                await self._store.probe()
+            except (StoreUnavailable, OutcomeUnknown) as error:
+                log.warning("store still away", reason=error.reason)
+                continue
+            self._came_back()
+            return
+
+    async def _settle(self, batch_id: BatchId) -> bool | None:
+        """Whether the batch is in the store; None when that cannot be found out before the process ends."""
+        wait_s = RETRY_MIN_S
+        attempts = 0
+        while not self._closing or attempts < SETTLE_ATTEMPTS:
+            attempts += 1
+            try:
+                landed = await self._store.committed(batch_id)
+            except StoreUnavailable as error:
+                log.warning("store still away", reason=error.reason)
+                await self._clock.sleep(wait_s * self._rng.uniform(0.5, 1.0))
+                wait_s = min(wait_s * 2, RETRY_MAX_S)
+                continue
+            self._came_back()
+            return landed
+        return None
+
+
+def _answer(outcomes: list[Outcome]) -> None:
+    for operation, result, error in outcomes:
+        if error is None:
+            operation.answer(result)
+        else:
+            operation.fail(error)
