@@ -1,0 +1,52 @@
+"""`POST /api/nodes/{id}/heartbeats`, the one hot route, answered without the framework in between.
+
+Its checks, its errors and its documentation are those of every other route; only the way to it is shorter.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from thunderline.core.errors import ThunderlineError
+from thunderline.core.inputs import HeartbeatInput, read_json
+from thunderline.gate.bodies import REVISION_HEADER, HeartbeatBody, encode
+from thunderline.gate.edge import AsgiApp, Receive, Scope, Send, read_body, send_json, send_problem
+from thunderline.link.actor import LOCAL_OPERATOR
+from thunderline.link.registry import Registry
+
+_PREFIX: Final = "/api/nodes/"
+_SUFFIX: Final = "/heartbeats"
+_DECODER: Final = msgspec.json.Decoder(HeartbeatInput)
+
+
+class BeatRoute:
+    """Answers beats itself and hands everything else to `app`."""
+
+    def __init__(self, app: AsgiApp, registry: Registry) -> None:
+        self._app = app
+        self._registry = registry
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST":
+            path: str = scope["path"]
+            if path.endswith(_SUFFIX) and path.startswith(_PREFIX):
+                ref = path[len(_PREFIX) : -len(_SUFFIX)]
+                if ref and "/" not in ref:
+                    await self._take(ref, receive, send)
+                    return
+        await self._app(scope, receive, send)
+
+    async def _take(self, ref: str, receive: Receive, send: Send) -> None:
+        try:
+            body = await read_body(receive)
+            beat = read_json(body, _DECODER)
+            entry = self._registry.roster.find(ref)
+            kept = await self._registry.domain.update_heartbeat(entry, beat, actor=LOCAL_OPERATOR)
+        except ThunderlineError as error:
+            await send_problem(send, error)
+            return
+        answer = encode(HeartbeatBody(heartbeat=kept.heartbeat, next_interval_ms=kept.next_interval_ms))
+        revision = (REVISION_HEADER.encode(), str(self._registry.roster.revision).encode())
+        await send_json(send, 200 if kept.repeated else 201, answer, headers=[revision])

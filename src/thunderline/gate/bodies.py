@@ -1,0 +1,113 @@
+"""The shapes of answers: what the API documents, and how each is written from what the roster keeps encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+from litestar import Response
+
+from thunderline.core.codec import OutsideEvent, encode_event
+from thunderline.core.ids import Revision
+from thunderline.core.records import Event, Heartbeat, LinkSession, Node, Presence
+from thunderline.link.registry import Registry
+from thunderline.link.roster import Entry
+
+REVISION_HEADER: Final = "x-thunderline-revision"
+STALE_HEADER: Final = "x-thunderline-stale-seconds"
+
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+class PresentNode(Node, frozen=True, kw_only=True):
+    """A node with its presence beside it."""
+
+    presence: Presence
+
+
+class NodeBody(msgspec.Struct, frozen=True, kw_only=True):
+    """One node; with `load`, also its open sessions and its latest heartbeats."""
+
+    node: PresentNode
+    sessions: list[LinkSession] | msgspec.UnsetType = msgspec.UNSET
+    heartbeats: list[Heartbeat] | msgspec.UnsetType = msgspec.UNSET
+
+
+class OnlineBody(msgspec.Struct, frozen=True, kw_only=True):
+    """A node that was announced, and the session it opened."""
+
+    node: PresentNode
+    session: LinkSession | None
+
+
+class NodesBody(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of nodes, by name; `next_cursor` null at the end."""
+
+    nodes: list[PresentNode]
+    next_cursor: str | None
+    revision: int
+
+
+class HeartbeatBody(msgspec.Struct, frozen=True, kw_only=True):
+    """A heartbeat that is in history, and when the next one is due."""
+
+    heartbeat: Heartbeat
+    next_interval_ms: int
+
+
+class HeartbeatsBody(msgspec.Struct, frozen=True, kw_only=True):
+    """Heartbeats in ascending time."""
+
+    heartbeats: list[Heartbeat]
+
+
+class EventsBody(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of events in revision order; go on from `next_since`."""
+
+    events: list[OutsideEvent]
+    next_since: str
+    revision: int
+
+
+class HealthBody(msgspec.Struct, frozen=True, kw_only=True):
+    """That the process answers."""
+
+    status: str
+    version: str
+
+
+def encode(value: object) -> bytes:
+    """`value` as JSON."""
+    return _ENCODER.encode(value)
+
+
+def node_json(entry: Entry, registry: Registry, *, presence: bool = True) -> bytes:
+    """A roster entry as the API shows it."""
+    if not presence:
+        return entry.encoded()
+    return entry.encoded()[:-1] + b',"presence":' + _ENCODER.encode(registry.presence_of(entry)) + b"}"
+
+
+def nodes_json(
+    entries: Iterable[Entry], registry: Registry, *, presence: bool, next_cursor: str | None, revision: Revision
+) -> bytes:
+    """A page of nodes."""
+    parts = b",".join(node_json(entry, registry, presence=presence) for entry in entries)
+    tail = b'],"next_cursor":' + _ENCODER.encode(next_cursor) + b',"revision":' + str(revision).encode() + b"}"
+    return b'{"nodes":[' + parts + tail
+
+
+def events_json(events: Iterable[Event], *, next_since: str, revision: Revision) -> bytes:
+    """A page of events."""
+    parts = b",".join(encode_event(event) for event in events)
+    tail = b'],"next_since":' + _ENCODER.encode(next_since) + b',"revision":' + str(revision).encode() + b"}"
+    return b'{"events":[' + parts + tail
+
+
+def answer(body: bytes, registry: Registry, *, status: int = 200) -> Response[bytes]:
+    """A JSON answer, marked with the revision it reflects and, while the store is away, with how old it may be."""
+    headers = {REVISION_HEADER: str(registry.roster.revision)}
+    if (stale_s := registry.stale_s) is not None:
+        headers[STALE_HEADER] = f"{stale_s:.1f}"
+    return Response(body, status_code=status, media_type="application/json", headers=headers)

@@ -1,0 +1,173 @@
+"""What every request passes before any route: `Host`, `Origin`, content type and size.
+
+A plain ASGI layer, so that routes which go around the framework pass it too.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, Final
+
+import msgspec
+
+from thunderline.core.errors import (
+    BodyTooLarge,
+    HostRefused,
+    InvalidInput,
+    OriginRefused,
+    ThunderlineError,
+    WrongContentType,
+)
+from thunderline.gate.faults import PROBLEM_TYPE, problem_headers, problem_of
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+JSON_TYPE: Final = b"application/json"
+MERGE_PATCH_TYPE: Final = b"application/merge-patch+json"
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_KNOWN_HOSTS_MAX: Final = 256
+
+
+class Edge:
+    """Refuses what no route should see; everything else goes on to `app` unchanged."""
+
+    def __init__(self, app: AsgiApp, *, allowed_hosts: Iterable[str], body_max_bytes: int) -> None:
+        self._app = app
+        self._allowed = frozenset(host.lower() for host in allowed_hosts)
+        self._body_max_bytes = body_max_bytes
+        # `Host` values that passed: parsing one costs more than all the rest of these checks.
+        self._known_hosts: set[bytes] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] == "websocket":
+            # No route takes one yet; the handshake is refused before anything is accepted.
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        try:
+            receive = self._checked(scope, receive)
+        except ThunderlineError as error:
+            await send_problem(send, error)
+            return
+        await self._app(scope, receive, send)
+
+    def _checked(self, scope: Scope, receive: Receive) -> Receive:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        host = headers.get(b"host", b"")
+        if host not in self._known_hosts:
+            self._check_host(host)
+        method: str = scope["method"]
+        if method in _SAFE:
+            return receive
+        origin = headers.get(b"origin")
+        if origin is not None and origin != scope["scheme"].encode() + b"://" + host:
+            raise OriginRefused(origin.decode("latin-1"))
+        length = headers.get(b"content-length")
+        if length is None and b"transfer-encoding" not in headers:
+            return receive
+        if length == b"0":
+            return receive
+        _check_content_type(method, headers.get(b"content-type", b""))
+        if length is None:
+            return _counting(receive, self._body_max_bytes)
+        if not length.isdigit() or int(length) > self._body_max_bytes:
+            raise BodyTooLarge(self._body_max_bytes)
+        return receive
+
+    def _check_host(self, host: bytes) -> None:
+        text = host.decode("latin-1")
+        name = text.rpartition(":")[0] if ":" in text and not text.endswith("]") else text
+        name = name.lower()
+        if not (name == "localhost" or name in self._allowed or _is_loopback(name.strip("[]"))):
+            raise HostRefused(text)
+        if len(self._known_hosts) < _KNOWN_HOSTS_MAX:
+            self._known_hosts.add(host)
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_content_type(method: str, content_type: bytes) -> None:
+    bare = content_type.partition(b";")[0].strip().lower()
+    if bare == JSON_TYPE or (method == "PATCH" and bare == MERGE_PATCH_TYPE):
+        return
+    raise WrongContentType(content_type.decode("latin-1"))
+
+
+def _counting(receive: Receive, limit_bytes: int) -> Receive:
+    """`receive`, raising BodyTooLarge once more than `limit_bytes` of body came: a chunked one has no length."""
+    received = 0
+
+    async def counted() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > limit_bytes:
+            raise BodyTooLarge(limit_bytes)
+        return message
+
+    return counted
+
+
+async def read_body(receive: Receive) -> bytes:
+    """The whole body of a request that the edge let through. Raises: BodyTooLarge, InvalidInput."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise InvalidInput("body", "the client went away before the end of the body")
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body"):
+        return body
+    parts = [body]
+    while message.get("more_body"):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise InvalidInput("body", "the client went away before the end of the body")
+        parts.append(message.get("body", b""))
+    return b"".join(parts)
+
+
+async def send_json(
+    send: Send,
+    status: int,
+    body: bytes,
+    *,
+    content_type: bytes = JSON_TYPE,
+    headers: Iterable[tuple[bytes, bytes]] = (),
+) -> None:
+    """Send one whole answer."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [
+                (b"content-type", content_type),
+                (b"content-length", str(len(body)).encode()),
+                *headers,
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_problem(send: Send, error: ThunderlineError) -> None:
+    """Send what the caller is told of `error`."""
+    problem = problem_of(error)
+    headers = [(name.encode(), value.encode()) for name, value in problem_headers(problem)]
+    await send_json(
+        send,
+        problem.status,
+        msgspec.json.encode(problem),
+        content_type=PROBLEM_TYPE.encode(),
+        headers=headers,
+    )

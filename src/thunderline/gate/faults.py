@@ -1,0 +1,136 @@
+"""From an error to what the caller is told: one table, total over `ThunderlineError`, and problem+json around it.
+
+Source: RFC 9457 (problem details), RFC 9110 (status codes).
+"""
+
+from __future__ import annotations
+
+import math
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+
+from thunderline.core import errors
+from thunderline.core.errors import InvalidInput, ThunderlineError
+
+log = structlog.get_logger(__name__)
+
+PROBLEM_TYPE: Final = "application/problem+json"
+
+HTTP_STATUS: Final[dict[type[ThunderlineError], HTTPStatus]] = {
+    errors.InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.MalformedBody: HTTPStatus.BAD_REQUEST,
+    errors.BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.Refused: HTTPStatus.FORBIDDEN,
+    errors.HostRefused: HTTPStatus.MISDIRECTED_REQUEST,
+    errors.WrongContentType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.Conflict: HTTPStatus.CONFLICT,
+    errors.CursorGone: HTTPStatus.GONE,
+    errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.OutcomeUnknown: HTTPStatus.SERVICE_UNAVAILABLE,
+    # Content that passed our checks but not the store's: still the caller's content, and nothing was written.
+    errors.ContentRejected: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.StoreFault: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.WatchCut: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.UndeclaredEvent: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.SettingsError: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+"""By class; a class that is not here has the status of its nearest ancestor that is."""
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The body of every error. `code` is the word for machines; `field` names the part of the request at fault."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    retryable: bool
+    field: str | None = None
+    retry_after_s: float | None = None
+
+
+def http_status(kind: type[ThunderlineError]) -> HTTPStatus:
+    """The status of an error class. Raises: KeyError when the table has a hole, which a test rules out."""
+    for ancestor in kind.__mro__:
+        if (status := HTTP_STATUS.get(ancestor)) is not None:
+            return status
+    raise KeyError(kind)
+
+
+def problem_of(error: ThunderlineError) -> Problem:
+    """What the caller is told of `error`."""
+    status = http_status(type(error))
+    return Problem(
+        type=f"urn:thunderline:problem:{error.code}",
+        title=status.phrase,
+        status=status,
+        detail=str(error),
+        code=error.code,
+        retryable=error.retryable,
+        field=getattr(error, "field", None),
+        retry_after_s=getattr(error, "retry_after_s", None),
+    )
+
+
+def problem_headers(problem: Problem) -> list[tuple[str, str]]:
+    """The headers that go with a problem; `Retry-After` in whole seconds, rounded up."""
+    if problem.retry_after_s is None:
+        return []
+    return [("retry-after", str(math.ceil(problem.retry_after_s)))]
+
+
+def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """The answer to whatever a handler raised. What we did not raise on purpose is a bug: logged, and told as 500."""
+    return _answer(_to_problem(error, f"{request.method} {request.url.path}"))
+
+
+def _to_problem(error: Exception, where: str) -> Problem:
+    if isinstance(error, ThunderlineError):
+        return problem_of(error)
+    if isinstance(error, ValidationException):
+        return problem_of(_invalid_parameter(error))
+    if isinstance(error, HTTPException) and error.status_code < 500:
+        status = HTTPStatus(error.status_code)
+        return Problem(
+            type="about:blank",
+            title=status.phrase,
+            status=status,
+            detail=f"{where}: {status.phrase.lower()}; the routes are listed at /docs",
+            code=status.name.lower(),
+            retryable=False,
+        )
+    log.error("request failed", request=where, exc_info=error)
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    return Problem(
+        type="about:blank",
+        title=status.phrase,
+        status=status,
+        detail="this is a bug of the server; its log has the details",
+        code="internal_error",
+        retryable=False,
+    )
+
+
+def _invalid_parameter(error: ValidationException) -> InvalidInput:
+    found = error.extra if isinstance(error.extra, list) else []
+    for item in found:
+        if isinstance(item, dict) and "key" in item:
+            text = str(item.get("message", "cannot be used"))
+            return InvalidInput(str(item["key"]), text[:1].lower() + text[1:])
+    return InvalidInput("query", error.detail)
+
+
+def _answer(problem: Problem) -> Response[bytes]:
+    return Response(
+        msgspec.json.encode(problem),
+        status_code=problem.status,
+        media_type=PROBLEM_TYPE,
+        headers=dict(problem_headers(problem)),
+    )

@@ -1,0 +1,28 @@
+"""The route of the topology."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from litestar import Response, Router, get
+from litestar.params import Parameter
+
+from thunderline.gate.bodies import answer, encode
+from thunderline.gate.nodes import Consistent, check_consistent
+from thunderline.gate.openapi import documented
+from thunderline.link.graph import Graph
+from thunderline.link.registry import Registry
+
+
+@get("/", opt=documented("The topology, as `force-graph` and `3d-force-graph` read it.", answers={200: Graph}))
+async def get_graph(
+    registry: Registry,
+    include_offline: Annotated[bool, Parameter(description="Whether offline nodes are drawn.")] = False,
+    domain: Annotated[str | None, Parameter(description="Only nodes of this domain.")] = None,
+    consistent: Consistent = False,
+) -> Response[bytes]:
+    check_consistent(registry, consistent)
+    return answer(encode(registry.graph(include_offline=include_offline, domain=domain)), registry)
+
+
+ROUTES: Final = Router("/api/graph", route_handlers=[get_graph], tags=["topology"])

@@ -1,0 +1,254 @@
+"""The routes of nodes."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Annotated, Final, Literal
+
+import msgspec
+from litestar import Response, Router, delete, get, patch, post
+from litestar.params import Parameter
+
+from thunderline.core.errors import InvalidInput, StoreUnavailable
+from thunderline.core.inputs import NodeAttrs, NodePatch, OfflineInput, OnlineInput, StatusInput, read_json
+from thunderline.gate.bodies import NodeBody, NodesBody, OnlineBody, answer, encode, node_json, nodes_json
+from thunderline.gate.openapi import documented
+from thunderline.link.actor import LOCAL_OPERATOR
+from thunderline.link.registry import Registry, node_filter
+from thunderline.link.roster import NodeFilter
+
+PAGE_DEFAULT: Final = 100
+PAGE_MAX: Final = 10_000
+LOADED_HEARTBEATS: Final = 60
+
+Ref = Annotated[str, Parameter(description="A node's id or name.")]
+Limit = Annotated[int, Parameter(ge=1, le=PAGE_MAX, description="Items in one answer at most.")]
+Consistent = Annotated[
+    bool, Parameter(description="Answer 503 rather than with what may be stale because the store is away.")
+]
+
+_ATTRS: Final = msgspec.json.Decoder(NodeAttrs)
+_PATCH: Final = msgspec.json.Decoder(NodePatch)
+_ONLINE: Final = msgspec.json.Decoder(OnlineInput)
+_OFFLINE: Final = msgspec.json.Decoder(OfflineInput)
+_STATUS: Final = msgspec.json.Decoder(StatusInput)
+_CURSOR: Final = msgspec.msgpack.Decoder(tuple[bytes, str])
+
+
+@get("/", opt=documented("List nodes, by name.", answers={200: NodesBody}))
+async def list_nodes(
+    registry: Registry,
+    status: Annotated[str | None, Parameter(description="One or several statuses, separated by commas.")] = None,
+    role: str | None = None,
+    domain: str | None = None,
+    cluster_type: Literal["in_cluster", "out_of_cluster"] | None = None,
+    label: Annotated[list[str] | None, Parameter(description="`key=value`; repeat for several, all must hold.")] = None,
+    name: Annotated[str | None, Parameter(description="A name, or a prefix that ends in `*`.")] = None,
+    presence: Annotated[bool, Parameter(description="Whether nodes carry what each beat changes.")] = True,
+    limit: Limit = PAGE_DEFAULT,
+    cursor: Annotated[str | None, Parameter(description="`next_cursor` of the page before, same filters.")] = None,
+    consistent: Consistent = False,
+) -> Response[bytes]:
+    check_consistent(registry, consistent)
+    wanted = node_filter(
+        status=status, role=role, domain=domain, cluster_type=cluster_type, labels=_labels(label), name=name
+    )
+    after = None if cursor is None else _read_cursor(cursor, wanted)
+    entries, more = registry.roster.select(wanted, after=after, limit=limit)
+    next_cursor = _write_cursor(entries[-1].node.name, wanted) if more else None
+    body = nodes_json(entries, registry, presence=presence, next_cursor=next_cursor, revision=registry.roster.revision)
+    return answer(body, registry)
+
+
+@post(
+    "/",
+    opt=documented(
+        "Ensure that a node of this name exists: 201 when it was registered now, 200 when it was known. Of a known "
+        "node, absent fields are filled and present ones stay; another role or domain is a 409 `mismatch`.",
+        body=NodeAttrs,
+        answers={201: NodeBody, 200: NodeBody},
+        errors=(409,),
+    ),
+)
+async def ensure_node(registry: Registry, body: bytes) -> Response[bytes]:
+    ensured = await registry.domain.register_node(read_json(body, _ATTRS), actor=LOCAL_OPERATOR)
+    return _node_answer(registry, ensured.node.id, status=201 if ensured.created else 200)
+
+
+@get("/{ref:str}", opt=documented("One node.", answers={200: NodeBody}, errors=(404,)))
+async def get_node(
+    registry: Registry,
+    ref: Ref,
+    load: Annotated[str | None, Parameter(description="`sessions`, `heartbeats` or both, separated by commas.")] = None,
+    presence: bool = True,
+    consistent: Consistent = False,
+) -> Response[bytes]:
+    check_consistent(registry, consistent)
+    entry = registry.roster.find(ref)
+    extra = {}
+    for part in () if load is None else load.split(","):
+        if part == "sessions":
+            extra["sessions"] = encode(list(entry.sessions.values()))
+        elif part == "heartbeats":
+            extra["heartbeats"] = encode(await registry.recent_heartbeats(entry.node.id, limit=LOADED_HEARTBEATS))
+        else:
+            raise InvalidInput("load", f"should be sessions, heartbeats or both, not {part[:40]!r}")
+    return answer(_with_node(node_json(entry, registry, presence=presence), extra), registry)
+
+
+@patch(
+    "/{ref:str}",
+    opt=documented(
+        "Change attributes by merge patch (RFC 7396): absent stays, null resets.",
+        body=NodePatch,
+        answers={200: NodeBody},
+        errors=(404,),
+    ),
+)
+async def update_node(registry: Registry, ref: Ref, body: bytes) -> Response[bytes]:
+    wanted = read_json(body, _PATCH)
+    node = await registry.domain.update_node(registry.find_id(ref), wanted, actor=LOCAL_OPERATOR)
+    return _node_answer(registry, node.id)
+
+
+@delete(
+    "/{ref:str}",
+    status_code=204,
+    opt=documented("Deregister a node. Its name is free at once.", answers={204: None}, errors=(404, 409)),
+)
+async def deregister_node(
+    registry: Registry,
+    ref: Ref,
+    force: Annotated[bool, Parameter(description="Also when it holds a live link, which is cut.")] = False,
+) -> None:
+    await registry.domain.deregister_node(registry.find_id(ref), force=force, actor=LOCAL_OPERATOR)
+
+
+@post(
+    "/{ref:str}/online",
+    status_code=200,
+    opt=documented(
+        "Announce that a node is up. A new `instance` is a new incarnation; a session is opened, or opened again. An "
+        "override stays.",
+        body=OnlineInput,
+        body_required=False,
+        answers={200: OnlineBody},
+        errors=(404, 409),
+    ),
+)
+async def mark_online(registry: Registry, ref: Ref, body: bytes) -> Response[bytes]:
+    wanted = read_json(body, _ONLINE) if body else OnlineInput()
+    node_id = registry.find_id(ref)
+    announced = await registry.domain.mark_node_online(node_id, wanted, actor=LOCAL_OPERATOR)
+    return _node_answer(registry, node_id, extra={"session": encode(announced.session)})
+
+
+@post(
+    "/{ref:str}/offline",
+    status_code=200,
+    opt=documented(
+        "Take a node down as an operator: an override, which beats do not touch, until it is lifted. A node that "
+        "leaves by itself sends a heartbeat with status `offline` instead.",
+        body=OfflineInput,
+        body_required=False,
+        answers={200: NodeBody},
+        errors=(404,),
+    ),
+)
+async def mark_offline(registry: Registry, ref: Ref, body: bytes) -> Response[bytes]:
+    wanted = read_json(body, _OFFLINE) if body else OfflineInput()
+    node = await registry.domain.mark_node_offline(registry.find_id(ref), wanted.reason, actor=LOCAL_OPERATOR)
+    return _node_answer(registry, node.id)
+
+
+@post(
+    "/{ref:str}/status",
+    status_code=200,
+    opt=documented(
+        "Lay an override over a node's status. A node that is not heard still shows as disconnected or offline under "
+        "an override of `degraded`.",
+        body=StatusInput,
+        answers={200: NodeBody},
+        errors=(404,),
+    ),
+)
+async def mark_status(registry: Registry, ref: Ref, body: bytes) -> Response[bytes]:
+    wanted = read_json(body, _STATUS)
+    node = await registry.domain.mark_node_status(registry.find_id(ref), wanted, actor=LOCAL_OPERATOR)
+    return _node_answer(registry, node.id)
+
+
+@delete(
+    "/{ref:str}/override",
+    status_code=200,
+    opt=documented("Lift a node's override; without one nothing happens.", answers={200: NodeBody}, errors=(404,)),
+)
+async def clear_override(registry: Registry, ref: Ref) -> Response[bytes]:
+    node = await registry.domain.clear_override(registry.find_id(ref), actor=LOCAL_OPERATOR)
+    return _node_answer(registry, node.id)
+
+
+def check_consistent(registry: Registry, consistent: bool) -> None:
+    """Refuse a read that must not be stale while the store is away. Raises: StoreUnavailable."""
+    if consistent and registry.stale_s is not None:
+        raise StoreUnavailable("reads may be stale")
+
+
+def _node_answer(
+    registry: Registry, node_id: str, *, status: int = 200, extra: dict[str, bytes] | None = None
+) -> Response[bytes]:
+    entry = registry.roster.find(node_id)
+    return answer(_with_node(node_json(entry, registry), extra or {}), registry, status=status)
+
+
+def _with_node(node: bytes, extra: dict[str, bytes]) -> bytes:
+    parts = [b'"node":' + node, *(b'"' + name.encode() + b'":' + value for name, value in extra.items())]
+    return b"{" + b",".join(parts) + b"}"
+
+
+def _labels(given: list[str] | None) -> dict[str, str] | None:
+    labels = {}
+    for item in given or ():
+        key, separator, value = item.partition("=")
+        if not separator or not key:
+            raise InvalidInput("label", f"should be key=value, not {item[:100]!r}")
+        labels[key] = value
+    return labels or None
+
+
+def _write_cursor(name: str, wanted: NodeFilter) -> str:
+    packed = msgspec.msgpack.encode((_fingerprint(wanted), name))
+    return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
+
+
+def _read_cursor(text: str, wanted: NodeFilter) -> str:
+    try:
+        padded = text.encode() + b"=" * (-len(text) % 4)
+        fingerprint, name = _CURSOR.decode(base64.urlsafe_b64decode(padded))
+    except (ValueError, msgspec.DecodeError) as error:
+        raise InvalidInput("cursor", "is not one that a list gave") from error
+    if fingerprint != _fingerprint(wanted):
+        raise InvalidInput("cursor", "belongs to a list with other filters; start without a cursor")
+    return name
+
+
+def _fingerprint(wanted: NodeFilter) -> bytes:
+    return hashlib.blake2b(msgspec.json.encode(wanted, order="deterministic"), digest_size=6).digest()
+
+
+ROUTES: Final = Router(
+    "/api/nodes",
+    route_handlers=[
+        list_nodes,
+        ensure_node,
+        get_node,
+        update_node,
+        deregister_node,
+        mark_online,
+        mark_offline,
+        mark_status,
+        clear_override,
+    ],
+    tags=["nodes"],
+)

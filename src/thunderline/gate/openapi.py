@@ -1,0 +1,125 @@
+"""The OpenAPI document: parameters as the framework reads them, bodies and answers as msgspec reads them.
+
+A route says what it takes and gives with `documented`; a route without it does not get past a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from litestar import Litestar
+from litestar.routes import HTTPRoute
+
+from thunderline import __version__
+from thunderline.core.inputs import HeartbeatInput
+from thunderline.gate.bodies import HeartbeatBody
+from thunderline.gate.faults import PROBLEM_TYPE, Problem
+
+_KEY: Final = "thunderline_doc"
+_REF: Final = "#/components/schemas/{name}"
+_DESCRIPTION: Final = (
+    "The node registry of a cluster. Times are RFC 3339 in UTC; a node is named by its id or its name; unknown fields "
+    "and parameters are refused. Errors are problem details (RFC 9457) whose `code` is stable."
+)
+
+
+class RouteDoc(msgspec.Struct, frozen=True, kw_only=True):
+    """What one route takes and gives."""
+
+    summary: str
+    body: type | None
+    body_required: bool
+    answers: Mapping[int, type | None]
+    errors: tuple[int, ...]
+
+
+def documented(
+    summary: str,
+    *,
+    answers: Mapping[int, type | None],
+    body: type | None = None,
+    body_required: bool = True,
+    errors: tuple[int, ...] = (),
+) -> dict[str, RouteDoc]:
+    """The `opt` of a route handler: its first sentence becomes the summary, all of it the description."""
+    doc = RouteDoc(summary=summary, body=body, body_required=body_required, answers=answers, errors=errors)
+    return {_KEY: doc}
+
+
+_BEAT: Final = documented(
+    "Send one heartbeat: 201 when it is in history, 200 when it already was (same incarnation and `seq`).",
+    body=HeartbeatInput,
+    answers={201: HeartbeatBody, 200: HeartbeatBody},
+    errors=(404, 409, 503),
+)[_KEY]
+BEAT_PATH: Final = "/api/nodes/{ref}/heartbeats"
+
+
+def route_docs(app: Litestar) -> dict[tuple[str, str], RouteDoc | None]:
+    """(path, lower-case method) of every route in the document, and what it says of itself."""
+    found: dict[tuple[str, str], RouteDoc | None] = {}
+    for route in app.routes:
+        if isinstance(route, HTTPRoute):
+            for handler in route.route_handlers:
+                if not handler.include_in_schema:
+                    continue
+                for method in handler.http_methods - {"OPTIONS"}:
+                    found[route.path_format.rstrip("/") or "/", method.lower()] = handler.opt.get(_KEY)
+    found[BEAT_PATH, "post"] = _BEAT
+    return found
+
+
+def build_document(app: Litestar) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of the whole API."""
+    docs = {key: doc for key, doc in route_docs(app).items() if doc is not None}
+    kinds: list[type] = [Problem]
+    for doc in docs.values():
+        kinds += [kind for kind in (doc.body, *doc.answers.values()) if kind is not None]
+    unique = list(dict.fromkeys(kinds))
+    schemas, components = msgspec.json.schema_components(unique, ref_template=_REF)
+    by_kind = dict(zip(unique, schemas, strict=True))
+    drafted = app.openapi_schema.to_schema()
+    paths: dict[str, dict[str, Any]] = {}
+    for (path, method), doc in sorted(docs.items(), key=lambda item: item[0]):
+        operation = _operation(doc, by_kind)
+        draft = _draft(drafted, path, method)
+        operation["operationId"] = f"{method}{path.replace('/', '_').replace('{', '').replace('}', '')}"
+        operation["tags"] = draft.get("tags", ["heartbeats"])
+        if parameters := draft.get("parameters"):
+            operation["parameters"] = parameters
+        paths.setdefault(path, {})[method] = operation
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Thunderline", "version": __version__, "description": _DESCRIPTION},
+        "paths": paths,
+        "components": {"schemas": components},
+    }
+
+
+def _draft(drafted: dict[str, Any], path: str, method: str) -> dict[str, Any]:
+    if (path, method) == (BEAT_PATH, "post"):
+        reading: dict[str, Any] = _draft(drafted, path, "get")
+        in_path = [parameter for parameter in reading["parameters"] if parameter["in"] == "path"]
+        return {"parameters": in_path, "tags": reading["tags"]}
+    found: dict[str, Any] = drafted["paths"].get(path, {}).get(method, {})
+    return found
+
+
+def _operation(doc: RouteDoc, by_kind: dict[type, dict[str, Any]]) -> dict[str, Any]:
+    operation: dict[str, Any] = {"summary": doc.summary.partition(". ")[0].rstrip("."), "description": doc.summary}
+    if doc.body is not None:
+        content = {"application/json": {"schema": by_kind[doc.body]}}
+        operation["requestBody"] = {"required": doc.body_required, "content": content}
+    problem = {"content": {PROBLEM_TYPE: {"schema": by_kind[Problem]}}}
+    responses: dict[str, Any] = {}
+    for status, kind in doc.answers.items():
+        responses[str(status)] = {"description": "Done."}
+        if kind is not None:
+            responses[str(status)]["content"] = {"application/json": {"schema": by_kind[kind]}}
+    for status in doc.errors:
+        responses[str(status)] = {"description": "Refused; see `code`.", **problem}
+    responses["default"] = {"description": "Any other error.", **problem}
+    operation["responses"] = responses
+    return operation

@@ -1,0 +1,58 @@
+"""`/`, the live page of the nodes, and its assets; all from this server, none from elsewhere."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any, Final
+
+import msgspec
+from litestar import Litestar, Request, Response, get
+from litestar.exceptions import NotFoundException
+
+from thunderline.gate.docs_page import render_docs
+from thunderline.gate.openapi import build_document
+
+_TYPES: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+_HEADERS: Final = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-cache",
+}
+
+
+@get("/", include_in_schema=False)
+async def live_page() -> Response[str]:
+    return _asset("index.html")
+
+
+@get("/assets/{name:str}", include_in_schema=False)
+async def asset(name: str) -> Response[str]:
+    return _asset(name)
+
+
+@get("/docs", include_in_schema=False)
+async def docs_page(request: Request[Any, Any, Any]) -> Response[str]:
+    return Response(render_docs(_document(request.app)), media_type="text/html", headers=_HEADERS)
+
+
+@get("/schema", include_in_schema=False)
+async def schema(request: Request[Any, Any, Any]) -> Response[bytes]:
+    return Response(msgspec.json.encode(_document(request.app)), media_type="application/json")
+
+
+def _document(app: Litestar) -> dict[str, Any]:
+    """The document of `app`, made at its first use: drafting it takes a tenth of a second."""
+    document: dict[str, Any] | None = app.state.get("openapi_document")
+    if document is None:
+        document = app.state["openapi_document"] = build_document(app)
+    return document
+
+
+def _asset(name: str) -> Response[str]:
+    known = {file.name: file for file in (resources.files(__package__) / "assets").iterdir()}
+    media_type = _TYPES.get(name.rpartition(".")[2])
+    if name not in known or media_type is None:
+        raise NotFoundException
+    return Response(known[name].read_text(encoding="utf-8"), media_type=media_type, headers=_HEADERS)
