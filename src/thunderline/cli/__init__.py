@@ -1,0 +1,5 @@
+"""What people run. `main` is the `thunderline` command."""
+
+from thunderline.cli.app import main
+
+__all__ = ["main"]

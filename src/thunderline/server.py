@@ -1,0 +1,167 @@
+"""The composition root: from settings to a running server, as one async context manager."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import structlog
+import uvicorn
+
+from thunderline.core.clock import Clock
+from thunderline.core.errors import SettingsError
+from thunderline.core.host import HostMeter
+from thunderline.core.settings import Settings
+from thunderline.core.tasks import Supervisor
+from thunderline.gate.app import build_app
+from thunderline.link.controller import Controller
+from thunderline.link.registry import Registry
+
+log = structlog.get_logger(__name__)
+
+SWITCH_INTERVAL_S: Final = 0.0005
+"""How long a thread keeps the interpreter. The store's thread needs it back a few times per commit, and the event loop
+is busy exactly when commits matter; the default of 5 ms made a commit of 100 rows take 19 ms instead of 3."""
+
+KEEP_ALIVE_S: Final = 75
+"""Longer than the interval of most nodes, so that a node's beats find its connection still open."""
+
+
+class Server:
+    """A running server: `url` is where it listens, `gate` the task that answers; it ends early only by a failure."""
+
+    def __init__(self, registry: Registry, url: str, gate: asyncio.Task[None]) -> None:
+        self.registry = registry
+        self.url = url
+        self.gate = gate
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn without its signal handling, which ends the process by the signal instead of with exit code 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def open_server(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[Server]:
+    """A server that answers by the time the block starts, and has committed everything it took when it ends.
+
+    At the end it stops listening, lets open requests finish (`shutdown_timeout_s`), then commits what is queued and
+    closes the store. Raises: SettingsError for an address that it must not or cannot listen on; what `Registry.open`
+    raises.
+    """
+    check_exposure(settings)
+    with contextlib.closing(_listen(settings)) as listener:
+        url = _url(listener)
+        async with Registry.open(settings.store, settings, clock=clock) as registry:
+            controller = Controller(registry, HostMeter(), address=url)
+            await controller.start()
+            supervisor = Supervisor()
+            supervisor.start(controller.run(), name="controller")
+            server = _Uvicorn(_uvicorn_config(registry, settings))
+            serving = asyncio.create_task(server.serve(sockets=[listener]), name="gate")
+            try:
+                await _started(server, serving)
+                yield Server(registry, url, serving)
+            finally:
+                server.should_exit = True
+                await asyncio.wait([serving])
+                await supervisor.close()
+                await controller.stop()
+
+
+async def serve_until_signalled(settings: Settings, *, announce: Callable[[str, str], None]) -> None:
+    """Serve until SIGTERM or SIGINT; `announce` is told the URL and where the data lies once requests are answered.
+
+    Raises: what `open_server` raises.
+    """
+    previous = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        async with open_server(settings) as server:
+            announce(server.url, server.registry.store_location)
+            signalled = asyncio.create_task(stop.wait(), name="signal")
+            await asyncio.wait([signalled, server.gate], return_when=asyncio.FIRST_COMPLETED)
+            if not signalled.done():
+                signalled.cancel()
+                log.error("the gate failed, stopping", exc_info=server.gate.exception())
+            log.info("stopping")
+    finally:
+        sys.setswitchinterval(previous)
+
+
+def check_exposure(settings: Settings) -> None:
+    """Return if the address may be served as things are. Raises: SettingsError naming `host`."""
+    if settings.host == "localhost":
+        return
+    try:
+        address = ipaddress.ip_address(settings.host)
+    except ValueError as error:
+        raise SettingsError("host", "should be localhost or an IP address", source="host") from error
+    if not address.is_loopback:
+        raise SettingsError(
+            "host",
+            f"{settings.host} can be reached from other machines, and this version has no authentication yet; "
+            "listen on 127.0.0.1 and reach it through a tunnel",
+            source="host",
+        )
+
+
+def _listen(settings: Settings) -> socket.socket:
+    host = "127.0.0.1" if settings.host == "localhost" else settings.host
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, settings.port))
+    except OSError as error:
+        listener.close()
+        raise SettingsError(
+            "port", f"cannot listen on {host}:{settings.port}: {error.strerror}; choose another --port", source="port"
+        ) from error
+    listener.set_inheritable(True)
+    return listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _uvicorn_config(registry: Registry, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        build_app(registry),
+        http="httptools",
+        loop="none",
+        lifespan="on",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        backlog=4096,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=round(settings.shutdown_timeout_s),
+    )
+
+
+async def _started(server: uvicorn.Server, serving: asyncio.Task[None]) -> None:
+    """Return once the server answers. Raises: what ended it instead."""
+    while not server.started:
+        if serving.done():
+            await serving
+            raise RuntimeError("the gate ended before it began to serve")
+        await asyncio.sleep(0.01)

@@ -1,0 +1,101 @@
+"""A store that fails on demand, around a real one: what a disk that is full or a lost connection looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Self
+
+from thunderline.block.beats import PackedBeat
+from thunderline.block.store import LogHead, PresenceRow, Store, StoredBlock, WriteBatch
+from thunderline.core.clock import Clock
+from thunderline.core.errors import ContentRejected, OutcomeUnknown, StoreUnavailable
+from thunderline.core.ids import BatchId, IdSource, LinkId, NodeId, Revision
+from thunderline.core.records import Event, LinkSession, Node
+
+
+class Fault(Enum):
+    """What the next commit meets."""
+
+    AWAY = "away"
+    """Nothing is written, and the caller is told so."""
+    LOST_BEFORE = "lost before"
+    """The connection is lost in the commit; nothing was written."""
+    LOST_AFTER = "lost after"
+    """The connection is lost in the commit; all of it was written."""
+
+
+class FaultyStore(Store):
+    """Passes everything on to `inner`, but for the faults that were asked for."""
+
+    def __init__(self, inner: Store) -> None:
+        self.inner = inner
+        self.location = inner.location
+        self.faults: list[Fault] = []
+        """Met by the next commits, in order."""
+        self.away = False
+        """While true, every call that writes raises StoreUnavailable."""
+        self.rejects: Callable[[WriteBatch], bool] = lambda batch: False
+        """Batches for which this holds are refused for their content."""
+        self.commits: list[WriteBatch] = []
+        """What was committed, in order."""
+
+    @classmethod
+    def from_url(cls, rest: str, *, clock: Clock, ids: IdSource, writer_id: str) -> Self:
+        raise TypeError("a FaultyStore is put around a store, not opened by a URL")
+
+    async def open(self) -> LogHead:
+        return await self.inner.open()
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+    async def commit(self, batch: WriteBatch) -> int | None:
+        if self.rejects(batch):
+            raise ContentRejected("poisoned")
+        fault = self.faults.pop(0) if self.faults else None
+        if self.away or fault is Fault.AWAY:
+            raise StoreUnavailable("disk full")
+        if fault is Fault.LOST_BEFORE:
+            raise OutcomeUnknown("connection lost")
+        block_id = await self.inner.commit(batch)
+        self.commits.append(batch)
+        if fault is Fault.LOST_AFTER:
+            raise OutcomeUnknown("connection lost")
+        return block_id
+
+    async def committed(self, batch_id: BatchId) -> bool:
+        self._check()
+        return await self.inner.committed(batch_id)
+
+    async def probe(self) -> None:
+        self._check()
+        await self.inner.probe()
+
+    async def scan_nodes(self, *, after: NodeId | None, limit: int) -> list[Node]:
+        return await self.inner.scan_nodes(after=after, limit=limit)
+
+    async def scan_open_sessions(self, *, after: LinkId | None, limit: int) -> list[LinkSession]:
+        return await self.inner.scan_open_sessions(after=after, limit=limit)
+
+    async def find_session(self, session_id: str) -> LinkSession | None:
+        return await self.inner.find_session(session_id)
+
+    async def scan_presence(self, *, after: NodeId | None, limit: int) -> list[PresenceRow]:
+        return await self.inner.scan_presence(after=after, limit=limit)
+
+    async def presence_block(self) -> int:
+        return await self.inner.presence_block()
+
+    async def scan_blocks(self, *, after: int, limit: int) -> list[StoredBlock]:
+        return await self.inner.scan_blocks(after=after, limit=limit)
+
+    async def read_beats(self, **wanted: Any) -> list[PackedBeat]:
+        return await self.inner.read_beats(**wanted)
+
+    async def read_events(self, *, after: Revision, limit: int, before: Revision | None = None) -> list[Event]:
+        return await self.inner.read_events(after=after, limit=limit, before=before)
+
+    def _check(self) -> None:
+        if self.away:
+            raise StoreUnavailable("disk full")
