@@ -12,19 +12,19 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-import structlog
 import uvicorn
 
 from thunderline.core.clock import Clock
 from thunderline.core.errors import SettingsError
 from thunderline.core.host import HostMeter
+from thunderline.core.logging import get_logger
 from thunderline.core.settings import Settings
 from thunderline.core.tasks import Supervisor
 from thunderline.gate.app import build_app
 from thunderline.link.controller import Controller
 from thunderline.link.registry import Registry
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 SWITCH_INTERVAL_S: Final = 0.0005
 """How long a thread keeps the interpreter. The store's thread needs it back a few times per commit, and the event loop

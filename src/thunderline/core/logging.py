@@ -1,10 +1,14 @@
-"""Log output: one line an event, a constant message with data as fields; readable on a terminal, JSON elsewhere."""
+"""Log output: one line an event, a constant message with data as fields; readable on a terminal, JSON elsewhere.
+
+Loggers hand everything to the standard library, so that a program that embeds the registry decides where it goes;
+only a server of our own calls `configure_logging`.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal
+from typing import Literal, cast
 
 import structlog
 
@@ -12,36 +16,35 @@ LogFormat = Literal["auto", "text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """The logger of a module; its fields travel as `extra`."""
+    logger = structlog.wrap_logger(
+        logging.getLogger(name),
+        processors=[structlog.stdlib.filter_by_level, structlog.stdlib.render_to_log_kwargs],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        context_class=dict,
+    )
+    return cast("structlog.stdlib.BoundLogger", logger)
+
+
 def configure_logging(*, level: LogLevel = "info", format: LogFormat = "auto") -> None:
     """Send this process's log to standard error; `auto` means text on a terminal and JSON otherwise."""
     text = format == "text" or (format == "auto" and sys.stderr.isatty())
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if text else structlog.processors.JSONRenderer()
-    )
-    shared: list[structlog.typing.Processor] = [
+    reading: list[structlog.typing.Processor] = [
         structlog.stdlib.add_logger_name,
-        structlog.processors.add_log_level,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
     ]
-    if not text:
-        shared.append(structlog.processors.format_exc_info)
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=True,
+    # The plain formatter: the default one prints local variables, and so whatever secret is among them.
+    writing: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
+        if text
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
-    # The libraries below us log through the standard library; they get the same line format.
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-        )
-    )
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[*reading, *writing]))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -14,6 +14,7 @@ from thunderline.gate import events, graph, health, heartbeats, nodes, page
 from thunderline.gate.beat_route import BeatRoute
 from thunderline.gate.edge import AsgiApp, Edge
 from thunderline.gate.faults import answer_error
+from thunderline.gate.openapi import ApiDocument
 from thunderline.link.registry import Registry
 
 _NOT_PARAMETERS: Final = frozenset({"registry", "body", "request"})
@@ -32,13 +33,14 @@ def build_litestar(registry: Registry) -> Litestar:
             page.live_page,
             page.asset,
             page.docs_page,
-            page.schema,
         ],
         dependencies={"registry": Provide(lambda: registry, sync_to_thread=False, use_cache=True)},
         signature_types=[Registry],
         exception_handlers={ThunderlineError: answer_error, Exception: answer_error},
         before_request=refuse_unknown_parameters,
-        openapi_config=OpenAPIConfig(title="Thunderline", version=__version__, path="/litestar-schema"),
+        openapi_config=OpenAPIConfig(
+            title="Thunderline", version=__version__, path="/schema", render_plugins=[ApiDocument()]
+        ),
         request_max_body_size=None,  # the edge counts
         logging_config=None,
     )
@@ -55,7 +57,7 @@ def build_app(registry: Registry) -> AsgiApp:
     )
 
 
-def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
+async def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
     """A misspelt filter must not silently list everything. Raises: InvalidInput naming the parameter."""
     if not request.scope["query_string"]:
         return

@@ -2,63 +2,124 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any
+from typing import Any, Final
+
+import msgspec
+
+_HEAD: Final = (
+    '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    '<meta name="color-scheme" content="dark light">'
+    "<title>{title} API</title>"
+    '<link rel="icon" href="/assets/favicon.svg" type="image/svg+xml">'
+    '<link rel="stylesheet" href="/assets/page.css"></head><body>'
+    '<header class="top"><a class="brand" href="/" aria-label="{title}">'
+    '<img src="/assets/favicon.svg" alt="" width="24" height="24"><span>{title}</span></a>'
+    '<nav aria-label="Pages"><a href="/">Nodes</a><a href="/docs" aria-current="page">API</a></nav></header>'
+)
 
 
 def render_docs(document: dict[str, Any]) -> str:
     """The page for `document`."""
     info = document["info"]
-    groups: dict[str, list[str]] = {}
+    title = escape(info["title"])
+    groups: dict[str, list[tuple[str, str, dict[str, Any]]]] = {}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            groups.setdefault(operation["tags"][0], []).append(_operation(path, method, operation))
-    sections = "".join(f"<h2>{escape(tag.capitalize())}</h2>{''.join(items)}" for tag, items in sorted(groups.items()))
-    schemas = "".join(_schema(name, schema) for name, schema in sorted(document["components"]["schemas"].items()))
+            groups.setdefault(operation["tags"][0], []).append((path, method, operation))
+    schemas = sorted(document["components"]["schemas"].items())
+    contents, sections = [], []
+    for tag, items in sorted(groups.items()):
+        head = escape(tag.capitalize())
+        links = ((item[2]["operationId"], f"{_method(item[1])} <code>{escape(item[0])}</code>") for item in items)
+        contents.append(_contents(head, links))
+        sections.append(f"<h2>{head}</h2>" + "".join(_operation(*item) for item in items))
+    contents.append(_contents("Records", ((name, f"<code>{escape(name)}</code>") for name, _ in schemas)))
+    sections.append("<h2>Records</h2>" + "".join(_schema(name, schema) for name, schema in schemas))
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(info['title'])} API</title>"
-        '<link rel="stylesheet" href="/assets/page.css"></head><body><main class="docs">'
-        f"<h1>{escape(info['title'])} API <small>{escape(info['version'])}</small></h1>"
+        f'{_HEAD.format(title=title)}<main class="docs"><nav aria-label="Contents">{"".join(contents)}</nav>'
+        f"<article><h1>{title} API <small>{escape(info['version'])}</small></h1>"
         f'<p>{_text(info["description"])} The document itself is at <a href="/schema">/schema</a>.</p>'
-        f"{sections}<h2>Records</h2>{schemas}</main></body></html>"
+        f"{''.join(sections)}</article></main></body></html>"
     )
+
+
+def _contents(head: str, links: Iterable[tuple[str, str]]) -> str:
+    items = "".join(f'<li><a href="#{escape(anchor)}">{text}</a></li>' for anchor, text in links)
+    return f"<h2>{head}</h2><ul>{items}</ul>"
 
 
 def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
-    rows = "".join(
-        f"<tr><td><code>{escape(parameter['name'])}</code></td><td>{escape(parameter['in'])}</td>"
-        f"<td>{_kind(parameter.get('schema', {}))}</td><td>{_text(parameter.get('description', ''))}</td></tr>"
+    takes = [
+        (
+            f"<code>{escape(parameter['name'])}</code>",
+            f"{escape(parameter['in'])}{', required' if parameter.get('required') else ''}",
+            # A parameter that may be left out is described as nullable; a query cannot say null.
+            _kind(_without_null(parameter.get("schema", {}))),
+            _meaning(parameter.get("description", ""), parameter.get("schema", {})),
+        )
         for parameter in operation.get("parameters", ())
-    )
+    ]
     body = operation.get("requestBody")
     if body is not None:
-        kind = _kind(body["content"]["application/json"]["schema"])
         need = "required" if body["required"] else "optional"
-        rows += f"<tr><td>body</td><td>{need}</td><td>{kind}</td><td></td></tr>"
-    for status, response in operation["responses"].items():
-        kinds = "".join(_kind(content["schema"]) for content in response.get("content", {}).values())
-        rows += f"<tr><td>{escape(status)}</td><td>answer</td><td>{kinds}</td><td></td></tr>"
-    return (
-        f"<details><summary><b>{escape(method.upper())}</b> <code>{escape(path)}</code> "
-        f"{escape(operation['summary'])}</summary><p>{_text(operation['description'])}</p>"
-        f"<table>{rows}</table></details>"
+        takes.append(("the body", need, _kind(body["content"]["application/json"]["schema"]), ""))
+    gives = [
+        (
+            f"<code>{escape(status)}</code>",
+            "".join(_kind(content["schema"]) for content in response.get("content", {}).values()) or "empty",
+            _text(response.get("description", "")),
+        )
+        for status, response in operation["responses"].items()
+    ]
+    description = operation["description"]
+    told = "" if description.rstrip(".") == operation["summary"] else f"<p>{_text(description)}</p>"
+    return _details(
+        operation["operationId"],
+        f"{_method(method)} <code>{escape(path)}</code> <span>{_text(operation['summary'])}</span>",
+        told + _table(("Takes", "Where", "Type", "Meaning"), takes) + _table(("Answers", "With", "Meaning"), gives),
     )
 
 
 def _schema(name: str, schema: dict[str, Any]) -> str:
     required = set(schema.get("required", ()))
-    rows = "".join(
-        f"<tr><td><code>{escape(field)}</code></td><td>{'required' if field in required else ''}</td>"
-        f"<td>{_kind(part)}</td><td>{_text(part.get('description', ''))}</td></tr>"
+    rows = [
+        (
+            f"<code>{escape(field)}</code>",
+            "required" if field in required else "optional",
+            _kind(part),
+            _meaning(part.get("description", ""), part),
+        )
         for field, part in schema.get("properties", {}).items()
+    ]
+    values = " ".join(f"<code>{_literal(value)}</code>" for value in schema.get("enum", ()))
+    description = schema.get("description", "")
+    return _details(
+        name,
+        f"<code>{escape(name)}</code> <span>{_text(description.partition('. ')[0].rstrip('.'))}</span>",
+        f"<p>{_text(description)}</p>"
+        + (f"<p>One of {values}</p>" if values else "")
+        + _table(("Field", "Need", "Type", "Meaning"), rows),
     )
-    values = ", ".join(f"<code>{escape(str(value))}</code>" for value in schema.get("enum", ()))
-    return (
-        f'<details id="{escape(name)}"><summary><code>{escape(name)}</code></summary>'
-        f"<p>{_text(schema.get('description', ''))} {values}</p><table>{rows}</table></details>"
-    )
+
+
+def _details(anchor: str, summary: str, content: str) -> str:
+    # The anchor stands inside, so that a link to it opens the details.
+    return f'<details><summary>{summary}</summary><div id="{escape(anchor)}">{content}</div></details>'
+
+
+def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    if not rows:
+        return ""
+    head = "".join(f'<th scope="col">{text}</th>' for text in heads)
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _method(method: str) -> str:
+    return f'<b class="method {escape(method)}">{escape(method.upper())}</b>'
 
 
 def _kind(schema: dict[str, Any]) -> str:
@@ -69,13 +130,51 @@ def _kind(schema: dict[str, Any]) -> str:
         if several in schema:
             return " or ".join(_kind(part) for part in schema[several])
     if "enum" in schema:
-        return " | ".join(f"<code>{escape(str(value))}</code>" for value in schema["enum"])
+        return " or ".join(f"<code>{_literal(value)}</code>" for value in schema["enum"])
     kind = schema.get("type", "any")
     if kind == "array":
         return f"list of {_kind(schema.get('items', {}))}"
     if kind == "object" and isinstance(schema.get("additionalProperties"), dict):
         return f"object of {_kind(schema['additionalProperties'])}"
     return escape(" or ".join(kind) if isinstance(kind, list) else str(kind))
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    for several in ("anyOf", "oneOf"):
+        parts = [part for part in schema.get(several, ()) if part.get("type") != "null"]
+        if len(parts) == 1:
+            return dict(parts[0])
+    if "enum" in schema:
+        return {**schema, "enum": [value for value in schema["enum"] if value is not None]}
+    return schema
+
+
+def _meaning(description: str, schema: dict[str, Any]) -> str:
+    """The description with the bounds and the default behind it."""
+    core = _without_null(schema)
+    said = []
+    if "minimum" in core and "maximum" in core:
+        said.append(f"{_figure(core['minimum'])} to {_figure(core['maximum'])}")
+    elif "minimum" in core:
+        said.append(f"{_figure(core['minimum'])} or more")
+    if "maxLength" in core:
+        said.append(f"{_figure(core['maxLength'])} characters at most")
+    if "maxProperties" in core:
+        said.append(f"{_figure(core['maxProperties'])} entries at most")
+    default = schema.get("default")
+    if default is not None and default != {}:
+        said.append(f"default <code>{_literal(default)}</code>")
+    tail = f'<span class="bounds">{"; ".join(said)}</span>' if said else ""
+    return " ".join(part for part in (_text(description), tail) if part)
+
+
+def _literal(value: object) -> str:
+    """A value of the document: text as it is, all else as JSON writes it."""
+    return escape(value if isinstance(value, str) else msgspec.json.encode(value).decode())
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value < 1e15 and value == int(value) else f"{value:,g}"
 
 
 def _text(text: str) -> str:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Final
 
 from litestar import Response, Router, get
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from thunderline.flow.match import Pattern
 from thunderline.gate.bodies import EventsBody, answer, events_json
-from thunderline.gate.nodes import PAGE_DEFAULT, Limit
 from thunderline.gate.openapi import documented
-from thunderline.link.registry import Registry
+from thunderline.gate.parameters import PAGE_DEFAULT, Limit, Reg
 
 
 @get(
@@ -24,10 +23,10 @@ from thunderline.link.registry import Registry
     ),
 )
 async def list_events(
-    registry: Registry,
-    since: Annotated[str | None, Parameter(description="Cursor; absent or 0: from the oldest kept.")] = None,
-    before: Annotated[str | None, Parameter(description="Cursor; only events before its revision.")] = None,
-    match: Annotated[str, Parameter(description="Pattern over names, e.g. `cluster.node.*` or `cluster.>`.")] = ">",
+    registry: Reg,
+    since: Annotated[str | None, QueryParameter(description="Cursor; absent or 0: from the oldest kept.")] = None,
+    before: Annotated[str | None, QueryParameter(description="Cursor; only events before its revision.")] = None,
+    match: Annotated[str, QueryParameter(description="Pattern, e.g. `cluster.node.*` or `cluster.>`.")] = ">",
     limit: Limit = PAGE_DEFAULT,
 ) -> Response[bytes]:
     page = await registry.events_page(

@@ -10,14 +10,14 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
-import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
 from thunderline.core import errors
 from thunderline.core.errors import InvalidInput, ThunderlineError
+from thunderline.core.logging import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 PROBLEM_TYPE: Final = "application/problem+json"
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Final
 
 from litestar import Response, Router, get
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from thunderline.gate.bodies import HeartbeatsBody, answer, encode
-from thunderline.gate.nodes import Limit, Ref
 from thunderline.gate.openapi import documented
-from thunderline.link.registry import HEARTBEATS_MAX, Registry
+from thunderline.gate.parameters import Limit, Ref, Reg
+from thunderline.link.registry import HEARTBEATS_MAX
 
-Minutes = Annotated[float, Parameter(gt=0, le=527_040, description="How far back, in minutes.")]
+Minutes = Annotated[float, QueryParameter(gt=0, le=527_040, description="How far back, in minutes.")]
 
 
 @get(
@@ -24,14 +24,14 @@ Minutes = Annotated[float, Parameter(gt=0, le=527_040, description="How far back
     ),
 )
 async def node_heartbeats(
-    registry: Registry, ref: Ref, minutes: Minutes = 60.0, limit: Limit = HEARTBEATS_MAX
+    registry: Reg, ref: Ref, minutes: Minutes = 60.0, limit: Limit = HEARTBEATS_MAX
 ) -> Response[bytes]:
     found = await registry.recent_heartbeats(ref, minutes, limit=limit)
     return answer(encode(HeartbeatsBody(heartbeats=found)), registry)
 
 
 @get("/heartbeats", opt=documented("All nodes' heartbeats, oldest first.", answers={200: HeartbeatsBody}))
-async def all_heartbeats(registry: Registry, minutes: Minutes = 1.0, limit: Limit = HEARTBEATS_MAX) -> Response[bytes]:
+async def all_heartbeats(registry: Reg, minutes: Minutes = 1.0, limit: Limit = HEARTBEATS_MAX) -> Response[bytes]:
     found = await registry.recent_heartbeats(None, minutes, limit=limit)
     return answer(encode(HeartbeatsBody(heartbeats=found)), registry)
 

@@ -8,25 +8,18 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 from litestar import Response, Router, delete, get, patch, post
-from litestar.params import Parameter
+from litestar.params import FromQuery, QueryParameter, RawBody
 
-from thunderline.core.errors import InvalidInput, StoreUnavailable
+from thunderline.core.errors import InvalidInput
 from thunderline.core.inputs import NodeAttrs, NodePatch, OfflineInput, OnlineInput, StatusInput, read_json
 from thunderline.gate.bodies import NodeBody, NodesBody, OnlineBody, answer, encode, node_json, nodes_json
 from thunderline.gate.openapi import documented
+from thunderline.gate.parameters import PAGE_DEFAULT, Consistent, Limit, Ref, Reg, check_consistent
 from thunderline.link.actor import LOCAL_OPERATOR
 from thunderline.link.registry import Registry, node_filter
 from thunderline.link.roster import NodeFilter
 
-PAGE_DEFAULT: Final = 100
-PAGE_MAX: Final = 10_000
 LOADED_HEARTBEATS: Final = 60
-
-Ref = Annotated[str, Parameter(description="A node's id or name.")]
-Limit = Annotated[int, Parameter(ge=1, le=PAGE_MAX, description="Items in one answer at most.")]
-Consistent = Annotated[
-    bool, Parameter(description="Answer 503 rather than with what may be stale because the store is away.")
-]
 
 _ATTRS: Final = msgspec.json.Decoder(NodeAttrs)
 _PATCH: Final = msgspec.json.Decoder(NodePatch)
@@ -38,16 +31,18 @@ _CURSOR: Final = msgspec.msgpack.Decoder(tuple[bytes, str])
 
 @get("/", opt=documented("List nodes, by name.", answers={200: NodesBody}))
 async def list_nodes(
-    registry: Registry,
-    status: Annotated[str | None, Parameter(description="One or several statuses, separated by commas.")] = None,
-    role: str | None = None,
-    domain: str | None = None,
-    cluster_type: Literal["in_cluster", "out_of_cluster"] | None = None,
-    label: Annotated[list[str] | None, Parameter(description="`key=value`; repeat for several, all must hold.")] = None,
-    name: Annotated[str | None, Parameter(description="A name, or a prefix that ends in `*`.")] = None,
-    presence: Annotated[bool, Parameter(description="Whether nodes carry what each beat changes.")] = True,
+    registry: Reg,
+    status: Annotated[str | None, QueryParameter(description="A status, or several separated by commas.")] = None,
+    role: FromQuery[str | None] = None,
+    domain: FromQuery[str | None] = None,
+    cluster_type: FromQuery[Literal["in_cluster", "out_of_cluster"] | None] = None,
+    label: Annotated[
+        list[str] | None, QueryParameter(description="`key=value`; repeat for several, all must hold.")
+    ] = None,
+    name: Annotated[str | None, QueryParameter(description="A name, or a prefix that ends in `*`.")] = None,
+    presence: Annotated[bool, QueryParameter(description="Whether nodes carry what each beat changes.")] = True,
     limit: Limit = PAGE_DEFAULT,
-    cursor: Annotated[str | None, Parameter(description="`next_cursor` of the page before, same filters.")] = None,
+    cursor: Annotated[str | None, QueryParameter(description="`next_cursor` of the page before, same filters.")] = None,
     consistent: Consistent = False,
 ) -> Response[bytes]:
     check_consistent(registry, consistent)
@@ -71,17 +66,19 @@ async def list_nodes(
         errors=(409,),
     ),
 )
-async def ensure_node(registry: Registry, body: bytes) -> Response[bytes]:
+async def ensure_node(registry: Reg, body: RawBody) -> Response[bytes]:
     ensured = await registry.domain.register_node(read_json(body, _ATTRS), actor=LOCAL_OPERATOR)
     return _node_answer(registry, ensured.node.id, status=201 if ensured.created else 200)
 
 
 @get("/{ref:str}", opt=documented("One node.", answers={200: NodeBody}, errors=(404,)))
 async def get_node(
-    registry: Registry,
+    registry: Reg,
     ref: Ref,
-    load: Annotated[str | None, Parameter(description="`sessions`, `heartbeats` or both, separated by commas.")] = None,
-    presence: bool = True,
+    load: Annotated[
+        str | None, QueryParameter(description="`sessions`, `heartbeats`, or `sessions,heartbeats`.")
+    ] = None,
+    presence: FromQuery[bool] = True,
     consistent: Consistent = False,
 ) -> Response[bytes]:
     check_consistent(registry, consistent)
@@ -106,7 +103,7 @@ async def get_node(
         errors=(404,),
     ),
 )
-async def update_node(registry: Registry, ref: Ref, body: bytes) -> Response[bytes]:
+async def update_node(registry: Reg, ref: Ref, body: RawBody) -> Response[bytes]:
     wanted = read_json(body, _PATCH)
     node = await registry.domain.update_node(registry.find_id(ref), wanted, actor=LOCAL_OPERATOR)
     return _node_answer(registry, node.id)
@@ -118,9 +115,9 @@ async def update_node(registry: Registry, ref: Ref, body: bytes) -> Response[byt
     opt=documented("Deregister a node. Its name is free at once.", answers={204: None}, errors=(404, 409)),
 )
 async def deregister_node(
-    registry: Registry,
+    registry: Reg,
     ref: Ref,
-    force: Annotated[bool, Parameter(description="Also when it holds a live link, which is cut.")] = False,
+    force: Annotated[bool, QueryParameter(description="Also when it holds a live link, which is cut.")] = False,
 ) -> None:
     await registry.domain.deregister_node(registry.find_id(ref), force=force, actor=LOCAL_OPERATOR)
 
@@ -137,7 +134,7 @@ async def deregister_node(
         errors=(404, 409),
     ),
 )
-async def mark_online(registry: Registry, ref: Ref, body: bytes) -> Response[bytes]:
+async def mark_online(registry: Reg, ref: Ref, body: RawBody) -> Response[bytes]:
     wanted = read_json(body, _ONLINE) if body else OnlineInput()
     node_id = registry.find_id(ref)
     announced = await registry.domain.mark_node_online(node_id, wanted, actor=LOCAL_OPERATOR)
@@ -156,7 +153,7 @@ async def mark_online(registry: Registry, ref: Ref, body: bytes) -> Response[byt
         errors=(404,),
     ),
 )
-async def mark_offline(registry: Registry, ref: Ref, body: bytes) -> Response[bytes]:
+async def mark_offline(registry: Reg, ref: Ref, body: RawBody) -> Response[bytes]:
     wanted = read_json(body, _OFFLINE) if body else OfflineInput()
     node = await registry.domain.mark_node_offline(registry.find_id(ref), wanted.reason, actor=LOCAL_OPERATOR)
     return _node_answer(registry, node.id)
@@ -173,7 +170,7 @@ async def mark_offline(registry: Registry, ref: Ref, body: bytes) -> Response[by
         errors=(404,),
     ),
 )
-async def mark_status(registry: Registry, ref: Ref, body: bytes) -> Response[bytes]:
+async def mark_status(registry: Reg, ref: Ref, body: RawBody) -> Response[bytes]:
     wanted = read_json(body, _STATUS)
     node = await registry.domain.mark_node_status(registry.find_id(ref), wanted, actor=LOCAL_OPERATOR)
     return _node_answer(registry, node.id)
@@ -184,15 +181,9 @@ async def mark_status(registry: Registry, ref: Ref, body: bytes) -> Response[byt
     status_code=200,
     opt=documented("Lift a node's override; without one nothing happens.", answers={200: NodeBody}, errors=(404,)),
 )
-async def clear_override(registry: Registry, ref: Ref) -> Response[bytes]:
+async def clear_override(registry: Reg, ref: Ref) -> Response[bytes]:
     node = await registry.domain.clear_override(registry.find_id(ref), actor=LOCAL_OPERATOR)
     return _node_answer(registry, node.id)
-
-
-def check_consistent(registry: Registry, consistent: bool) -> None:
-    """Refuse a read that must not be stale while the store is away. Raises: StoreUnavailable."""
-    if consistent and registry.stale_s is not None:
-        raise StoreUnavailable("reads may be stale")
 
 
 def _node_answer(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from importlib import resources
 from typing import Any, Final
 
-import msgspec
-from litestar import Litestar, Request, Response, get
+from litestar import Request, Response, get
 from litestar.exceptions import NotFoundException
+from litestar.params import FromPath
 
 from thunderline.gate.docs_page import render_docs
-from thunderline.gate.openapi import build_document
+from thunderline.gate.openapi import document_of
 
 _TYPES: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _HEADERS: Final = {
@@ -28,26 +28,13 @@ async def live_page() -> Response[str]:
 
 
 @get("/assets/{name:str}", include_in_schema=False)
-async def asset(name: str) -> Response[str]:
+async def asset(name: FromPath[str]) -> Response[str]:
     return _asset(name)
 
 
 @get("/docs", include_in_schema=False)
 async def docs_page(request: Request[Any, Any, Any]) -> Response[str]:
-    return Response(render_docs(_document(request.app)), media_type="text/html", headers=_HEADERS)
-
-
-@get("/schema", include_in_schema=False)
-async def schema(request: Request[Any, Any, Any]) -> Response[bytes]:
-    return Response(msgspec.json.encode(_document(request.app)), media_type="application/json")
-
-
-def _document(app: Litestar) -> dict[str, Any]:
-    """The document of `app`, made at its first use: drafting it takes a tenth of a second."""
-    document: dict[str, Any] | None = app.state.get("openapi_document")
-    if document is None:
-        document = app.state["openapi_document"] = build_document(app)
-    return document
+    return Response(render_docs(document_of(request.app)), media_type="text/html", headers=_HEADERS)
 
 
 def _asset(name: str) -> Response[str]:

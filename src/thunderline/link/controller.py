@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-import structlog
-
 from thunderline.core.errors import ThunderlineError, UnknownNode
 from thunderline.core.host import HostMeter
 from thunderline.core.inputs import HeartbeatInput, NodeAttrs, OnlineInput
+from thunderline.core.logging import get_logger
 from thunderline.core.records import BeatStatus, Node
 from thunderline.link.actor import Actor, ActorKind
 from thunderline.link.registry import Registry
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 ROLE: Final = "controller"
 

@@ -17,7 +17,6 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import msgspec
-import structlog
 
 from thunderline.block.beats import to_heartbeat
 from thunderline.block.engines import store_from_url
@@ -35,6 +34,7 @@ from thunderline.core.inputs import (
     StatusInput,
     read_mapping,
 )
+from thunderline.core.logging import get_logger
 from thunderline.core.records import (
     ClusterType,
     EntityKind,
@@ -62,7 +62,7 @@ from thunderline.link.sentinel import Sentinel
 from thunderline.link.watch import Watch
 from thunderline.link.writer import Writer
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 LOAD_PAGE: Final = 2_000
 HEARTBEATS_MAX: Final = 10_000
@@ -350,10 +350,10 @@ class Registry:
 
     def check_ready(self) -> None:
         """Return if changes are taken. Raises: StoreUnavailable."""
+        if (away := self._writer.away) is not None:
+            raise StoreUnavailable(away.reason)
         if self._supervisor.failed:
             raise StoreUnavailable(f"a task failed: {', '.join(self._supervisor.failed)}")
-        if self._writer.away_since is not None:
-            raise StoreUnavailable("no commit succeeds")
 
     def find_id(self, ref: str) -> NodeId:
         """The id of the node with this id or name. Raises: UnknownNode."""

@@ -10,18 +10,17 @@ import asyncio
 import random
 from typing import Final, Protocol
 
-import structlog
-
 from thunderline.core.clock import Clock
 from thunderline.core.errors import ThunderlineError
 from thunderline.core.ids import NodeId
+from thunderline.core.logging import get_logger
 from thunderline.core.records import Node, NodeStatus
 from thunderline.core.settings import Settings
 from thunderline.link.deadlines import Deadlines
 from thunderline.link.liveness import Signal, has_left, is_up
 from thunderline.link.roster import Entry, Roster
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 IDLE_LOOK_S: Final = 0.25
 """Longest wait between two looks, for deadlines that came closer meanwhile."""

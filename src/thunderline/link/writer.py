@@ -21,7 +21,6 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import msgspec
-import structlog
 
 from thunderline.block.store import Store
 from thunderline.core.clock import Clock, from_ms
@@ -33,6 +32,7 @@ from thunderline.core.errors import (
     ThunderlineError,
 )
 from thunderline.core.ids import BatchId, IdSource, NodeId
+from thunderline.core.logging import get_logger
 from thunderline.core.records import Event, Node
 from thunderline.flow.bus import Bus
 from thunderline.link.actor import Actor
@@ -41,7 +41,7 @@ from thunderline.link.lanes import Lane, Lanes, Operation
 from thunderline.link.overlay import Overlay
 from thunderline.link.roster import Roster
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -109,6 +109,11 @@ class Writer:
         self._closing = False
         self._away: StoreUnavailable | None = None
         self._away_since: float | None = None
+
+    @property
+    def away(self) -> StoreUnavailable | None:
+        """Why no change can be committed at present; None while changes are taken."""
+        return self._away
 
     @property
     def away_since(self) -> float | None:

@@ -34,7 +34,7 @@ class FaultyStore(Store):
         self.faults: list[Fault] = []
         """Met by the next commits, in order."""
         self.away = False
-        """While true, every call that writes raises StoreUnavailable."""
+        """While true, every call that writes raises StoreUnavailable, unless it meets a fault of its own."""
         self.rejects: Callable[[WriteBatch], bool] = lambda batch: False
         """Batches for which this holds are refused for their content."""
         self.commits: list[WriteBatch] = []
@@ -54,10 +54,10 @@ class FaultyStore(Store):
         if self.rejects(batch):
             raise ContentRejected("poisoned")
         fault = self.faults.pop(0) if self.faults else None
-        if self.away or fault is Fault.AWAY:
-            raise StoreUnavailable("disk full")
         if fault is Fault.LOST_BEFORE:
             raise OutcomeUnknown("connection lost")
+        if fault is Fault.AWAY or (self.away and fault is None):
+            raise StoreUnavailable("disk full")
         block_id = await self.inner.commit(batch)
         self.commits.append(batch)
         if fault is Fault.LOST_AFTER:

@@ -1,0 +1,61 @@
+# `make run` and `make test` need Python 3.11 or later with pip, and make; everything else they install themselves.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+DATA := $(CURDIR)/var
+
+.PHONY: help install install-dev run test test-slow check bench docs clean
+
+help: ## What there is to make
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+install: $(VENV)/.installed ## Build .venv with what the server needs
+
+install-dev: $(VENV)/.installed-dev
+
+run: install ## Start the registry with its embedded store under var/
+	@mkdir -p "$(DATA)"
+	@exec $(BIN)/thunderline serve --store "sqlite:///$(DATA)/thunderline.db" $(ARGS)
+
+test: install-dev ## Run the test suite
+	@.ci/system-packages
+	$(BIN)/pytest -m "not slow" $(ARGS)
+
+test-slow: install-dev ## Run the tests that take longer than one waits
+	@.ci/system-packages
+	$(BIN)/pytest -m slow --timeout 1800 $(ARGS)
+
+check: install-dev ## Lint, types, layers, generated docs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python docs/generate.py --check
+
+bench: install-dev ## Measure every figure that we state
+	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: install-dev ## Write the generated parts of docs/
+	$(BIN)/python docs/generate.py
+
+clean: ## Remove .venv and caches; data under var/ stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Some systems split `ensurepip` off their Python; then the pip that is there installs one into the new environment.
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Thunderline needs Python 3.11 or later; set PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { rm -rf $(VENV); \
+		$(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	@echo "Installing Thunderline into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	@echo "Installing Thunderline and its test tools into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/.installed

@@ -1,0 +1,1 @@
+"""Benchmarks: every figure that Thunderline states, reproduced by `make bench`."""

@@ -1,0 +1,64 @@
+"""Run all benchmarks and print one table: `make bench`, or `python -m benchmarks [--json]`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sqlite3
+import sys
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import http_writes
+from benchmarks.server import running_server
+
+
+def main() -> int:
+    """Print what was measured; 1 when a figure is below what the design says it must be."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
+    parser.add_argument("--store", help="measure on this store instead of SQLite in a new temporary directory")
+    options = parser.parse_args()
+    progress = Console(stderr=True)
+    measured = []
+    with running_server(store=options.store) as server:
+        for benchmark in (http_writes.registrations, http_writes.heartbeats):
+            with progress.status(f"measuring {benchmark.__name__}"):
+                measured.append(benchmark(server))
+    if options.json:
+        sys.stdout.buffer.write(msgspec.json.encode([_row(item) for item in measured]) + b"\n")
+    else:
+        _print(measured)
+    return 0 if all(item.result.per_second >= item.must for item in measured) else 1
+
+
+def _row(item: http_writes.Measured) -> dict[str, object]:
+    return {"per_second": round(item.result.per_second), **msgspec.to_builtins(item)}
+
+
+def _print(measured: list[http_writes.Measured]) -> None:
+    table = Table(title="Durable writes over HTTP, client included on the same machine")
+    for column in ("what", "must/s", "measured/s", "p50 ms", "p99 ms", "server CPU us each"):
+        table.add_column(column, justify="left" if column == "what" else "right")
+    for item in measured:
+        table.add_row(
+            item.name,
+            f"{item.must:,.0f}",
+            f"{item.result.per_second:,.0f}",
+            f"{item.result.p50_ms:.2f}",
+            f"{item.result.p99_ms:.2f}",
+            f"{item.server_us_per_request:.0f}",
+        )
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{os.cpu_count()} cores, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, "
+        f"{http_writes.CONNECTIONS} connections with one request under way each"
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,27 @@
+"""What routes have in common: the registry that they speak to, and parameters that mean the same everywhere."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from litestar.di import NamedDependency
+from litestar.params import PathParameter, QueryParameter
+
+from thunderline.core.errors import StoreUnavailable
+from thunderline.link.registry import Registry
+
+PAGE_DEFAULT: Final = 100
+PAGE_MAX: Final = 10_000
+
+Reg = NamedDependency[Registry]
+Ref = Annotated[str, PathParameter(description="A node's id or name.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=PAGE_MAX, description="Items in one answer at most.")]
+Consistent = Annotated[
+    bool, QueryParameter(description="Answer 503 rather than with what may be stale because the store is away.")
+]
+
+
+def check_consistent(registry: Registry, consistent: bool) -> None:
+    """Refuse a read that must not be stale while the store is away. Raises: StoreUnavailable."""
+    if consistent and registry.stale_s is not None:
+        raise StoreUnavailable("reads may be stale")

@@ -1,0 +1,105 @@
+"""A whole server in one process, without sockets and under a clock that the test turns.
+
+    async with open_cluster() as cluster:
+        node = await cluster.node("worker-1")
+        await node.beat(cpu_load=12.5)
+        await cluster.clock.advance(31)
+        assert cluster.registry.get_node("worker-1").status == "disconnected"
+
+Requests go through the real gate; commits go to the store that is given, by default one in memory that can be made to
+fail (`cluster.store`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import httpx
+import msgspec
+
+from thunderline.block.memory import MemoryStore
+from thunderline.block.store import Store
+from thunderline.core.settings import Settings
+from thunderline.gate.app import build_app
+from thunderline.link.registry import Registry
+from thunderline.testing.clock import ManualClock
+from thunderline.testing.faults import FaultyStore
+
+T = TypeVar("T")
+
+BASE_URL = "http://127.0.0.1"
+
+
+class ClusterNode:
+    """A node as the harness plays it, over the HTTP API. It beats when told to, with numbers of its own."""
+
+    def __init__(self, http: httpx.AsyncClient, name: str) -> None:
+        self.name = name
+        self._http = http
+        self._seq = 0
+
+    async def beat(self, status: str = "online", **metrics: Any) -> httpx.Response:
+        """Send one heartbeat; gives the answer, whatever it is."""
+        self._seq += 1
+        body = {"status": status, "seq": self._seq, **metrics}
+        return await self._http.post(f"/api/nodes/{self.name}/heartbeats", json=body)
+
+    async def announce(self, **announcement: Any) -> httpx.Response:
+        """Say that the node is up."""
+        return await self._http.post(f"/api/nodes/{self.name}/online", json=announcement)
+
+    async def leave(self) -> httpx.Response:
+        """Say goodbye."""
+        return await self.beat("offline")
+
+
+class Cluster:
+    """A registry, the gate before it, and the parts that a test turns: `clock` and `store`."""
+
+    def __init__(self, registry: Registry, http: httpx.AsyncClient, clock: ManualClock, store: FaultyStore) -> None:
+        self.registry = registry
+        self.http = http
+        self.clock = clock
+        self.store = store
+
+    async def node(self, name: str, **attrs: Any) -> ClusterNode:
+        """Register a node and let it beat once, so that it is online. Raises: httpx.HTTPStatusError."""
+        (await self.http.post("/api/nodes", json={"name": name, **attrs})).raise_for_status()
+        node = ClusterNode(self.http, name)
+        (await node.beat()).raise_for_status()
+        return node
+
+    async def turn_until(self, awaited: Awaitable[T], *, step_s: float = 0.1, limit_s: float = 600.0) -> T:
+        """Turn the clock until `awaited` is done, and give its result. Raises: TimeoutError after `limit_s` of it."""
+        task = asyncio.ensure_future(awaited)
+        end = self.clock.monotonic() + limit_s
+        while not task.done():
+            if self.clock.monotonic() >= end:
+                task.cancel()
+                raise TimeoutError(f"not done after {limit_s} s of manual time")
+            await self.clock.advance(step_s)
+            # What is awaited may hang on a thread of the store: give it real time without spinning.
+            await asyncio.wait([task], timeout=0.001)
+        return await task
+
+
+@asynccontextmanager
+async def open_cluster(
+    *,
+    store: Store | None = None,
+    settings: Settings | None = None,
+    clock: ManualClock | None = None,
+    seed: int = 0,
+) -> AsyncIterator[Cluster]:
+    """A running cluster; closing it commits what is queued. `store` is wrapped so that it can be made to fail."""
+    clock = clock or ManualClock()
+    faulty = store if isinstance(store, FaultyStore) else FaultyStore(store or MemoryStore())
+    settings = msgspec.structs.replace(settings or Settings(), store=faulty.location)
+    async with Registry.open(faulty, settings, clock=clock, rng=random.Random(seed)) as registry:
+        transport = httpx.ASGITransport(app=build_app(registry))
+        async with httpx.AsyncClient(transport=transport, base_url=BASE_URL) as http:
+            yield Cluster(registry, http, clock, faulty)

@@ -1,0 +1,78 @@
+"""What holds for all routes: they are documented, and every error has its status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from http import HTTPStatus
+
+from thunderline.core.errors import ThunderlineError
+from thunderline.gate.app import build_litestar
+from thunderline.gate.faults import http_status
+from thunderline.gate.openapi import build_document, route_docs
+from thunderline.testing.harness import Cluster
+
+
+def all_errors(kind: type[ThunderlineError] = ThunderlineError) -> Iterator[type[ThunderlineError]]:
+    for below in kind.__subclasses__():
+        yield below
+        yield from all_errors(below)
+
+
+def test_every_error_has_a_status_and_only_bugs_have_500() -> None:
+    statuses = {kind.__name__: http_status(kind) for kind in all_errors()}
+    bugs = {name for name, status in statuses.items() if status is HTTPStatus.INTERNAL_SERVER_ERROR}
+    assert bugs == {"UndeclaredEvent", "SettingsError"}
+
+
+def test_every_error_has_a_code_of_its_own() -> None:
+    codes = [kind.code for kind in all_errors()]
+    assert len(set(codes)) == len(codes)
+
+
+async def test_every_route_is_documented(cluster: Cluster) -> None:
+    undocumented = {key for key, doc in route_docs(build_litestar(cluster.registry)).items() if doc is None}
+    assert undocumented == set()
+
+
+async def test_the_document_resolves_and_names_every_body(cluster: Cluster) -> None:
+    document = build_document(build_litestar(cluster.registry))
+    assert document["openapi"] == "3.1.0"
+    schemas = document["components"]["schemas"]
+
+    def refs(part: object) -> Iterator[str]:
+        if isinstance(part, dict):
+            if "$ref" in part:
+                yield str(part["$ref"])
+            for below in part.values():
+                yield from refs(below)
+        elif isinstance(part, list):
+            for below in part:
+                yield from refs(below)
+
+    assert {ref.rpartition("/")[2] for ref in refs(document)} <= schemas.keys()
+    writing = [
+        operation
+        for path in document["paths"].values()
+        for method, operation in path.items()
+        if method in ("post", "patch", "put")
+    ]
+    assert writing
+    assert all("requestBody" in operation for operation in writing)
+    ids = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
+    assert len(set(ids)) == len(ids)
+
+
+async def test_the_schema_the_docs_and_the_page_are_served(cluster: Cluster) -> None:
+    assert (await cluster.http.get("/schema")).json()["info"]["title"] == "Thunderline"
+    docs = await cluster.http.get("/docs")
+    assert "/api/nodes/{ref}/heartbeats" in docs.text
+    for path in ("/docs", "/"):
+        answer = await cluster.http.get(path)
+        assert answer.headers["content-type"].startswith("text/html")
+        assert "script-src 'self'" in answer.headers["content-security-policy"]
+        assert "//" not in answer.text.replace("http://www.w3.org/2000/svg", "").replace("<!-- ", "")
+
+
+async def test_health_and_readiness_answer(cluster: Cluster) -> None:
+    assert (await cluster.http.get("/healthz")).json()["status"] == "alive"
+    assert (await cluster.http.get("/readyz")).json()["status"] == "ready"

@@ -1,0 +1,90 @@
+"""The graph and the event log, as a client sees them."""
+
+from __future__ import annotations
+
+from thunderline.core.inputs import NodeAttrs, OnlineInput
+from thunderline.link.actor import LOCAL_OPERATOR
+from thunderline.testing.harness import Cluster
+
+NODE_KEYS = {"id", "name", "role", "domain", "status", "cluster_type", "val", "meta"}
+LINK_KEYS = {
+    *("source", "target", "type", "session_id", "session_type", "connection_type"),
+    *("status", "value", "latency_ms", "bandwidth_mbps", "established_at"),
+}
+
+
+async def with_controller(cluster: Cluster) -> str:
+    """A node that stands for the registry, as a server has one."""
+    domain = cluster.registry.domain
+    ensured = await domain.register_node(NodeAttrs(name="registry@here", role="controller"), actor=LOCAL_OPERATOR)
+    await domain.mark_node_online(ensured.node.id, OnlineInput(), actor=LOCAL_OPERATOR)
+    cluster.registry.controller_id = ensured.node.id
+    return ensured.node.id
+
+
+async def test_the_graph_has_the_shape_that_force_graph_reads(cluster: Cluster) -> None:
+    controller = await with_controller(cluster)
+    node = await cluster.node("a", meta={"rack": 7})
+    await node.announce(session={"session_id": "s1", "connection_type": "websocket", "latency_ms": 1.5, "weight": 0.25})
+    graph = (await cluster.http.get("/api/graph")).json()
+    assert all(set(shown) == NODE_KEYS for shown in graph["nodes"])
+    (link,) = graph["links"]
+    assert set(link) == LINK_KEYS
+    assert (link["source"], link["target"], link["type"]) == (graph["nodes"][0]["id"], controller, "registry")
+    assert (link["value"], link["latency_ms"], link["status"]) == (0.25, 1.5, "established")
+    assert graph["cursor"].endswith(f":{graph['revision']}")
+    assert {shown["name"]: shown["val"] for shown in graph["nodes"]} == {"a": 2, "registry@here": 2}
+
+
+async def test_offline_nodes_and_their_links_are_drawn_only_when_asked_for(cluster: Cluster) -> None:
+    await with_controller(cluster)
+    node = await cluster.node("a")
+    await node.leave()
+    assert [shown["name"] for shown in (await cluster.http.get("/api/graph")).json()["nodes"]] == ["registry@here"]
+    whole = (await cluster.http.get("/api/graph?include_offline=true")).json()
+    assert [shown["name"] for shown in whole["nodes"]] == ["a", "registry@here"]
+
+
+async def test_a_link_with_an_end_that_is_not_drawn_is_left_out(cluster: Cluster) -> None:
+    await with_controller(cluster)
+    node = await cluster.node("a", domain="other")
+    await node.announce(session={"session_id": "s1"})
+    graph = (await cluster.http.get("/api/graph?domain=other")).json()
+    assert ([shown["name"] for shown in graph["nodes"]], graph["links"]) == (["a"], [])
+
+
+async def test_the_log_is_paged_by_cursor_without_gaps(cluster: Cluster) -> None:
+    for i in range(30):
+        await cluster.node(f"n{i}")
+    since, revisions = "0", []
+    while True:
+        page = (await cluster.http.get("/api/events", params={"since": since, "limit": "7"})).json()
+        revisions += [event["revision"] for event in page["events"]]
+        since = page["next_since"]
+        if not page["events"]:
+            break
+    assert revisions == list(range(1, 61))
+
+
+async def test_a_filtered_page_moves_on_past_what_does_not_match(cluster: Cluster) -> None:
+    for i in range(10):
+        await cluster.node(f"n{i}")
+    page = (await cluster.http.get("/api/events?match=cluster.link.*")).json()
+    assert page["events"] == []
+    assert page["next_since"].endswith(":20")
+    online = (await cluster.http.get("/api/events?match=cluster.node.online&limit=3")).json()
+    assert [event["revision"] for event in online["events"]] == [2, 4, 6]
+    before = (await cluster.http.get("/api/events?since=2&before=6")).json()
+    assert [event["revision"] for event in before["events"]] == [3, 4, 5]
+
+
+async def test_an_event_carries_its_envelope_and_a_deletion_says_so(cluster: Cluster) -> None:
+    await cluster.node("a", meta={"k": "v"})
+    await cluster.http.delete("/api/nodes/a")
+    events = (await cluster.http.get("/api/events")).json()["events"]
+    assert [event["payload"].get("deleted") for event in events] == [None, None, True]
+    last = events[-1]
+    assert (last["name"], last["actor"], last["subject"]) == ("cluster.node.deregistered", "operator:local", "a")
+    assert (last["entity_kind"], last["entity_id"], last["event_version"]) == ("node", last["payload"]["id"], 1)
+    assert last["payload"]["meta"] == {"k": "v"}
+    assert last["reliability"] == "persistent"
