@@ -1,0 +1,137 @@
+"""kill -9 under load, at moments that nobody chose: everything that was acknowledged is there afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.server.processes import ServerProcess, running
+
+KILLS = 20
+CLIENTS = 8
+
+
+class Ledger:
+    """What the server acknowledged, as its clients wrote it down."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, str] = {}
+        """name -> id"""
+        self.unsure: set[str] = set()
+        """Overrides that were sent and not answered: either outcome is right."""
+        self.statuses: dict[str, str] = {}
+        self.beats: dict[str, set[int]] = {}
+
+
+async def client(url: str, ledger: Ledger, names: Iterator[str], rng: random.Random) -> None:
+    """Register, beat and mark until the server is gone."""
+    mine: list[str] = []
+    seqs: dict[str, int] = {}
+    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=10) as http:
+        while True:
+            try:
+                await step(http, ledger, names, rng, mine, seqs)
+            except httpx.HTTPError:
+                return
+
+
+async def step(
+    http: httpx.AsyncClient,
+    ledger: Ledger,
+    names: Iterator[str],
+    rng: random.Random,
+    mine: list[str],
+    seqs: dict[str, int],
+) -> None:
+    choice = rng.random()
+    if not mine or choice < 0.3:
+        name = next(names)
+        answer = await http.post("/api/nodes", json={"name": name, "meta": {"n": len(mine)}})
+        assert answer.status_code == 201, answer.text
+        ledger.nodes[name] = answer.json()["node"]["id"]
+        mine.append(name)
+    elif choice < 0.8:
+        name = rng.choice(mine)
+        seqs[name] = seqs.get(name, 0) + 1
+        answer = await http.post(f"/api/nodes/{name}/heartbeats", json={"seq": seqs[name], "cpu_load": 1.5})
+        assert answer.status_code == 201, answer.text
+        ledger.beats.setdefault(ledger.nodes[name], set()).add(seqs[name])
+    else:
+        name = rng.choice(mine)
+        status = rng.choice(["degraded", "offline", "online"])
+        ledger.unsure.add(name)
+        answer = await http.post(f"/api/nodes/{name}/status", json={"status": status, "reason": "test"})
+        assert answer.status_code == 200, answer.text
+        ledger.unsure.discard(name)
+        ledger.statuses[name] = status
+
+
+async def load_until_killed(server: ServerProcess, ledger: Ledger, names: Iterator[str], rng: random.Random) -> None:
+    clients = [
+        asyncio.ensure_future(client(server.url, ledger, names, random.Random(rng.random()))) for _ in range(CLIENTS)
+    ]
+    # The moment is random, and so is what is in flight then; that is what this test is about.
+    end = time.monotonic() + rng.uniform(0.05, 0.6)
+    while time.monotonic() < end:
+        await asyncio.wait(clients, timeout=0.01)
+    server.kill()
+    await asyncio.gather(*clients)
+
+
+def everything(http: httpx.Client, path: str, key: str) -> list[dict[str, Any]]:
+    """All pages of a listing."""
+    found: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while True:
+        parameters = {"limit": "10000"} | ({"cursor": cursor} if cursor else {})
+        body = http.get(path, params=parameters).json()
+        found += body[key]
+        cursor = body["next_cursor"]
+        if cursor is None:
+            return found
+
+
+def check(server: ServerProcess, ledger: Ledger) -> None:
+    nodes = {node["name"]: node for node in everything(server.http, "/api/nodes", "nodes")}
+    assert {name: nodes[name]["id"] for name in ledger.nodes} == ledger.nodes
+    for name, status in ledger.statuses.items():
+        if name not in ledger.unsure:
+            assert nodes[name]["override"]["status"] == status
+    kept: dict[str, list[int]] = {}
+    for beat in server.http.get("/api/heartbeats?minutes=60&limit=10000").json()["heartbeats"]:
+        if beat["seq"] is not None:
+            kept.setdefault(beat["node_id"], []).append(beat["seq"])
+    for node_id, seqs in ledger.beats.items():
+        assert len(kept[node_id]) == len(set(kept[node_id])), "a beat was kept twice"
+        assert seqs <= set(kept[node_id])
+    for name, node in nodes.items():
+        if ledger.beats.get(node["id"]):
+            newest = node["presence"]["last_heartbeat"]["seq"]
+            assert newest >= max(ledger.beats[node["id"]]), name
+    revisions: list[int] = []
+    since = "0"
+    while events := server.http.get("/api/events", params={"since": since, "limit": "10000"}).json()["events"]:
+        revisions += [event["revision"] for event in events]
+        since = str(revisions[-1])
+    assert revisions == list(range(1, len(revisions) + 1))
+
+
+@pytest.mark.timeout(300)
+async def test_after_kill_9_everything_that_was_acknowledged_is_there(tmp_path: Path) -> None:
+    rng = random.Random(20261123)
+    for kill in range(KILLS):
+        ledger = Ledger()
+        store = tmp_path / f"{kill // 5}.db"  # a file lives through several kills
+        names = (f"k{kill}-{i}" for i in range(1_000_000))
+        with running(store) as server:
+            await load_until_killed(server, ledger, names, rng)
+        with running(store) as server:
+            check(server, ledger)
+            assert server.stop() == 0
