@@ -1,0 +1,105 @@
+"""Watching: everything after a revision exactly once, in order, whether it is in the log or yet to come."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from thunderline.core.errors import CursorGone, InvalidInput, WatchCut
+from thunderline.core.settings import Settings
+from thunderline.link.registry import Registry
+from thunderline.link.watch import Watch
+from thunderline.testing.harness import open_cluster
+
+
+async def cut_off(events: Watch, heard: list[int]) -> WatchCut:
+    """Hear what is left; gives the error that ends it."""
+    while True:
+        try:
+            heard.append((await anext(events)).revision)
+        except WatchCut as cut:
+            return cut
+
+
+async def test_a_watch_from_now_hears_only_what_follows() -> None:
+    async with open_cluster() as cluster:
+        await cluster.node("before")
+        async with cluster.registry.subscribe() as events:
+            hearing = asyncio.ensure_future(anext(events))
+            await asyncio.sleep(0)
+            await cluster.registry.ensure_node({"name": "after"})
+            assert (await hearing).subject == "after"
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_a_watch_that_starts_amid_changes_misses_and_doubles_nothing(seed: int) -> None:
+    rng = random.Random(seed)
+    async with open_cluster() as cluster:
+        for i in range(rng.randrange(700)):
+            await cluster.registry.ensure_node({"name": f"old{i}"})
+
+        async def change() -> None:
+            for i in range(600):
+                await cluster.registry.ensure_node({"name": f"new{i}"})
+                for _ in range(rng.randrange(3)):
+                    await asyncio.sleep(0)
+
+        changing = asyncio.ensure_future(change())
+        since = rng.randrange(cluster.registry.roster.revision + 1)
+        async with cluster.registry.subscribe(since=str(since)) as events:
+            last = cluster.registry.roster.revision + 600
+            heard = [(await anext(events)).revision for _ in range(last - since)]
+        await changing
+        assert heard == list(range(since + 1, last + 1))
+
+
+async def test_a_filtered_watch_gives_only_what_matches() -> None:
+    async with open_cluster() as cluster:
+        for i in range(5):
+            await cluster.node(f"n{i}")
+        async with cluster.registry.subscribe("cluster.node.online", since="0") as events:
+            assert [(await anext(events)).subject for _ in range(5)] == [f"n{i}" for i in range(5)]
+            await cluster.node("live")
+            assert (await anext(events)).subject == "live"
+
+
+async def test_a_watcher_behind_its_backlog_is_cut_and_resumes_where_it_was() -> None:
+    async with open_cluster(settings=Settings(watch_backlog_max=16)) as cluster:
+        async with cluster.registry.subscribe() as events:
+            first = asyncio.ensure_future(anext(events))
+            await asyncio.sleep(0)
+            for i in range(30):
+                await cluster.registry.ensure_node({"name": f"n{i}"})
+            heard = [(await first).revision]
+            cut = await cut_off(events, heard)
+        assert cut.resume_from == heard[-1]
+        async with cluster.registry.subscribe(since=str(cut.resume_from)) as events:
+            heard += [(await anext(events)).revision for _ in range(30 - len(heard))]
+        assert heard == list(range(1, 31))
+
+
+async def test_heartbeats_are_told_to_who_asks_and_make_no_revision() -> None:
+    async with open_cluster() as cluster:
+        node = await cluster.node("a")
+        revision = cluster.registry.roster.revision
+        async with cluster.registry.subscribe("cluster.node.heartbeat") as events:
+            hearing = asyncio.ensure_future(anext(events))
+            await asyncio.sleep(0)
+            await node.beat(cpu_load=7.0)
+            event = await hearing
+        assert (event.subject, event.payload.cpu_load, event.reliability) == ("a", 7.0, "transient")
+        assert cluster.registry.roster.revision == revision
+
+
+async def test_a_cursor_of_another_log_or_ahead_is_told_to_list_again() -> None:
+    async with Registry.open("memory://") as registry:
+        node = await registry.ensure_node({"name": "a"})
+        assert registry.cursor.endswith(f":{node.revision}")
+        with pytest.raises(CursorGone, match="another event log"):
+            registry.subscribe(since="0190f5fe-7a1b-7c3d-8e4f-123456789abc:1")
+        with pytest.raises(CursorGone, match="ahead"):
+            registry.subscribe(since="2")
+        with pytest.raises(InvalidInput, match="since"):
+            registry.subscribe(since="yesterday")
