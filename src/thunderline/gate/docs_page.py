@@ -14,7 +14,7 @@ _HEAD: Final = (
     '<meta name="color-scheme" content="dark light">'
     "<title>{title} API</title>"
     '<link rel="icon" href="/assets/favicon.svg" type="image/svg+xml">'
-    '<link rel="stylesheet" href="/assets/page.css"></head><body>'
+    '<link rel="stylesheet" href="/assets/page.css"><link rel="stylesheet" href="/assets/docs.css"></head><body>'
     '<header class="top"><a class="brand" href="/" aria-label="{title}">'
     '<img src="/assets/favicon.svg" alt="" width="24" height="24"><span>{title}</span></a>'
     '<nav aria-label="Pages"><a href="/">Nodes</a><a href="/docs" aria-current="page">API</a></nav></header>'
