@@ -23,13 +23,17 @@ def test_a_fresh_start_shows_this_machine_alive_with_its_real_memory(tmp_path: P
     with running(tmp_path / "t.db") as server:
         (node,) = server.http.get("/api/nodes").json()["nodes"]
         memory = psutil.virtual_memory()
+        beats: list[dict[str, float]] = []
+        while len(beats) < 2:
+            beats = server.http.get("/api/heartbeats").json()["heartbeats"]
     assert node["name"].startswith("registry@")
     assert (node["role"], node["status"]) == ("controller", "online")
     beat = node["presence"]["last_heartbeat"]
     used_mb = (memory.total - memory.available) / 2**20
     assert beat["mem_used_mb"] == pytest.approx(used_mb, rel=0.5)
     assert beat["latency_ms"] > 0
-    assert beat["cpu_load"] >= 0
+    assert beats[0]["cpu_load"] is None  # over a few milliseconds a load would be made up
+    assert 0 <= beats[1]["cpu_load"] <= 100
 
 
 def test_it_says_where_it_listens_and_where_its_data_lies(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from thunderline.core.errors import ThunderlineError, UnknownNode
-from thunderline.core.host import HostMeter
+from thunderline.core.host import SHORTEST_CPU_S, HostMeter
 from thunderline.core.inputs import HeartbeatInput, NodeAttrs, OnlineInput
 from thunderline.core.logging import get_logger
 from thunderline.core.records import BeatStatus, Node
@@ -15,6 +15,7 @@ from thunderline.link.registry import Registry
 log = get_logger(__name__)
 
 ROLE: Final = "controller"
+FIRST_LOAD_S: Final = 2 * SHORTEST_CPU_S
 
 
 class Controller:
@@ -41,8 +42,11 @@ class Controller:
 
     async def run(self) -> None:
         """Beat at the node's interval until cancelled. A beat that is refused is logged, and followed by the next."""
+        # The first beat could not know the load yet; this one does.
+        wait_s = min(FIRST_LOAD_S, self._registry.settings.heartbeat_interval_s)
         while True:
-            await self._registry.clock.sleep(self._registry.settings.heartbeat_interval_s)
+            await self._registry.clock.sleep(wait_s)
+            wait_s = self._registry.settings.heartbeat_interval_s
             try:
                 await self._beat(BeatStatus.ONLINE)
             except UnknownNode:
