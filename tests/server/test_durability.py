@@ -14,8 +14,8 @@ from tests.server.processes import running
 
 TRACED = "fdatasync,fsync,pwrite64,write,writev,sendto,sendmsg,read,recvfrom,recvmsg,readv"
 ANSWER = re.compile(r"(?:write|writev|sendto|sendmsg)\(\d+, .*HTTP/1\.1 20[01] ")
-REQUEST = re.compile(r"(?:read|readv|recvfrom|recvmsg)\(\d+, .*POST /api/nodes")
-RESUMED_READ = re.compile(r"<\.\.\. (?:read|readv|recvfrom|recvmsg) resumed>.*POST /api/nodes")
+REQUEST = re.compile(r"(?:read|readv|recvfrom|recvmsg)\(\d+, .{0,80}\"POST /api/nodes")
+RESUMED_READ = re.compile(r"<\.\.\. (?:read|readv|recvfrom|recvmsg) resumed>.{0,80}\"POST /api/nodes")
 FLUSHED = re.compile(r"(?:fdatasync|fsync)\(\d+\)\s+= 0|<\.\.\. (?:fdatasync|fsync) resumed>\)\s+= 0")
 
 

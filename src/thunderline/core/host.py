@@ -11,13 +11,12 @@ import psutil
 
 from thunderline.core.clock import Clock
 
-
 SHORTEST_CPU_S: Final = 0.5
 """Over less than this the load is a matter of chance: the kernel counts it in ticks of 10 ms."""
 
 
 class HostFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """One reading. `cpu_load` in percent of all cores since the one before, None right after it; `mem_used_mb` in MiB."""
+    """One reading. `cpu_load` in percent of all cores since the one before, None right after it; memory in MiB."""
 
     cpu_load: float | None
     mem_used_mb: float
