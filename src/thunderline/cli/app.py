@@ -2,39 +2,64 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Final
+from typing import Final, NoReturn
 
 import typer
 
-from thunderline import __version__
-from thunderline.cli import serve
+from thunderline.cli.failures import CommandFailed
+from thunderline.cli.graph import graph
+from thunderline.cli.lift import lift
+from thunderline.cli.node import node
+from thunderline.cli.nodes import nodes
+from thunderline.cli.screen import note
+from thunderline.cli.serve import serve
+from thunderline.cli.version import version
 from thunderline.core.errors import ThunderlineError
 
 EXIT_FAILED: Final = 1
+"""The server could not be asked or said no, or the output could not be written."""
 EXIT_USAGE: Final = 2
 """Wrong arguments, settings that cannot be used, or a store that belongs to another process."""
+
+
+def _examples(*lines: str) -> str:
+    # \b: the lines stay as they are, to be copied.
+    return "\n".join(("\b", "Examples:", *(f"  thunderline {line}" for line in lines)))
+
 
 app = typer.Typer(
     name="thunderline",
     help="The node registry of a cluster: which nodes exist, which are alive, who is linked to whom.",
+    epilog=_examples("serve", "nodes", "nodes --help"),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # boxes around usage errors would end up in logs, and [text] in them be read as markup
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(serve.serve)
-
-
-@app.command()
-def version() -> None:
-    """Print the version."""
-    sys.stdout.write(f"thunderline {__version__}\n")
+app.command(epilog=_examples("serve", "serve --port 4040 --store sqlite:///nodes.db"))(serve)
+app.command(
+    epilog=_examples(
+        "nodes",
+        "nodes --status degraded,offline --label zone=eu-1",
+        "nodes --name 'gpu-*' | cut -f 1,2",
+    )
+)(nodes)
+app.command(epilog=_examples("node worker-1@prod", "node worker-1@prod | grep ^override"))(node)
+app.command(epilog=_examples("graph --include-offline", "graph --format dot | dot -Tsvg > cluster.svg"))(graph)
+app.command(epilog=_examples("lift worker-1@prod"))(lift)
+app.command(epilog=_examples("version", "version --json"))(version)
 
 
 def main() -> None:
     """Run the command line; errors that we raise on purpose are one line, never a traceback."""
     try:
-        app()
+        app(prog_name="thunderline")
+    except CommandFailed as error:
+        _end(error, EXIT_FAILED)
     except ThunderlineError as error:
-        sys.stderr.write(f"thunderline: {error}\n")
-        raise SystemExit(EXIT_USAGE) from error
+        _end(error, EXIT_USAGE)
+
+
+def _end(error: Exception, code: int) -> NoReturn:
+    note(str(error))
+    raise SystemExit(code) from error

@@ -6,14 +6,9 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import structlog
 import typer
-import uvloop
 
-from thunderline.core.logging import configure_logging
 from thunderline.core.settings import load_settings, unknown_environ
-
-log = structlog.get_logger(__name__)
 
 
 def serve(
@@ -29,13 +24,16 @@ def serve(
     Settings come from the file, then THUNDERLINE_* variables, then these options; the later wins. Exit codes: 0 after
     a clean stop, 2 when it cannot start as asked, e.g. because another process owns the database.
     """
+    # Imported here: the client commands start in half the time without the server's libraries.
+    import uvloop
+
+    from thunderline.core.logging import configure_logging, get_logger
+    from thunderline.server import serve_until_signalled
+
     settings = load_settings(file=config, flags={"host": host, "port": port, "store": store})
     configure_logging(level=settings.log_level, format=settings.log_format)
     for name in unknown_environ():
-        log.warning("not a setting, ignored", variable=name)
-    # Imported here: the client commands start in half the time without the server's libraries.
-    from thunderline.server import serve_until_signalled
-
+        get_logger(__name__).warning("not a setting, ignored", variable=name)
     uvloop.run(serve_until_signalled(settings, announce=_announce))
 
 

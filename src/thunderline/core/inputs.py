@@ -22,6 +22,8 @@ from thunderline.core.records import BeatStatus, ClusterType, JsonObject, NodeSt
 
 META_MAX_BYTES: Final = 16 * 1024
 META_MAX_DEPTH: Final = 32
+INT_MIN: Final = -(2**63)
+INT_MAX: Final = 2**64 - 1
 PEERS_MAX: Final = 64
 LABELS_MAX: Final = 64
 CAPABILITIES_MAX: Final = 64
@@ -39,15 +41,27 @@ NodeName = Annotated[
     ),
 ]
 Slug = Annotated[str, Meta(min_length=1, max_length=63, pattern=rf"^[a-z0-9][a-z0-9._-]*{_END}")]
-ShortText = Annotated[str, Meta(min_length=1, max_length=255, pattern=rf"^[^\x00-\x1f\x7f]*{_END}")]
-Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=rf"^[^\x00-\x1f\x7f]*{_END}")]
+# No control characters, C1 included, and none that turn the direction of what follows: the text is shown to people, in
+# logs and terminals too.
+_CONTROL: Final = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
+ShortText = Annotated[str, Meta(min_length=1, max_length=255, pattern=rf"^[^{_CONTROL}]*{_END}")]
+Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=rf"^[^{_CONTROL}]*{_END}")]
 Key = Annotated[str, Meta(min_length=1, max_length=317, pattern=rf"^[A-Za-z0-9][A-Za-z0-9._/:-]*{_END}")]
 """A label's or capability's key; as long as a Kubernetes label key with its prefix may be."""
-LabelValue = Annotated[str, Meta(max_length=255, pattern=rf"^[^\x00-\x1f\x7f]*{_END}")]
+LabelValue = Annotated[str, Meta(max_length=255, pattern=rf"^[^{_CONTROL}]*{_END}")]
 # The upper bound is far beyond any real figure; it is there to keep infinity out.
 Figure = Annotated[float, Meta(ge=0, le=1e15)]
 Counter = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 IntervalMs = Annotated[int, Meta(ge=100, le=3_600_000, description="Milliseconds between two beats: 100 to 3,600,000.")]
+
+
+class InputProblem(ValueError):
+    """What is wrong with the value at `path`, before it is known where that value stands in the body."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path = path
+        self.problem = problem
 
 
 class CapabilityAttrs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -74,7 +88,7 @@ class NodeAttrs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def __post_init__(self) -> None:
         if is_uuid(self.name):
-            raise ValueError("name: must not be a UUID, which would read as an id")
+            raise InputProblem("name", "must not be a UUID, which would read as an id")
         if self.meta is not None:
             check_json_object(self.meta, field="meta")
 
@@ -177,56 +191,82 @@ def read_json(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
 
 
 def read_mapping(data: Mapping[str, object], kind: type[T]) -> T:
-    """`data`, from a program that embeds the registry, as a `kind`. Raises: InvalidInput."""
+    """`data`, from a program that embeds the registry, as a `kind` that shares nothing with it.
+
+    Raises: InvalidInput.
+    """
     try:
-        return msgspec.convert(dict(data), kind)
+        return msgspec.convert(_copied(data, path=""), kind)
     except msgspec.ValidationError as error:
         refuse(error)
     except RecursionError as error:
         raise InvalidInput("body", "is nested too deeply, or refers to itself") from error
 
 
+def _copied(value: object, *, path: str) -> object:
+    """`value` with every mapping and sequence in it anew: what the caller changes later is not in our records."""
+    if value is None or isinstance(value, float | int):
+        return value
+    if isinstance(value, str):
+        if not value.isascii() and _SURROGATE.search(value) is not None:
+            # JSON text cannot bring one; a Python string can, and the store would be the first to find it.
+            raise InvalidInput(_SURROGATE.sub("?", path)[:255] or "body", "holds text that is not valid Unicode")
+        return value
+    if isinstance(value, Mapping):
+        return {
+            _copied(key, path=path): _copied(item, path=_join(path, key if isinstance(key, str) else "?"))
+            for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_copied(item, path=path) for item in value]
+    return value
+
+
 def check_json_object(value: object, *, field: str) -> None:
     """Hold `value` to what a `meta` may be: a JSON object, finite numbers, bounded depth and size.
 
-    Raises: ValueError with a message that begins with the path of the offending part; inside a decoder msgspec turns
-    it into its own error, which `refuse` reads.
+    Raises: InputProblem; inside a decoder msgspec turns it into its own error, from which `explain` takes it.
     """
     _check_json(value, path=field, depth=1)
     try:
         size_bytes = len(msgspec.json.encode(value))
     except UnicodeEncodeError as error:
-        raise ValueError(f"{field}: holds text that is not valid Unicode") from error
+        raise InputProblem(field, "holds text that is not valid Unicode") from error
     if size_bytes > META_MAX_BYTES:
-        raise ValueError(f"{field}: takes {size_bytes} bytes as JSON, {META_MAX_BYTES} at most")
+        raise InputProblem(field, f"takes {size_bytes} bytes as JSON, {META_MAX_BYTES} at most")
 
 
 def _check_json(value: object, *, path: str, depth: int) -> None:
-    if value is None or isinstance(value, str | bool | int):
+    if value is None or isinstance(value, str):
+        return
+    if isinstance(value, int):
+        # MessagePack, in which beats are kept, has no others; nor would most readers of the JSON keep them exact.
+        if not INT_MIN <= value <= INT_MAX:
+            raise InputProblem(path, f"must be a number from {INT_MIN} to {INT_MAX}, or a text")
         return
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise ValueError(f"{path}: must be a finite number")
+            raise InputProblem(path, "must be a finite number")
         return
     if depth > META_MAX_DEPTH:
-        raise ValueError(f"{path[:80]}: is nested more than {META_MAX_DEPTH} levels deep")
+        raise InputProblem(path.partition(".")[0], f"is nested more than {META_MAX_DEPTH} levels deep")
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
-                raise ValueError(f"{path}: has a key that is not text")
+                raise InputProblem(path, "has a key that is not text")
             _check_json(item, path=f"{path}.{key}", depth=depth + 1)
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
             _check_json(item, path=f"{path}[{index}]", depth=depth + 1)
     else:
-        raise ValueError(f"{path}: must be JSON, not {type(value).__name__}")
+        raise InputProblem(path, f"must be JSON, not {type(value).__name__}")
 
 
 _WORDS: Final[dict[str, str]] = {
     "A-Za-z0-9._@:-": "may hold only letters, digits and . _ @ : - and starts with a letter or digit",
     "a-z0-9._-": "may hold only lower-case letters, digits and . _ - and starts with a letter or digit",
     "A-Za-z0-9._/:-": "may have only letters, digits and . _ / : - in a key, which starts with a letter or digit",
-    r"\x00-\x1f\x7f": "may not hold control characters",
+    _CONTROL: "may not hold control characters",
 }
 _CHOICES: Final[dict[str, type[StrEnum]]] = {
     "cluster_type": ClusterType,
@@ -234,14 +274,21 @@ _CHOICES: Final[dict[str, type[StrEnum]]] = {
     "status": BeatStatus,
 }
 _REGEX = re.compile(r"matching regex '\^.*\[\^?(?P<set>[^\]]+)\]\*\$\(\?!\\+n\)'$")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _AT = re.compile(r" - at (?:`(?:key|\[\.\.\.\])` in )?`\$\.?(?P<path>.*)`$", re.DOTALL)
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$", re.DOTALL)
-_OWN = re.compile(r"^(?P<path>(?:name|meta)[^\s:]*): (?P<problem>.*)$", re.DOTALL)
 
 
 def refuse(error: msgspec.ValidationError) -> NoReturn:
     """Raise `InvalidInput` for what msgspec found, naming the field by its dotted path from the body's root."""
+    path, problem = explain(error)
+    # What is wrong may quote what was sent, which may be as long as a body.
+    raise InvalidInput(path[:255] or "body", problem if len(problem) <= 500 else f"{problem[:499]}…") from error
+
+
+def explain(error: msgspec.ValidationError) -> tuple[str, str]:
+    """The dotted path to what msgspec found, empty for the whole, and in words what is wrong with it."""
     text = str(error)
     path = ""
     if (at := _AT.search(text)) is not None:
@@ -250,15 +297,15 @@ def refuse(error: msgspec.ValidationError) -> NoReturn:
         path, text = _join(path, found["name"]), "is not a known field"
     elif (found := _MISSING.match(text)) is not None:
         path, text = _join(path, found["name"]), "is required"
-    elif (found := _OWN.match(text)) is not None:
-        path, text = _join(path, found["path"]), found["problem"]
+    elif isinstance(own := error.__cause__, InputProblem):
+        path, text = _join(path, own.path), own.problem
     elif (found := _REGEX.search(text)) is not None:
         text = _WORDS.get(found["set"].replace("\\\\", "\\"), text)
     elif text.startswith("Invalid enum value") and (choices := _CHOICES.get(path.rpartition(".")[2])):
         text = f"must be one of {', '.join(choices)}, not {text.removeprefix('Invalid enum value ')}"
     else:
         text = text[:1].lower() + text[1:]
-    raise InvalidInput(path[:255] or "body", text) from error
+    return path, text
 
 
 def _join(path: str, name: str) -> str:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal, cast
+from typing import cast
 
 import structlog
 
-LogFormat = Literal["auto", "text", "json"]
-LogLevel = Literal["debug", "info", "warning", "error"]
+from thunderline.core.settings import LogFormat, LogLevel
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final, get_args, get_type_hints
+from typing import Annotated, Final, Literal, get_args, get_type_hints
 
 import msgspec
 import platformdirs
 from msgspec import Meta
 
 from thunderline.core.errors import SettingsError
-from thunderline.core.inputs import NodeName
-from thunderline.core.logging import LogFormat, LogLevel
+from thunderline.core.ids import is_uuid
+from thunderline.core.inputs import InputProblem, NodeName, explain
+
+LogFormat = Literal["auto", "text", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 ENV_PREFIX: Final = "THUNDERLINE_"
 # Read by other parts than the server, so no typing mistake of one of its settings.
@@ -28,7 +30,8 @@ _OTHER_ENV: Final = frozenset({"THUNDERLINE_SERVER", "THUNDERLINE_CONFIG", "THUN
 
 def default_store() -> str:
     """Where the embedded database lies when nothing is said: the user's own data directory."""
-    return f"sqlite:///{Path(platformdirs.user_data_dir('thunderline', appauthor=False)) / 'thunderline.db'}"
+    path = Path(platformdirs.user_data_dir("thunderline", appauthor=False)) / "thunderline.db"
+    return f"sqlite:///{path}".replace("%", "%25")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -138,6 +141,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         LogFormat, Meta(description="`text` for people, `json` for machines, `auto`: text on a terminal.")
     ] = "auto"
 
+    def __post_init__(self) -> None:
+        if self.node_name is not None and is_uuid(self.node_name):
+            raise InputProblem("node_name", "must not be a UUID, which would read as an id")
+
 
 def setting_descriptions() -> list[tuple[str, str, object]]:
     """(name, description, default) of every setting, in the order of the class."""
@@ -203,7 +210,7 @@ def _read_environ(environ: Mapping[str, str]) -> dict[str, object]:
                 "holds a Kubernetes service link; set enableServiceLinks: false on the pod, or rename the service",
                 source="environment",
             )
-        found[name] = text.split(",") if name == "allowed_hosts" else text
+        found[name] = [part.strip() for part in text.split(",") if part.strip()] if name == "allowed_hosts" else text
     return found
 
 
@@ -217,8 +224,9 @@ def _checked(values: dict[str, object], *, source: str, from_text: bool = False)
         try:
             whole = msgspec.convert({name: value}, Settings, strict=not from_text)
         except msgspec.ValidationError as error:
-            problem = re.sub(r" - at `.*`$", "", str(error))
-            raise SettingsError(name, problem[:1].lower() + problem[1:], source=source) from error
+            raise SettingsError(name, explain(error)[1], source=source) from error
+        except UnicodeEncodeError as error:
+            raise SettingsError(name, "holds text that is not valid Unicode", source=source) from error
         values[name] = getattr(whole, name)
     return values
 

@@ -1,0 +1,94 @@
+"""What ends a command with exit code 1.
+
+CommandFailed               (a ThunderlineError)
+├── RemoteError             the server could not be asked, or said no
+│   ├── NoServer                nothing listens at the URL
+│   ├── NoAnswer                something listens, but the answer did not come
+│   ├── NotThunderline          the answer is not one of our API
+│   ├── ServerRefused           the server answered with a problem (RFC 9457)
+│   └── NoSuchNode              it knows no node of this name
+└── OutputLost              standard output takes no more
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from thunderline.core.errors import ThunderlineError
+
+
+class CommandFailed(ThunderlineError):
+    """The root; the text is one sentence that says what happened and what to do."""
+
+    code = "command_failed"
+
+
+class RemoteError(CommandFailed):
+    """The server could not be asked, or said no."""
+
+
+class NoServer(RemoteError):
+    """Nothing answers at the URL. `reason` None: the connection was refused, which needs no further words."""
+
+    def __init__(self, url: str, *, reason: str | None = None) -> None:
+        why = "" if reason is None else f" ({reason})"
+        super().__init__(f"no server answers at {url}{why}; start one with 'thunderline serve' or pass --server")
+        self.url = url
+        self.reason = reason
+
+
+class NoAnswer(RemoteError):
+    """The connection stood, but the answer did not come; a change may or may not have been made."""
+
+    def __init__(self, url: str, *, reason: str) -> None:
+        super().__init__(f"{url} did not answer ({reason}); look at the server's log, or try again")
+        self.url = url
+        self.reason = reason
+
+
+class NotThunderline(RemoteError):
+    """What listens there does not speak our API, or another version of it."""
+
+    def __init__(self, url: str, *, reason: str) -> None:
+        super().__init__(f"{url} does not answer as a Thunderline server of this version ({reason}); check --server")
+        self.url = url
+        self.reason = reason
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """The body of a refusal. Source: RFC 9457, with our members `code` and `retry_after_s`."""
+
+    detail: str
+    status: int
+    code: str
+    retry_after_s: float | None = None
+
+
+class ServerRefused(RemoteError):
+    """The server said no, and why."""
+
+    def __init__(self, problem: Problem) -> None:
+        when = "" if problem.retry_after_s is None else f"retry in {problem.retry_after_s:g} s"
+        # Some details already end in these words.
+        super().__init__(problem.detail if when in problem.detail else f"{problem.detail}; {when}")
+        self.problem = problem
+
+
+class NoSuchNode(RemoteError):
+    """No node has this name or id; `close` are the names nearest to it, the nearest first."""
+
+    def __init__(self, ref: str, *, close: Sequence[str]) -> None:
+        hint = f"did you mean {', '.join(close)}?" if close else "'thunderline nodes' lists those that there are"
+        super().__init__(f"no node is called {ref!r}; {hint}")
+        self.ref = ref
+        self.close = close
+
+
+class OutputLost(CommandFailed):
+    """Standard output takes no more, e.g. because the disk is full."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the output could not be written whole: {reason}")
+        self.reason = reason
