@@ -565,7 +565,8 @@ def test_only_what_changed_is_touched(page: Page, fleet: ServerThread) -> None:
     fleet.beat("worker-1", cpu_load=81)
 
     expect(cell(page, "worker-1", "cpu")).to_have_text("81.0 %")
-    assert page.evaluate("[...window.touched]") == ["worker-1"]
+    # The registry beats by itself, whenever its time comes.
+    assert set(page.evaluate("[...window.touched]")) - {OWN} == {"worker-1"}
 
 
 # Looks

@@ -57,15 +57,16 @@ class Deadlines:
                     self.disarm(node_id)
                     expired.append(node_id)
                 else:
-                    self._place(node_id, deadline)
+                    self._place(node_id, deadline, beyond=slot)
         return expired
 
     def next_look(self) -> float | None:
         """When `expire` should next be called; None when there is nothing to wait for."""
         return self._order[0] * TICK_S if self._order else None
 
-    def _place(self, node_id: NodeId, deadline: float) -> None:
-        slot = math.ceil(deadline / TICK_S)
+    def _place(self, node_id: NodeId, deadline: float, *, beyond: int = 0) -> None:
+        # `beyond`: rounding may put a deadline just after a tick into the very slot that was just looked at.
+        slot = max(math.ceil(deadline / TICK_S), beyond + 1)
         self._placed[node_id] = slot
         nodes = self._slots.get(slot)
         if nodes is None:
