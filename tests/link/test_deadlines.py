@@ -36,10 +36,10 @@ class Bounded(Deadlines):
 
     places = 0
 
-    def _place(self, node: NodeId, deadline: float) -> None:
+    def _place(self, node: NodeId, deadline: float, *, beyond: int | None = None) -> None:
         self.places += 1
         assert self.places < 10_000, "one node is placed again and again"
-        super()._place(node, deadline)
+        super()._place(node, deadline, beyond=beyond)
 
 
 def check_expired(expired: list[NodeId], model: dict[NodeId, float], now: float) -> None:

@@ -64,9 +64,11 @@ class Deadlines:
         """When `expire` should next be called; None when there is nothing to wait for."""
         return self._order[0] * TICK_S if self._order else None
 
-    def _place(self, node_id: NodeId, deadline: float, *, beyond: int = 0) -> None:
-        # `beyond`: rounding may put a deadline just after a tick into the very slot that was just looked at.
-        slot = max(math.ceil(deadline / TICK_S), beyond + 1)
+    def _place(self, node_id: NodeId, deadline: float, *, beyond: int | None = None) -> None:
+        slot = math.ceil(deadline / TICK_S)
+        if beyond is not None:
+            # Rounding puts a deadline just after a tick into the very slot that was just looked at.
+            slot = max(slot, beyond + 1)
         self._placed[node_id] = slot
         nodes = self._slots.get(slot)
         if nodes is None:
