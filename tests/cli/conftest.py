@@ -36,7 +36,11 @@ def fleet() -> Iterator[ServedRegistry]:
             running.ask("POST", f"/api/nodes/{name}/online", json={"instance": f"i{at}", "session": session})
             for seq in (1, 2, 3):
                 running.beat(name, seq=seq, cpu_load=10 * at + seq, mem_used_mb=512, peers={"lost-1": None, "new-1": 2})
-        running.ask("PATCH", "/api/nodes/worker-1@prod", json={"meta": {"os": "linux", "esc": "\x1b[31m", "csi": "\x9b31m", "deep": [1]}})
+        running.ask(
+            "PATCH",
+            "/api/nodes/worker-1@prod",
+            json={"meta": {"os": "linux", "esc": "\x1b[31m", "csi": "\x9b31m", "deep": [1]}},
+        )
         running.ask("POST", "/api/nodes/gateway-1/offline", json={"reason": HOSTILE_REASON})
         running.beat("relay-1", status="offline")
         running.beat("slow-1", status="degraded", cpu_load=100)

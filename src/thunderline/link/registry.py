@@ -53,10 +53,11 @@ from thunderline.flow.taxonomy import NODE_HEARTBEAT, TAXONOMY
 from thunderline.link.actor import EMBEDDING_PROGRAM, Actor
 from thunderline.link.checkpoint import PresenceCheckpoint
 from thunderline.link.cursor import read_cursor, write_cursor
-from thunderline.link.domain import Announced, NodeDomain
+from thunderline.link.domain import NodeDomain
 from thunderline.link.graph import Graph, draw
 from thunderline.link.lanes import OWN_LANE_MAX, Lane
 from thunderline.link.overlay import Overlay
+from thunderline.link.plans import Announced
 from thunderline.link.roster import Entry, NodeFilter, Roster
 from thunderline.link.sentinel import Sentinel
 from thunderline.link.watch import Watch

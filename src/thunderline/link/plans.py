@@ -1,0 +1,387 @@
+"""What each action does: plans, made on an overlay at their turn in a batch.
+
+A plan decides on the state that the operations before it leave behind, and changes the overlay or raises, in which case
+all that it changed is undone. It knows no I/O and no clock but the overlay's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET
+
+from thunderline.block.beats import PackedBeat, to_heartbeat
+from thunderline.core.errors import (
+    Conflict,
+    InvalidInput,
+    LiveLink,
+    Mismatch,
+    StaleIncarnation,
+    StaleSequence,
+)
+from thunderline.core.ids import LinkId, NodeId, Revision
+from thunderline.core.inputs import (
+    CAPABILITIES_MAX,
+    LABELS_MAX,
+    HeartbeatInput,
+    NodeAttrs,
+    NodePatch,
+    OnlineInput,
+    SessionAttrs,
+    check_json_object,
+)
+from thunderline.core.records import (
+    Capability,
+    ClusterType,
+    Heartbeat,
+    JsonObject,
+    LinkSession,
+    Node,
+    NodeStatus,
+    Override,
+    SessionStatus,
+)
+from thunderline.flow import taxonomy
+from thunderline.flow.taxonomy import status_event
+from thunderline.link import liveness
+from thunderline.link.actor import Actor
+from thunderline.link.liveness import BEAT_SIGNALS, Signal, effective, observe
+from thunderline.link.overlay import Overlay
+from thunderline.link.presence import Taken
+from thunderline.link.roster import Entry
+
+DEFAULT_ROLE: Final = "worker"
+DEFAULT_DOMAIN: Final = "thunderlink"
+
+
+class Ensured(msgspec.Struct, frozen=True):
+    """A node that is registered now; `created` if it was not before."""
+
+    node: Node
+    created: bool
+
+
+class Announced(msgspec.Struct, frozen=True):
+    """A node that is up, and the session it opened, if any."""
+
+    node: Node
+    session: LinkSession | None
+
+
+class Kept(msgspec.Struct, frozen=True, gc=False):
+    """A heartbeat in history; `repeated` if it already was, by its incarnation and number."""
+
+    beat: PackedBeat
+    node_id: NodeId
+    repeated: bool
+    next_interval_ms: int
+
+    @property
+    def heartbeat(self) -> Heartbeat:
+        """The beat as a record."""
+        return to_heartbeat(self.beat, node_id=self.node_id)
+
+
+def register(overlay: Overlay, attrs: NodeAttrs, default_interval_ms: int) -> Ensured:
+    """A node of this name: a new one, or the known one with its gaps filled. Raises: Mismatch, InvalidInput."""
+    known = overlay.named(attrs.name)
+    if known is not None:
+        return Ensured(_fill(overlay, known, attrs), created=False)
+    interval_ms = attrs.heartbeat_interval_ms or default_interval_ms
+    node = Node(
+        id=NodeId(overlay.new_id()),
+        name=attrs.name,
+        role=attrs.role or DEFAULT_ROLE,
+        domain=attrs.domain or DEFAULT_DOMAIN,
+        cluster_type=attrs.cluster_type or ClusterType.IN_CLUSTER,
+        status=NodeStatus.CONNECTING,
+        observed_status=NodeStatus.CONNECTING,
+        observed_reason=liveness.REASON_REGISTERED,
+        override=None,
+        status_reason=liveness.REASON_REGISTERED,
+        status_since=overlay.now,
+        address=attrs.address,
+        peer_id=attrs.peer_id,
+        did=attrs.did,
+        meta=attrs.meta or {},
+        labels=attrs.labels or {},
+        capabilities=_capabilities(attrs),
+        groups=(),
+        instance=None,
+        incarnation=1,
+        heartbeat_interval_ms=interval_ms,
+        inserted_at=overlay.now,
+        updated_at=overlay.now,
+        revision=Revision(0),
+    )
+    return Ensured(overlay.put_node(taxonomy.NODE_REGISTERED, node), created=True)
+
+
+def update(overlay: Overlay, node_id: NodeId, patch: NodePatch, default_interval_ms: int) -> Node:
+    """The node with the patch applied. Raises: UnknownNode, InvalidInput."""
+    node = overlay.node(node_id)
+    defaults: dict[str, Any] = {
+        "role": DEFAULT_ROLE,
+        "domain": DEFAULT_DOMAIN,
+        "cluster_type": ClusterType.IN_CLUSTER,
+        "heartbeat_interval_ms": default_interval_ms,
+    }
+    changes: dict[str, Any] = {}
+    for field in ("role", "domain", "cluster_type", "address", "peer_id", "did", "heartbeat_interval_ms"):
+        if (value := getattr(patch, field)) is not UNSET:
+            changes[field] = defaults.get(field) if value is None else value
+    if patch.meta is not UNSET:
+        changes["meta"] = _merged_meta(node.meta, patch.meta)
+    if patch.labels is not UNSET:
+        changes["labels"] = _merged_labels(node.labels, patch.labels)
+    changed = msgspec.structs.replace(node, **changes)
+    return node if changed == node else overlay.put_node(taxonomy.NODE_UPDATED, changed)
+
+
+def _fill(overlay: Overlay, known: Node, attrs: NodeAttrs) -> Node:
+    for field in ("role", "domain"):
+        given = getattr(attrs, field)
+        if given is not None and given != getattr(known, field):
+            raise Mismatch(field, known=getattr(known, field), given=given)
+    changes: dict[str, Any] = {
+        field: getattr(attrs, field)
+        for field in ("address", "peer_id", "did")
+        if getattr(known, field) is None and getattr(attrs, field) is not None
+    }
+    for field, given, most in (
+        ("meta", attrs.meta, None),
+        ("labels", attrs.labels, LABELS_MAX),
+        ("capabilities", _capabilities(attrs), CAPABILITIES_MAX),
+    ):
+        have = getattr(known, field)
+        if given and (missing := {key: value for key, value in given.items() if key not in have}):
+            changes[field] = _bounded(field, {**have, **missing}, most)
+    if "meta" in changes:
+        _check_merged_meta(changes["meta"])
+    if not changes:
+        return known
+    return overlay.put_node(taxonomy.NODE_UPDATED, msgspec.structs.replace(known, **changes))
+
+
+def deregister(overlay: Overlay, node_id: NodeId, force: bool) -> Node:
+    """The node removed, its open sessions closed before it. Raises: UnknownNode, LiveLink."""
+    node = overlay.node(node_id)
+    sessions = overlay.open_sessions(node_id)
+    if sessions and liveness.is_up(node.observed_status) and not force:
+        raise LiveLink(node.name)
+    for session in sessions:
+        _end_session(overlay, session, SessionStatus.CLOSED)
+    return overlay.remove_node(taxonomy.NODE_DEREGISTERED, node)
+
+
+def announce(overlay: Overlay, node_id: NodeId, announcement: OnlineInput, known: LinkSession | None) -> Announced:
+    """The node up, under a new incarnation if another process speaks, and its session open.
+
+    `known` is the session as the store has it, where the roster does not. Raises: UnknownNode, Conflict.
+    """
+    node = overlay.node(node_id)
+    instance = announcement.instance or node.instance
+    if instance != node.instance and node.instance is not None:
+        node = _restart(overlay, node, instance)
+    observed = observe(node.observed_status, node.observed_reason, Signal.ANNOUNCED)
+    announced = msgspec.structs.replace(
+        node, instance=instance, observed_status=observed[0], observed_reason=observed[1]
+    )
+    if (announced.observed_status, announced.observed_reason) != (node.observed_status, node.observed_reason):
+        node = _put_status(overlay, announced)
+    elif announced != node:
+        node = overlay.put_node(taxonomy.NODE_UPDATED, announced)
+    if announcement.session is None:
+        return Announced(node, None)
+    return Announced(node, _open_session(overlay, node, announcement.session, known))
+
+
+def _restart(overlay: Overlay, node: Node, instance: str | None) -> Node:
+    """Another process speaks for the node: a new incarnation, and what the old one held is closed."""
+    for session in overlay.open_sessions(node.id):
+        _end_session(overlay, session, SessionStatus.CLOSED)
+    return overlay.put_node(
+        taxonomy.NODE_UPDATED,
+        msgspec.structs.replace(node, instance=instance, incarnation=node.incarnation + 1),
+    )
+
+
+def override(overlay: Overlay, node_id: NodeId, status: NodeStatus, reason: str, actor: Actor) -> Node:
+    """An operator's will laid over the node; the very same one again changes nothing. Raises: UnknownNode."""
+    node = overlay.node(node_id)
+    have = node.override
+    if have is not None and (have.status, have.reason) == (status, reason):
+        return node
+    override = Override(status=status, reason=reason, by=str(actor), at=overlay.now)
+    return _put_status(overlay, msgspec.structs.replace(node, override=override))
+
+
+def lift(overlay: Overlay, node_id: NodeId) -> Node:
+    """The override taken off, if there is one. Raises: UnknownNode."""
+    node = overlay.node(node_id)
+    if node.override is None:
+        return node
+    return _put_status(overlay, msgspec.structs.replace(node, override=None))
+
+
+def set_observed(overlay: Overlay, node: Node, observed: liveness.Observed) -> Node:
+    """Make `observed` the node's observed status and reason; the very same status keeps its first reason."""
+    if observed[0] is node.observed_status and observed[1] == node.observed_reason:
+        return node
+    return _put_status(overlay, msgspec.structs.replace(node, observed_status=observed[0], observed_reason=observed[1]))
+
+
+def _put_status(overlay: Overlay, node: Node) -> Node:
+    """Work out what shows, tell it as one status event, and let the node's sessions follow."""
+    before = overlay.node(node.id)
+    status, reason = effective((node.observed_status, node.observed_reason), node.override)
+    since = node.status_since if status is before.status else overlay.now
+    node = overlay.put_node(
+        status_event(before=before.status, after=status),
+        msgspec.structs.replace(node, status=status, status_reason=reason, status_since=since),
+    )
+    if status is not before.status:
+        _sessions_follow(overlay, node)
+    return node
+
+
+def _sessions_follow(overlay: Overlay, node: Node) -> None:
+    for session in overlay.open_sessions(node.id):
+        if node.status is NodeStatus.OFFLINE:
+            left = liveness.has_left(node.status, node.status_reason)
+            _end_session(overlay, session, SessionStatus.CLOSED if left else SessionStatus.FAILED)
+        elif node.status is NodeStatus.DISCONNECTED and session.status is not SessionStatus.DEGRADED:
+            _update_session(overlay, session, SessionStatus.DEGRADED)
+        elif liveness.is_up(node.status) and session.status is SessionStatus.DEGRADED:
+            _update_session(overlay, session, SessionStatus.ESTABLISHED)
+
+
+def _update_session(overlay: Overlay, session: LinkSession, status: SessionStatus) -> None:
+    overlay.put_session(
+        taxonomy.LINK_UPDATED, msgspec.structs.replace(session, status=status, last_activity_at=overlay.now)
+    )
+
+
+def _end_session(overlay: Overlay, session: LinkSession, status: SessionStatus) -> None:
+    overlay.put_session(taxonomy.LINK_CLOSED, msgspec.structs.replace(session, status=status, closed_at=overlay.now))
+
+
+def _open_session(overlay: Overlay, node: Node, attrs: SessionAttrs, known: LinkSession | None) -> LinkSession:
+    session_id = attrs.session_id or overlay.new_id()
+    present = overlay.session_named(session_id) or known
+    if present is not None and present.node_id != node.id:
+        raise Conflict(f"session.session_id: {session_id!r} belongs to another node")
+    session = LinkSession(
+        id=LinkId(overlay.new_id()) if present is None else present.id,
+        session_id=session_id,
+        node_id=node.id,
+        remote_node_id=None,
+        role=attrs.role,
+        session_type=attrs.session_type,
+        connection_type=attrs.connection_type,
+        local_peer_id=attrs.local_peer_id,
+        remote_peer_id=attrs.remote_peer_id,
+        status=SessionStatus.ESTABLISHED,
+        weight=attrs.weight,
+        latency_ms=attrs.latency_ms,
+        bandwidth_mbps=attrs.bandwidth_mbps,
+        established_at=overlay.now,
+        last_activity_at=overlay.now,
+        closed_at=None,
+        meta=attrs.meta,
+    )
+    if present is not None and present.status is SessionStatus.ESTABLISHED:
+        session = msgspec.structs.replace(
+            session, established_at=present.established_at, last_activity_at=present.last_activity_at
+        )
+        if session == present:
+            return present
+        return overlay.put_session(
+            taxonomy.LINK_UPDATED, msgspec.structs.replace(session, last_activity_at=overlay.now)
+        )
+    return overlay.put_session(taxonomy.LINK_ESTABLISHED, session)
+
+
+def beat(overlay: Overlay, entry: Entry, beat: HeartbeatInput) -> Kept:
+    """The beat in history, and what it says of its node. Raises: UnknownNode, StaleIncarnation, StaleSequence."""
+    node = overlay.node(entry.node.id)
+    incarnation = node.incarnation if beat.incarnation is None else beat.incarnation
+    if incarnation != node.incarnation:
+        raise StaleIncarnation(given=incarnation, current=node.incarnation)
+    packed = PackedBeat(
+        entry.key,
+        overlay.now_ms,
+        incarnation,
+        beat.seq,
+        beat.status,
+        beat.cpu_load,
+        beat.mem_used_mb,
+        beat.latency_ms,
+        beat.peers,
+        beat.meta,
+    )
+    if beat.seq is not None:
+        taken = entry.look(incarnation, beat.seq)
+        if taken is Taken.TOO_OLD:
+            raise StaleSequence(seq=beat.seq, highest=entry.window.high or 0)
+        if taken is Taken.REPEATED or overlay.is_taken(entry.key, incarnation, beat.seq):
+            last = entry.last_beat
+            kept = last if last is not None and last.seq == beat.seq else packed
+            return Kept(kept, node.id, True, node.heartbeat_interval_ms)
+    overlay.add_beat(packed)
+    observed = observe(node.observed_status, node.observed_reason, BEAT_SIGNALS[beat.status])
+    if observed[0] is not node.observed_status or observed[1] != node.observed_reason:
+        set_observed(overlay, node, observed)
+    return Kept(packed, node.id, False, node.heartbeat_interval_ms)
+
+
+def stated(status: NodeStatus, reason: str | None) -> liveness.Observed:
+    """What a node says of itself; its `offline` is its goodbye."""
+    if status is NodeStatus.OFFLINE:
+        return status, liveness.REASON_GOODBYE
+    return status, reason or (liveness.REASON_REPORTED if status is NodeStatus.DEGRADED else liveness.REASON_ANNOUNCED)
+
+
+def _capabilities(attrs: NodeAttrs) -> dict[str, Capability]:
+    given = attrs.capabilities or {}
+    return {key: Capability(value=item.value, enabled=item.enabled) for key, item in given.items()}
+
+
+def _merged_meta(have: JsonObject, patch: JsonObject | None) -> JsonObject:
+    merged = {} if patch is None else _merge(have, patch)
+    _check_merged_meta(merged)
+    return merged
+
+
+def _merge(have: Mapping[str, Any], patch: Mapping[str, Any]) -> JsonObject:
+    """Source: RFC 7396, section 2."""
+    merged = dict(have)
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, dict):
+            below = merged.get(key)
+            merged[key] = _merge(below if isinstance(below, dict) else {}, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _merged_labels(have: dict[str, str], patch: Mapping[str, str | None] | None) -> dict[str, str]:
+    return _bounded("labels", {} if patch is None else _merge(have, patch), LABELS_MAX)
+
+
+def _bounded(field: str, merged: dict[str, Any], most: int | None) -> dict[str, Any]:
+    if most is not None and len(merged) > most:
+        raise InvalidInput(field, f"would be {len(merged)} together with those it has, {most} at most")
+    return merged
+
+
+def _check_merged_meta(meta: JsonObject) -> None:
+    try:
+        check_json_object(meta, field="meta")
+    except ValueError as error:
+        field, _, problem = str(error).partition(": ")
+        raise InvalidInput(field, problem) from error
