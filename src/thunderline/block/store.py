@@ -15,6 +15,7 @@ import msgspec
 
 from thunderline.block.beats import PackedBeat
 from thunderline.core.clock import Clock
+from thunderline.core.errors import ContentRejected
 from thunderline.core.ids import BatchId, IdSource, LinkId, LogId, NodeId, Revision
 from thunderline.core.records import Event, LinkSession, Node
 
@@ -51,9 +52,11 @@ class StoredBlock(msgspec.Struct, frozen=True, kw_only=True):
 class WriteBatch(msgspec.Struct, frozen=True, kw_only=True):
     """All that one transaction writes.
 
-    `events` follow `base` without a gap, in revision order. `nodes` and `sessions` are records as they stand after the
-    batch, each at most once; a node in `removed_nodes` takes its sessions and its presence with it and is not in
-    `nodes`. `presence_block` not None: every presence up to and with that block is now in the store.
+    `events` are persistent ones and follow `base` without a gap, in revision order. `nodes` and `sessions` are records
+    as they stand after the batch, each at most once; a node in `removed_nodes` takes its sessions and its presence
+    with it and is not in `nodes`. A node keeps its name and a session its `session_id` and node. `sessions` and
+    `presence` belong to nodes that exist after the batch. `presence_block` not None: every presence up to and with that
+    block is now in the store.
     """
 
     batch_id: BatchId
@@ -65,6 +68,13 @@ class WriteBatch(msgspec.Struct, frozen=True, kw_only=True):
     beats: Sequence[PackedBeat] = ()
     presence: Sequence[PresenceRow] = ()
     presence_block: int | None = None
+
+
+def check_revisions(batch: WriteBatch) -> None:
+    """Return if the events follow the batch's base one by one. Raises: ContentRejected."""
+    for wanted, event in enumerate(batch.events, start=batch.base + 1):
+        if event.revision != wanted:
+            raise ContentRejected(f"an event has revision {event.revision} where {wanted} should follow")
 
 
 class Store(ABC):
@@ -94,7 +104,10 @@ class Store(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Give everything back; idempotent. Nothing that was acknowledged waits for this."""
+        """Give everything back; idempotent, also when an earlier call was cancelled.
+
+        Nothing that was acknowledged waits for this. Calls that come later raise StoreUnavailable, until `open`.
+        """
 
     @abstractmethod
     async def commit(self, batch: WriteBatch) -> int | None:
@@ -103,9 +116,10 @@ class Store(ABC):
         Gives the id of the heartbeat block, None when the batch holds no beats. Cancelling the caller does not stop
         the transaction.
 
-        Raises: ContentRejected when this content can never be written; StoreUnavailable when nothing was written and
-        a later try may succeed; OutcomeUnknown when the engine was lost in the commit itself, after which only
-        `committed` may follow.
+        Raises: ContentRejected when this content can never be written: the log does not stand at `base`, the events
+        have a gap, a name or `session_id` is another's, a session's or presence's node does not exist, or the engine
+        cannot hold a value; StoreUnavailable when nothing was written and a later try may succeed; OutcomeUnknown when
+        the engine was lost in the commit itself, after which only `committed` may follow.
         """
 
     @abstractmethod
@@ -144,7 +158,8 @@ class Store(ABC):
     async def read_beats(self, *, node_id: NodeId | None, since_ms: int, until_ms: int, limit: int) -> list[PackedBeat]:
         """The newest `limit` beats of one node (None: of all) with since <= at < until, in ascending time.
 
-        Beats outlive their node: those of a deregistered one are read by its id.
+        Beats of one time stand in the order in which they were committed. Beats outlive their node: those of a
+        deregistered one are read by its id.
         """
 
     @abstractmethod

@@ -35,12 +35,15 @@ class Supervisor:
             await asyncio.wait(named)
 
     async def close(self) -> None:
-        """Cancel what still runs and wait for it; idempotent."""
+        """Cancel what still runs and wait for it; idempotent, and repeatable after it was cancelled itself."""
         while self._tasks:
-            task = self._tasks.pop()
-            task.cancel()
+            task = self._tasks[-1]
+            if not task.cancelling():  # by an earlier call, which was cancelled while the task was ending
+                task.cancel()
             # `wait` keeps our own cancellation apart from the task's, which `await task` would not.
             await asyncio.wait([task])
+            if task in self._tasks:
+                self._tasks.remove(task)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():

@@ -6,12 +6,13 @@ import hashlib
 import re
 import sqlite3
 from importlib import resources
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from thunderline.core.clock import Clock
-from thunderline.core.errors import StoreIncompatible
+from thunderline.core.errors import StoreIncompatible, StoreUnavailable
 
 APPLICATION_ID: Final = 0x54484C4E
 """Marks a file as ours ("THLN"). Source: SQLite, `PRAGMA application_id`."""
@@ -65,7 +66,7 @@ def migrate(connection: sqlite3.Connection, queries: Any, *, clock: Clock) -> in
     for migration in missing:
         try:
             # `executescript` ends an open transaction first, so the script has to open its own.
-            connection.executescript(f"BEGIN IMMEDIATE;\n{migration.sql}")
+            connection.executescript(f"{queries.begin.sql}\n{migration.sql}")
             connection.execute(
                 queries.insert_migration.sql,
                 (migration.version, migration.name, migration.sha256, clock.now_ms()),
@@ -78,11 +79,37 @@ def migrate(connection: sqlite3.Connection, queries: Any, *, clock: Clock) -> in
     return len(missing)
 
 
+def check_ours(path: Path, queries: Any) -> None:
+    """Return if `path` may be opened for writing: it is ours, or nothing yet. Nothing of the file is changed.
+
+    Raises: StoreIncompatible when it is another program's; StoreUnavailable.
+    """
+    try:
+        if not path.is_file() or path.stat().st_size == 0:
+            return
+    except OSError as error:
+        raise StoreUnavailable(f"{path}: {error.strerror}") from error
+    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
+    try:
+        _is_claimed(connection, queries)
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
+            raise
+        raise StoreIncompatible(f"{path} is not an SQLite database; give --store another path") from error
+    finally:
+        connection.close()
+
+
 def _claim(connection: sqlite3.Connection, queries: Any) -> None:
+    if not _is_claimed(connection, queries):
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def _is_claimed(connection: sqlite3.Connection, queries: Any) -> bool:
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     if application_id == APPLICATION_ID:
-        return
+        return True
     (tables,) = connection.execute(queries.count_tables.sql).fetchone()
     if tables or application_id:
         raise StoreIncompatible("the file is an SQLite database of another program; give --store another path")
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    return False

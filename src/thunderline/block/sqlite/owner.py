@@ -44,15 +44,22 @@ class OwnerLock:
         except OSError as error:
             raise StoreUnavailable(f"{self._path}: {error.strerror}") from error
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            owner = _read_owner(fd)
+            self._lock(fd)
+        except BaseException:
             os.close(fd)
-            raise StoreLocked(str(self._database), owner=owner) from error
-        me = Owner(os.getpid(), socket.gethostname(), f"{self._clock.now():%Y-%m-%d %H:%M:%S} UTC")
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, msgspec.json.encode(me), 0)
+            raise
         self._fd = fd
+
+    def _lock(self, fd: int) -> None:
+        me = Owner(os.getpid(), socket.gethostname(), f"{self._clock.now():%Y-%m-%d %H:%M:%S} UTC")
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, msgspec.json.encode(me), 0)
+        except BlockingIOError as error:
+            raise StoreLocked(str(self._database), owner=_read_owner(fd)) from error
+        except OSError as error:
+            raise StoreUnavailable(f"{self._path}: {error.strerror}") from error
 
     def release(self) -> None:
         """Give the lock back; idempotent. The file stays: removing it would let two processes lock two files."""

@@ -8,21 +8,21 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from heapq import heappush, heappushpop
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import unquote
 
 import aiosql
-import structlog
 
 from thunderline.block.beats import PackedBeat, node_key, pack_block, unpack_block
 from thunderline.block.sqlite import rows
 from thunderline.block.sqlite.bulk import BulkStatement
-from thunderline.block.sqlite.migrate import migrate
+from thunderline.block.sqlite.migrate import check_ours, migrate
 from thunderline.block.sqlite.owner import OwnerLock
-from thunderline.block.store import LogHead, PresenceRow, Store, StoredBlock, WriteBatch
+from thunderline.block.store import LogHead, PresenceRow, Store, StoredBlock, WriteBatch, check_revisions
 from thunderline.core.clock import Clock, SystemClock
 from thunderline.core.codec import SplitRecord, join_link, join_node, split_record
 from thunderline.core.errors import (
@@ -33,9 +33,10 @@ from thunderline.core.errors import (
     StoreUnavailable,
 )
 from thunderline.core.ids import BatchId, IdSource, LinkId, LogId, NodeId, Revision, new_uuid7
+from thunderline.core.logging import get_logger
 from thunderline.core.records import Event, LinkSession, Node
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -64,8 +65,9 @@ class SqliteStore(Store):
         ids: IdSource = new_uuid7,
         writer_id: str = "registry",
     ) -> None:
-        self._path = Path(path)
-        self.location = str(self._path.resolve())
+        # The real path, here and for the lock: neither a symlink nor a later chdir leads them to two files.
+        self._path = Path(path).resolve()
+        self.location = str(self._path)
         self._clock = clock or SystemClock()
         self._ids = ids
         self._writer_id = writer_id
@@ -85,6 +87,7 @@ class SqliteStore(Store):
         }
         self._writer: _Thread | None = None
         self._reader: _Thread | None = None
+        self._closed: Future[None] | None = None
 
     @classmethod
     def from_url(cls, rest: str, *, clock: Clock, ids: IdSource, writer_id: str) -> Self:
@@ -114,12 +117,19 @@ class SqliteStore(Store):
         return head
 
     async def close(self) -> None:
-        # The writer last: the connection that closes last folds the write-ahead log into the file.
-        for thread in (self._reader, self._writer):
-            if thread is not None:
-                await thread.close()
-        self._reader = self._writer = None
-        self._lock.release()
+        if self._reader is not None and self._writer is not None:
+            # Begun at once and carried out by the threads, so that a cancelled close gives back no less. The writer
+            # is last: the connection that closes last folds the write-ahead log into the file. Then the lock.
+            reading = self._reader.end()
+
+            def give_back() -> None:
+                wait([reading])
+                self._lock.release()
+
+            self._closed = self._writer.end(give_back)
+            self._reader = self._writer = None
+        if self._closed is not None:
+            await asyncio.shield(asyncio.wrap_future(self._closed))
 
     async def commit(self, batch: WriteBatch) -> int | None:
         return await self._writing.run(lambda connection: self._commit(connection, batch))
@@ -161,18 +171,24 @@ class SqliteStore(Store):
         key = None if node_id is None else node_key(node_id)
 
         def read(connection: sqlite3.Connection) -> list[PackedBeat]:
-            found: list[PackedBeat] = []
-            for (block,) in connection.execute(self._queries.blocks_between.sql, (since_ms, until_ms, key)):
-                found += [
-                    beat
-                    for beat in unpack_block(block)
-                    if since_ms <= beat.at_ms < until_ms and (key is None or beat.node_key == key)
-                ]
-                # Blocks come newest first and barely overlap; a full page more than asked covers the overlap.
-                if len(found) >= 2 * limit + 1000:
+            found: list[tuple[int, int, int, PackedBeat]] = []
+            newest: list[int] = []  # a heap: the times of the newest `limit` found so far
+            for id_, max_at_ms, block in connection.execute(
+                self._queries.blocks_between.sql, (since_ms, until_ms, key)
+            ):
+                # Blocks come by their newest beat: in this one and those after it none is as new as these.
+                if len(newest) >= limit and (not newest or newest[0] > max_at_ms):
                     break
-            found.sort(key=lambda beat: beat.at_ms)
-            return found[-limit:]
+                kept = [
+                    (beat.at_ms, id_, index, beat)
+                    for index, beat in enumerate(unpack_block(block))
+                    if (key is None or beat.node_key == key) and since_ms <= beat.at_ms < until_ms
+                ]
+                for at_ms, *_ in kept:
+                    (heappush if len(newest) < limit else heappushpop)(newest, at_ms)
+                found += kept
+            found.sort()
+            return [beat for _, _, _, beat in found[-limit:]]
 
         return await self._reading.run(read)
 
@@ -187,13 +203,19 @@ class SqliteStore(Store):
     # On the writer's thread.
 
     def _connect_writer(self) -> sqlite3.Connection:
+        check_ours(self._path, self._queries)
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-        for name, (value, _) in _WRITER_PRAGMAS.items():
-            connection.execute(f"PRAGMA {name} = {value}")
-        wanted = {name: back for name, (_, back) in _WRITER_PRAGMAS.items()}
-        if (found := _read_pragmas(connection)) != wanted:
+        try:
+            for name, (value, _) in _WRITER_PRAGMAS.items():
+                connection.execute(f"PRAGMA {name} = {value}")
+            wanted = {name: back for name, (_, back) in _WRITER_PRAGMAS.items()}
+            if (found := _read_pragmas(connection)) != wanted:
+                raise StoreIncompatible(
+                    f"SQLite does not take the settings that durability needs: {found}, not {wanted}"
+                )
+        except BaseException:
             connection.close()
-            raise StoreIncompatible(f"SQLite does not take the settings that durability needs: {found}, not {wanted}")
+            raise
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> LogHead:
@@ -221,6 +243,7 @@ class SqliteStore(Store):
         return block_id
 
     def _write(self, connection: sqlite3.Connection, batch: WriteBatch) -> int | None:
+        check_revisions(batch)
         queries, bulk = self._queries, self._bulk
         splits = _Splits()
         event_rows = [rows.event_row(event, splits.of(event.payload)) for event in batch.events]
@@ -306,17 +329,30 @@ class _Thread:
         self._connection: sqlite3.Connection | None = None
 
     async def run(self, body: Callable[[sqlite3.Connection], T]) -> T:
-        """What `body` gives, with engine errors told as ours and no transaction left open behind an error."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, body)
+        """What `body` gives, with engine errors told as ours and no transaction left open behind an error.
+
+        Cancelling the caller does not stop `body`, nor keep it from starting.
+        """
+        running = asyncio.get_running_loop().run_in_executor(self._executor, self._run, body)
+        return await asyncio.shield(running)
 
     async def disconnect(self) -> None:
         """Drop the connection; the next `run` makes a fresh one."""
         await asyncio.get_running_loop().run_in_executor(self._executor, self._drop)
 
-    async def close(self) -> None:
-        """Drop the connection and end the thread."""
-        await self.disconnect()
+    def end(self, then: Callable[[], None] | None = None) -> Future[None]:
+        """Do what is queued, drop the connection, then `then`, and end the thread; done when all that is."""
+
+        def body() -> None:
+            try:
+                self._drop()
+            finally:
+                if then is not None:
+                    then()
+
+        ended = self._executor.submit(body)
         self._executor.shutdown(wait=False)
+        return ended
 
     def _run(self, body: Callable[[sqlite3.Connection], T]) -> T:
         try:

@@ -1,0 +1,134 @@
+"""Small valid records, numbered, different only where a test says so. Higher numbers have ids that sort later."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from thunderline.block.beats import PackedBeat, node_key
+from thunderline.core.clock import from_ms
+from thunderline.core.ids import BatchId, EventId, IdSource, LinkId, NodeId, Revision
+from thunderline.core.records import (
+    BeatStatus,
+    ClusterType,
+    EntityKind,
+    Event,
+    LinkSession,
+    Node,
+    NodeStatus,
+    SessionStatus,
+    SessionType,
+)
+from thunderline.flow.taxonomy import LINK_UPDATED, NODE_DEREGISTERED, NODE_UPDATED
+from thunderline.testing.clock import START_MS
+
+START: Final[datetime] = from_ms(START_MS)
+"""The time of a record that is given none."""
+
+
+def numbered_uuid(number: int, *, family: int = 0) -> str:
+    """A UUIDv7 that sorts as its number does, among those of its family."""
+    return f"0197c000-{family:04x}-7000-8000-{number:012x}"
+
+
+def numbered_ids(*, family: int = 0xFFFF) -> IdSource:
+    """A source of ids that gives the same ones in every run."""
+    numbers = itertools.count(1)
+    return lambda: numbered_uuid(next(numbers), family=family)
+
+
+def node_id(number: int) -> NodeId:
+    """The id of `make_node(number)`."""
+    return NodeId(numbered_uuid(number, family=1))
+
+
+def batch_id(number: int) -> BatchId:
+    """The id of a batch."""
+    return BatchId(numbered_uuid(number, family=4))
+
+
+def make_node(number: int, **changes: Any) -> Node:
+    """A node that was just registered, named `node-<number>`."""
+    node = Node(
+        id=node_id(number),
+        name=f"node-{number}",
+        role="worker",
+        domain="thunderlink",
+        cluster_type=ClusterType.IN_CLUSTER,
+        status=NodeStatus.CONNECTING,
+        observed_status=NodeStatus.CONNECTING,
+        observed_reason="registered",
+        override=None,
+        status_reason="registered",
+        status_since=START,
+        address=None,
+        peer_id=None,
+        did=None,
+        meta={},
+        labels={},
+        capabilities={},
+        groups=(),
+        instance=None,
+        incarnation=1,
+        heartbeat_interval_ms=10_000,
+        inserted_at=START,
+        updated_at=START,
+        revision=Revision(0),
+    )
+    return msgspec.structs.replace(node, **changes) if changes else node
+
+
+def make_session(number: int, node: Node | NodeId, **changes: Any) -> LinkSession:
+    """An open session of `node`, named `session-<number>`."""
+    session = LinkSession(
+        id=LinkId(numbered_uuid(number, family=2)),
+        session_id=f"session-{number}",
+        node_id=node.id if isinstance(node, Node) else node,
+        remote_node_id=None,
+        role="worker",
+        session_type=SessionType.CLUSTER,
+        connection_type="websocket",
+        local_peer_id=None,
+        remote_peer_id=None,
+        status=SessionStatus.ESTABLISHED,
+        weight=1.0,
+        latency_ms=None,
+        bandwidth_mbps=None,
+        established_at=START,
+        last_activity_at=START,
+        closed_at=None,
+        meta={},
+    )
+    return msgspec.structs.replace(session, **changes) if changes else session
+
+
+def make_event(revision: int, payload: Node | LinkSession, *, deleted: bool = False, **changes: Any) -> Event:
+    """The event that tells of `payload`; of its removal, when it is deleted."""
+    is_node = isinstance(payload, Node)
+    event = Event(
+        id=EventId(numbered_uuid(revision, family=3)),
+        revision=Revision(revision),
+        name=(NODE_DEREGISTERED if deleted else NODE_UPDATED) if is_node else LINK_UPDATED,
+        at=START,
+        source="registry@test",
+        actor="operator:test",
+        subject=payload.name if isinstance(payload, Node) else payload.session_id,
+        entity_kind=EntityKind.NODE if is_node else EntityKind.LINK,
+        entity_id=payload.id,
+        correlation_id=numbered_uuid(revision, family=5),
+        causation_id=None,
+        event_version=1,
+        payload=payload,
+        deleted=deleted,
+    )
+    return msgspec.structs.replace(event, **changes) if changes else event
+
+
+def make_beat(node: Node | NodeId, at_ms: int = START_MS, **changes: Any) -> PackedBeat:
+    """A beat of `node` that reports nothing but that it is online."""
+    key = node_key(node.id if isinstance(node, Node) else node)
+    beat = PackedBeat(key, at_ms, 1, None, BeatStatus.ONLINE, None, None, None)
+    return msgspec.structs.replace(beat, **changes) if changes else beat

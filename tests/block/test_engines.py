@@ -1,0 +1,85 @@
+"""From a store's URL to the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from thunderline.block.engines import store_from_url
+from thunderline.block.memory import MemoryStore
+from thunderline.block.sqlite import SqliteStore
+from thunderline.block.store import Store
+from thunderline.core.errors import SettingsError
+from thunderline.core.ids import IdSource
+from thunderline.core.settings import default_store
+from thunderline.testing.clock import ManualClock
+
+
+@pytest.fixture
+def open_url(clock: ManualClock, ids: IdSource) -> Callable[[str], Store]:
+    return lambda url: store_from_url(url, clock=clock, ids=ids, writer_id="test")
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:////var/lib/t/nodes.db", "/var/lib/t/nodes.db"),
+        ("sqlite:////var/a%20b/50%25.db", "/var/a b/50%.db"),
+        ("sqlite:////var/with space?#.db", "/var/with space?#.db"),
+    ],
+)
+def test_absolute_path_follows_four_slashes(open_url: Callable[[str], Store], url: str, path: str) -> None:
+    store = open_url(url)
+    assert isinstance(store, SqliteStore)
+    assert store.location == path
+
+
+def test_relative_path_follows_three_slashes(
+    open_url: Callable[[str], Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert open_url("sqlite:///data/nodes.db").location == str(tmp_path / "data" / "nodes.db")
+
+
+def test_home_directory_is_meant_by_its_sign(
+    open_url: Callable[[str], Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert open_url("sqlite:///~/nodes.db").location == str(tmp_path / "nodes.db")
+
+
+def test_default_store_leads_to_the_users_directory(
+    open_url: Callable[[str], Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "100%25 mine"
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    location = Path(open_url(default_store()).location)
+    assert home in location.parents
+    assert location.name == "thunderline.db"
+
+
+def test_memory_url_gives_a_store_in_memory(open_url: Callable[[str], Store]) -> None:
+    assert isinstance(open_url("memory://"), MemoryStore)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "nodes.db", "/var/nodes.db", "sqlite:/nodes.db", "postgresql://host/db", "SQLITE:///nodes.db", "://x"),
+        *("sqlite://", "sqlite:///", "sqlite:////", "sqlite://nodes.db", "sqlite:///data/", "sqlite://host/nodes.db"),
+    ],
+)
+def test_url_of_no_store_is_refused_by_name(open_url: Callable[[str], Store], url: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        open_url(url)
+    assert caught.value.field == "store"
+    assert "sqlite:///" in str(caught.value)
+
+
+def test_making_a_store_touches_nothing(open_url: Callable[[str], Store], tmp_path: Path) -> None:
+    store = open_url(f"sqlite:///{tmp_path}/a/nodes.db")
+    assert isinstance(store, SqliteStore)
+    assert list(tmp_path.iterdir()) == []

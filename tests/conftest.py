@@ -1,0 +1,34 @@
+"""What all tests share: time and ids that are the same in every run, and hypothesis without surprises."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from thunderline.core.ids import IdSource
+from thunderline.testing.clock import ManualClock
+from thunderline.testing.records import numbered_ids
+
+# Derandomised: a failure in CI is the failure at one's desk. `--hypothesis-profile=search` looks for new ones.
+settings.register_profile(
+    "thunderline",
+    max_examples=60,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "search", settings.get_profile("thunderline"), derandomize=False, max_examples=1_000, print_blob=True
+)
+settings.load_profile("thunderline")
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def ids() -> IdSource:
+    return numbered_ids()
