@@ -30,7 +30,6 @@ from thunderline.core.inputs import (
     NodeAttrs,
     NodePatch,
     OnlineInput,
-    SessionAttrs,
     StatusInput,
     read_mapping,
 )
@@ -159,16 +158,14 @@ class Registry:
 
     # Registration
 
-    async def ensure_node(self, attrs: Mapping[str, object] | NodeAttrs, *, actor: Actor = EMBEDDING_PROGRAM) -> Node:
+    async def ensure_node(self, attrs: Mapping[str, object], *, actor: Actor = EMBEDDING_PROGRAM) -> Node:
         """The node of that name, registered now if it was not. Raises: InvalidInput, Mismatch."""
-        read = attrs if isinstance(attrs, NodeAttrs) else read_mapping(attrs, NodeAttrs)
+        read = read_mapping(attrs, NodeAttrs)
         return (await self.domain.register_node(read, actor=actor)).node
 
-    async def update_node(
-        self, node_id: str, patch: Mapping[str, object] | NodePatch, *, actor: Actor = EMBEDDING_PROGRAM
-    ) -> Node:
+    async def update_node(self, node_id: str, patch: Mapping[str, object], *, actor: Actor = EMBEDDING_PROGRAM) -> Node:
         """The node with a merge patch (RFC 7396) applied. Raises: UnknownNode, InvalidInput."""
-        read = patch if isinstance(patch, NodePatch) else read_mapping(patch, NodePatch)
+        read = read_mapping(patch, NodePatch)
         return await self.domain.update_node(self.find_id(node_id), read, actor=actor)
 
     async def deregister(self, node_id: str, *, force: bool = False, actor: Actor = EMBEDDING_PROGRAM) -> Node:
@@ -180,15 +177,13 @@ class Registry:
     async def mark_online(
         self,
         node_id: str,
-        session: Mapping[str, object] | SessionAttrs | None = None,
+        session: Mapping[str, object] | None = None,
         *,
         instance: str | None = None,
         actor: Actor = EMBEDDING_PROGRAM,
     ) -> Announced:
         """The node is up: `.node`, and `.session` if one was given. Raises: UnknownNode, InvalidInput, Conflict."""
-        attrs = read_mapping(session, SessionAttrs) if isinstance(session, Mapping) else session
-        announcement = read_mapping({"instance": instance}, OnlineInput)
-        announcement = msgspec.structs.replace(announcement, session=attrs)
+        announcement = read_mapping({"instance": instance, "session": session}, OnlineInput)
         return await self.domain.mark_node_online(self.find_id(node_id), announcement, actor=actor)
 
     async def mark_offline(self, node_id: str, reason: str | None = None, *, actor: Actor = EMBEDDING_PROGRAM) -> Node:
