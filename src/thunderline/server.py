@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import signal
 import socket
@@ -92,6 +93,9 @@ async def serve_until_signalled(settings: Settings, *, announce: Callable[[str, 
         loop.add_signal_handler(number, stop.set)
     try:
         async with open_server(settings) as server:
+            # What was loaded lives as long as the process; the collector need not walk it again and again.
+            gc.collect()
+            gc.freeze()
             announce(server.url, server.registry.store_location)
             signalled = asyncio.create_task(stop.wait(), name="signal")
             await asyncio.wait([signalled, server.gate], return_when=asyncio.FIRST_COMPLETED)
