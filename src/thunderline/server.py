@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import ipaddress
+import math
 import signal
 import socket
 import sys
@@ -20,8 +21,8 @@ from thunderline.core.errors import SettingsError
 from thunderline.core.host import HostMeter
 from thunderline.core.logging import get_logger
 from thunderline.core.settings import Settings
-from thunderline.core.tasks import Supervisor
 from thunderline.gate.app import build_app
+from thunderline.gate.protocol import BoundedHttpProtocol
 from thunderline.link.controller import Controller
 from thunderline.link.registry import Registry
 
@@ -30,6 +31,11 @@ log = get_logger(__name__)
 SWITCH_INTERVAL_S: Final = 0.0005
 """How long a thread keeps the interpreter. The store's thread needs it back a few times per commit, and the event loop
 is busy exactly when commits matter; the default of 5 ms made a commit of 100 rows take 19 ms instead of 3."""
+
+BACKLOG: Final = 4096
+"""Connections that wait to be accepted: a fleet that comes back at once."""
+
+_STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 
 KEEP_ALIVE_S: Final = 75
 """Longer than the interval of most nodes, so that a node's beats find its connection still open."""
@@ -66,8 +72,7 @@ async def open_server(settings: Settings, *, clock: Clock | None = None) -> Asyn
         async with Registry.open(settings.store, settings, clock=clock) as registry:
             controller = Controller(registry, HostMeter(registry.clock), address=url)
             await controller.start()
-            supervisor = Supervisor()
-            supervisor.start(controller.run(), name="controller")
+            registry.tasks.start(controller.run(), name="controller")
             server = _Uvicorn(_uvicorn_config(registry, settings))
             serving = asyncio.create_task(server.serve(sockets=[listener]), name="gate")
             try:
@@ -76,21 +81,28 @@ async def open_server(settings: Settings, *, clock: Clock | None = None) -> Asyn
             finally:
                 server.should_exit = True
                 await asyncio.wait([serving])
-                await supervisor.close()
+                await registry.tasks.end("controller")
                 await controller.stop()
 
 
 async def serve_until_signalled(settings: Settings, *, announce: Callable[[str, str], None]) -> None:
     """Serve until SIGTERM or SIGINT; `announce` is told the URL and where the data lies once requests are answered.
 
-    Raises: what `open_server` raises.
+    Raises: what `open_server` raises; RuntimeError when the gate failed.
     """
     previous = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+
+    def on_signal() -> None:
+        stop.set()
+        # A second one ends the process as it would any other: nothing that was acknowledged is lost by that.
+        for number in _STOPPING:
+            loop.remove_signal_handler(number)
+
+    for number in _STOPPING:
+        loop.add_signal_handler(number, on_signal)
     try:
         async with open_server(settings) as server:
             # What was loaded lives as long as the process; the collector need not walk it again and again.
@@ -101,7 +113,7 @@ async def serve_until_signalled(settings: Settings, *, announce: Callable[[str, 
             await asyncio.wait([signalled, server.gate], return_when=asyncio.FIRST_COMPLETED)
             if not signalled.done():
                 signalled.cancel()
-                log.error("the gate failed, stopping", exc_info=server.gate.exception())
+                raise RuntimeError("the gate ended without being told to") from server.gate.exception()
             log.info("stopping")
     finally:
         sys.setswitchinterval(previous)
@@ -133,6 +145,8 @@ def _listen(settings: Settings) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, settings.port))
+        # At once, and not when the store is loaded: until a socket listens, another one may still take its port.
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise SettingsError(
@@ -150,7 +164,7 @@ def _url(listener: socket.socket) -> str:
 def _uvicorn_config(registry: Registry, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         build_app(registry),
-        http="httptools",
+        http=BoundedHttpProtocol,
         loop="none",
         lifespan="on",
         ws="none",
@@ -158,9 +172,9 @@ def _uvicorn_config(registry: Registry, settings: Settings) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         date_header=True,
-        backlog=4096,
+        backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=round(settings.shutdown_timeout_s),
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_timeout_s),
     )
 
 

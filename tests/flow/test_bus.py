@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thunderline.core.errors import WatchCut
+from thunderline.core.errors import ShuttingDown, WatchCut
 from thunderline.core.records import Event, Reliability
 from thunderline.flow.bus import LocalBus, Subscription
 from thunderline.flow.match import Pattern
@@ -147,7 +147,23 @@ async def test_closed_listener_hears_nothing_more() -> None:
     subscription.close()
     bus.publish(events(1))
     assert not bus.wants(NODE_UPDATED)
-    assert await hears_nothing(subscription)
+    with pytest.raises(ShuttingDown):
+        await subscription.next()
+
+
+async def test_a_closed_bus_tells_each_listener_once_it_heard_what_was_waiting() -> None:
+    bus = LocalBus()
+    behind, waiting = (bus.subscribe(ALL, backlog_max=10) for _ in range(2))
+    bus.publish(events(1, 2))
+    assert await heard(waiting, 2) == [1, 2]
+    ending = asyncio.ensure_future(waiting.next())
+    await asyncio.sleep(0)
+    bus.close()
+    with pytest.raises(ShuttingDown):
+        await ending
+    assert await heard(behind, 2) == [1, 2]
+    with pytest.raises(ShuttingDown):
+        await behind.next()
 
 
 async def test_closing_one_listener_leaves_the_others() -> None:

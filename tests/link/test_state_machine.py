@@ -66,13 +66,14 @@ class ModelNode:
         return (self.observed, self.reason) == ("offline", "goodbye")
 
     def settle_sessions(self, before: str) -> None:
-        if self.status == before:
+        """Sessions follow the truth, whatever an override shows."""
+        if self.observed == before:
             return
-        if self.status == "offline":
+        if self.observed == "offline":
             self.sessions.clear()
-        elif self.status == "disconnected":
+        elif self.observed == "disconnected":
             self.sessions = dict.fromkeys(self.sessions, "degraded")
-        elif self.status in ("online", "degraded"):
+        elif self.observed in ("online", "degraded"):
             self.sessions = dict.fromkeys(self.sessions, "established")
 
 
@@ -172,12 +173,14 @@ class RegistryMachine(RuleBasedStateMachine):
         if self.refused_as_expected(name, error):
             return
         node = self.model[name]
-        before = node.status
+        before = node.observed
         if instance is not None and instance != node.instance:
             if node.instance is not None:
                 node.incarnation += 1
                 node.seqs.clear()
                 node.sessions.clear()
+                if node.observed in ("online", "degraded"):
+                    node.reason = "restarted"
             node.instance = instance
         if node.observed != "online":
             node.observed, node.reason = "online", "announced"
@@ -194,11 +197,16 @@ class RegistryMachine(RuleBasedStateMachine):
         if node is not None and stale:
             assert isinstance(error, StaleIncarnation)
             return
-        if self.refused_as_expected(name, error) or node is None or seq in node.seqs:
+        if self.refused_as_expected(name, error) or node is None:
             return
-        node.seqs.add(seq)
-        node.beats.append((seq, status))
-        before = node.status
+        before = node.observed
+        if seq in node.seqs:
+            # Kept once, but a sign of life: it brings back who was given up, and says nothing else.
+            if node.observed in ("online", "degraded") or status == "offline":
+                return
+        else:
+            node.seqs.add(seq)
+            node.beats.append((seq, status))
         if status == "offline":
             node.observed, node.reason = "offline", "goodbye"
         elif not node.left and node.observed != status:
@@ -210,18 +218,14 @@ class RegistryMachine(RuleBasedStateMachine):
         _, error = self.perform(self.cluster.registry.mark_status(name, status, "because"), fault)
         if self.refused_as_expected(name, error):
             return
-        before = self.model[name].status
         self.model[name].override = (status, "because")
-        self.model[name].settle_sessions(before)
 
     @rule(name=NAMES, fault=FAULTS)
     def lift(self, name: str, fault: Fault | None) -> None:
         _, error = self.perform(self.cluster.registry.clear_override(name), fault)
         if self.refused_as_expected(name, error):
             return
-        before = self.model[name].status
         self.model[name].override = None
-        self.model[name].settle_sessions(before)
 
     @rule(name=NAMES, force=st.booleans(), fault=FAULTS, sure=st.sampled_from([False, False, True]))
     def deregister(self, name: str, force: bool, fault: Fault | None, sure: bool) -> None:
@@ -246,7 +250,7 @@ class RegistryMachine(RuleBasedStateMachine):
         # Deadlines are 30 s, up to 45 s after a start; the whole of `offline_after` is 60 s.
         self.runner.run(self.let_time_pass(50))
         for node in self.model.values():
-            before = node.status
+            before = node.observed
             if node.observed in ("online", "degraded"):
                 node.observed, node.reason = "disconnected", "silent"
             node.settle_sessions(before)
@@ -255,7 +259,7 @@ class RegistryMachine(RuleBasedStateMachine):
             self.the_registry_shows_what_the_model_says()
         self.runner.run(self.let_time_pass(70))
         for node in self.model.values():
-            before = node.status
+            before = node.observed
             if node.observed != "offline":
                 node.reason = "never_seen" if node.observed == "connecting" else "silent"
                 node.observed = "offline"

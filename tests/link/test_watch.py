@@ -7,8 +7,10 @@ import random
 
 import pytest
 
-from thunderline.core.errors import CursorGone, InvalidInput, WatchCut
+from thunderline.core.errors import CursorGone, InvalidInput, ShuttingDown, WatchCut
+from thunderline.core.ids import Revision
 from thunderline.core.settings import Settings
+from thunderline.flow.match import Pattern
 from thunderline.link.registry import Registry
 from thunderline.link.watch import Watch
 from thunderline.testing.harness import open_cluster
@@ -103,3 +105,28 @@ async def test_a_cursor_of_another_log_or_ahead_is_told_to_list_again() -> None:
             registry.subscribe(since="2")
         with pytest.raises(InvalidInput, match="since"):
             registry.subscribe(since="yesterday")
+
+
+async def test_a_watch_ends_with_the_registry() -> None:
+    async with open_cluster() as cluster:
+        events = cluster.registry.subscribe()
+        waiting = asyncio.ensure_future(anext(events))
+        await asyncio.sleep(0)
+    with pytest.raises(ShuttingDown):
+        await waiting
+
+
+async def test_a_page_looks_at_a_bounded_part_of_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("thunderline.link.registry.EVENTS_LOOKED_AT_MAX", 700)
+    async with open_cluster() as cluster:
+        for i in range(1_200):
+            await cluster.registry.ensure_node({"name": f"n{i}"})
+        await cluster.node("last")
+        pattern, since, pages = Pattern("cluster.node.online"), Revision(0), 0
+        while True:
+            page = await cluster.registry.events_page(since=since, pattern=pattern, limit=10)
+            pages, since = pages + 1, page.next_since
+            if page.events or since == page.revision:
+                break
+        assert [event.subject for event in page.events] == ["last"]
+        assert pages > 1

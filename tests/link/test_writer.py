@@ -26,6 +26,7 @@ from thunderline.core.settings import Settings
 from thunderline.flow.bus import LocalBus
 from thunderline.link.actor import EMBEDDING_PROGRAM
 from thunderline.link.registry import Registry
+from thunderline.link.writer import COMMIT_PATIENCE_S, WATCH_S
 from thunderline.testing.clock import ManualClock
 from thunderline.testing.faults import Fault, FaultyStore
 from thunderline.testing.harness import Cluster, open_cluster
@@ -236,6 +237,51 @@ async def test_nothing_is_written_while_an_outcome_is_unknown() -> None:
         assert (await cluster.turn_until(lost)).name == "lost"
         assert cluster.registry.stale_s is None
     assert revisions(store) == [1]
+
+
+async def test_nobody_waits_for_ever_behind_an_outcome_that_stays_unknown() -> None:
+    store = HeldStore(MemoryStore())
+    async with open_cluster(store=store) as cluster:
+        await cluster.node("a")
+        store.gate.clear()
+        store.waiting.clear()
+        store.faults.append(Fault.LOST_BEFORE)
+        lost = asyncio.ensure_future(cluster.registry.ensure_node({"name": "lost"}))
+        await store.waiting.wait()
+        queued = asyncio.ensure_future(cluster.registry.ensure_node({"name": "queued"}))
+        beat = asyncio.ensure_future(cluster.registry.heartbeat("a"))
+        await turns_of_the_loop(5)
+        store.away = True
+        store.gate.set()
+        for refused in (queued, beat):
+            with pytest.raises(StoreUnavailable):
+                await refused
+        await cluster.clock.advance(COMMIT_PATIENCE_S + WATCH_S)
+        with pytest.raises(OutcomeUnknown):
+            await lost
+        store.away = False
+        await cluster.clock.advance(5)
+        assert (await cluster.registry.ensure_node({"name": "after"})).revision == 3
+
+
+async def test_a_commit_that_hangs_keeps_nobody_waiting_and_is_told_to_who_asks() -> None:
+    store = HeldStore(MemoryStore())
+    async with open_cluster(store=store) as cluster:
+        store.gate.clear()
+        hung = asyncio.ensure_future(cluster.registry.ensure_node({"name": "hung"}))
+        await store.waiting.wait()
+        queued = asyncio.ensure_future(cluster.registry.ensure_node({"name": "queued"}))
+        await cluster.clock.advance(COMMIT_PATIENCE_S + WATCH_S)
+        with pytest.raises(OutcomeUnknown):
+            await hung
+        with pytest.raises(StoreUnavailable):
+            await queued
+        assert (await cluster.http.get("/readyz")).status_code == 503
+        assert "x-thunderline-stale-seconds" in (await cluster.http.get("/api/nodes")).headers
+        store.gate.set()
+        await turns_of_the_loop(5)
+        assert cluster.registry.get_node("hung").revision == 1  # it had only been slow
+        assert (await cluster.http.get("/readyz")).status_code == 200
 
 
 async def test_an_outcome_that_stays_unknown_at_shutdown_is_told_as_unknown() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import subprocess
@@ -13,6 +14,9 @@ import psutil
 import pytest
 
 from tests.server.processes import running, serve_command
+from thunderline import Settings
+from thunderline.core.errors import SettingsError
+from thunderline.server import _listen, serve_until_signalled
 
 
 def run_serve(store: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -121,3 +125,20 @@ def test_a_setting_that_is_none_is_refused_with_the_one_that_was_meant(tmp_path:
     failed = run_serve(tmp_path / "t.db", "--config", str(config))
     assert failed.returncode == 2
     assert "did you mean heartbeat_interval_s?" in failed.stderr
+
+
+async def test_a_port_is_taken_from_the_first_moment_on() -> None:
+    with contextlib.closing(_listen(Settings(port=0))) as first:
+        taken = Settings(port=first.getsockname()[1])
+        with pytest.raises(SettingsError, match="--port"):
+            _listen(taken)
+
+
+async def test_a_gate_that_fails_is_an_error_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(self: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("uvicorn.Server.main_loop", broken)
+    settings = Settings(port=0, store="memory://")
+    with pytest.raises(RuntimeError, match="gate ended"):
+        await serve_until_signalled(settings, announce=lambda url, data: None)

@@ -34,6 +34,12 @@ class Supervisor:
         if named:
             await asyncio.wait(named)
 
+    async def end(self, name: str) -> None:
+        """Cancel the task of that name, if it still runs, and wait for it."""
+        for task in [task for task in self._tasks if task.get_name() == name]:
+            task.cancel()
+            await asyncio.wait([task])
+
     async def close(self) -> None:
         """Cancel what still runs and wait for it; idempotent, and repeatable after it was cancelled itself."""
         while self._tasks:

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 
-from thunderline.core.errors import WatchCut
+from thunderline.core.errors import ShuttingDown, WatchCut
 from thunderline.core.records import Event, Reliability
 from thunderline.flow.match import Pattern
 
@@ -19,7 +19,8 @@ class Subscription(ABC):
     async def next(self) -> Event:
         """The next matching event.
 
-        Cancelling loses nothing. Raises: WatchCut when more than the backlog was waiting; nothing follows then.
+        Cancelling loses nothing. Raises: WatchCut when more than the backlog was waiting, ShuttingDown when the bus or
+        the subscription was closed; both once what was waiting has been given, and nothing follows then.
         """
 
     @abstractmethod
@@ -37,6 +38,10 @@ class Bus(ABC):
     @abstractmethod
     def subscribe(self, pattern: Pattern, *, backlog_max: int) -> Subscription:
         """Hear what is published from now on and matches. The caller closes it."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Carry nothing more: every listener is told once it has heard what is waiting for it; idempotent."""
 
     @abstractmethod
     def wants(self, name: str) -> bool:
@@ -59,6 +64,10 @@ class LocalBus(Bus):
         self._subscriptions.add(subscription)
         return subscription
 
+    def close(self) -> None:
+        for subscription in tuple(self._subscriptions):
+            subscription.close()
+
     def wants(self, name: str) -> bool:
         return any(subscription.pattern.matches(name) for subscription in self._subscriptions)
 
@@ -72,6 +81,7 @@ class _LocalSubscription(Subscription):
         self._arrived = asyncio.Event()
         self._passed = 0
         self._cut = False
+        self._closed = False
 
     def offer(self, event: Event) -> None:
         if self._cut or not self.pattern.matches(event.name):
@@ -88,6 +98,8 @@ class _LocalSubscription(Subscription):
         while not self._waiting:
             if self._cut:
                 raise WatchCut(backlog=self._backlog_max, resume_from=self._passed)
+            if self._closed:
+                raise ShuttingDown
             self._arrived.clear()
             await self._arrived.wait()
         event = self._waiting.popleft()
@@ -97,3 +109,5 @@ class _LocalSubscription(Subscription):
 
     def close(self) -> None:
         self._registered.discard(self)
+        self._closed = True
+        self._arrived.set()

@@ -34,6 +34,7 @@ class Action(StrEnum):
     """What can be done to a node."""
 
     REGISTER = "register nodes"
+    CLAIM = "take the registry's own name"
     UPDATE = "change a node's attributes"
     ANNOUNCE = "announce a node"
     MARK = "set a node's status"
@@ -46,6 +47,7 @@ class Action(StrEnum):
 _ALL: Final = frozenset(ActorKind)
 _POLICY: Final[dict[Action, frozenset[ActorKind]]] = {
     Action.REGISTER: _ALL,
+    Action.CLAIM: frozenset({ActorKind.SYSTEM}),
     Action.UPDATE: frozenset({ActorKind.OPERATOR, ActorKind.NODE}),
     Action.ANNOUNCE: _ALL,
     Action.MARK: frozenset({ActorKind.OPERATOR, ActorKind.NODE}),

@@ -8,7 +8,7 @@ from thunderline.core.errors import ThunderlineError, UnknownNode
 from thunderline.core.host import SHORTEST_CPU_S, HostMeter
 from thunderline.core.inputs import HeartbeatInput, NodeAttrs, OnlineInput
 from thunderline.core.logging import get_logger
-from thunderline.core.records import BeatStatus, Node
+from thunderline.core.records import BeatStatus
 from thunderline.link.actor import Actor, ActorKind
 from thunderline.link.registry import Registry
 
@@ -29,31 +29,40 @@ class Controller:
         self._seq = 0
         self._actor = Actor(kind=ActorKind.SYSTEM, name=registry.owner)
 
-    async def start(self) -> Node:
-        """Register, announce and beat once."""
-        attrs = NodeAttrs(name=self._registry.owner, role=ROLE, address=self._address)
-        ensured = await self._registry.domain.register_node(attrs, actor=self._actor)
-        announced = await self._registry.domain.mark_node_online(
-            ensured.node.id, OnlineInput(instance=self._instance), actor=self._actor
+    async def start(self) -> None:
+        """Register under this process's address and interval, announce and beat once."""
+        attrs = NodeAttrs(
+            name=self._registry.owner,
+            role=ROLE,
+            address=self._address,
+            heartbeat_interval_ms=round(self._registry.settings.heartbeat_interval_s * 1000),
         )
-        self._registry.controller_id = ensured.node.id
+        node = await self._registry.domain.claim_own_node(attrs, actor=self._actor)
+        await self._registry.domain.mark_node_online(node.id, OnlineInput(instance=self._instance), actor=self._actor)
+        self._registry.controller_id = node.id
         await self._beat(BeatStatus.ONLINE)
-        return announced.node
 
     async def run(self) -> None:
         """Beat at the node's interval until cancelled. A beat that is refused is logged, and followed by the next."""
+        interval_s = self._registry.settings.heartbeat_interval_s
         # The first beat could not know the load yet; this one does.
-        wait_s = min(FIRST_LOAD_S, self._registry.settings.heartbeat_interval_s)
+        wait_s = min(FIRST_LOAD_S, interval_s)
         while True:
             await self._registry.clock.sleep(wait_s)
-            wait_s = self._registry.settings.heartbeat_interval_s
+            wait_s = interval_s
             try:
-                await self._beat(BeatStatus.ONLINE)
+                interval_s = wait_s = await self._beat(BeatStatus.ONLINE) / 1000
             except UnknownNode:
                 log.warning("own node was deregistered, registering again")
-                await self.start()
+                await self._start_again()
             except ThunderlineError as error:
                 log.warning("own heartbeat refused", error=str(error))
+
+    async def _start_again(self) -> None:
+        try:
+            await self.start()
+        except ThunderlineError as error:
+            log.warning("own registration refused", error=str(error))
 
     async def stop(self) -> None:
         """Say goodbye, if the store still takes it."""
@@ -62,7 +71,8 @@ class Controller:
         except ThunderlineError as error:
             log.warning("own goodbye refused", error=str(error))
 
-    async def _beat(self, status: BeatStatus) -> None:
+    async def _beat(self, status: BeatStatus) -> int:
+        """Beat; gives the milliseconds to the next one."""
         self._seq += 1
         figures = self._meter.read()
         beat = HeartbeatInput(
@@ -73,4 +83,5 @@ class Controller:
             latency_ms=self._registry.stats.read_latency_ms(),
         )
         entry = self._registry.roster.find(self._registry.owner)
-        await self._registry.domain.update_heartbeat(entry, beat, actor=self._actor)
+        kept = await self._registry.domain.update_heartbeat(entry, beat, actor=self._actor)
+        return kept.next_interval_ms

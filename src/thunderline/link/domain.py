@@ -13,9 +13,7 @@ from typing import TypeVar
 
 from thunderline.block.beats import to_heartbeat
 from thunderline.block.store import Store
-from thunderline.core.errors import (
-    StaleIncarnation,
-)
+from thunderline.core.errors import ContentRejected, StaleIncarnation
 from thunderline.core.ids import NodeId
 from thunderline.core.inputs import (
     HeartbeatInput,
@@ -24,11 +22,7 @@ from thunderline.core.inputs import (
     OnlineInput,
     StatusInput,
 )
-from thunderline.core.records import (
-    Heartbeat,
-    LinkSession,
-    Node,
-)
+from thunderline.core.records import Heartbeat, LinkSession, Node, NodeStatus
 from thunderline.core.settings import Settings
 from thunderline.link import plans
 from thunderline.link.actor import DETECTION, Action, Actor, ActorKind, authorise
@@ -64,6 +58,11 @@ class NodeDomain:
         authorise(actor, Action.REGISTER)
         return await self._mutate(lambda overlay: plans.register(overlay, attrs, self._default_interval_ms), actor)
 
+    async def claim_own_node(self, attrs: NodeAttrs, *, actor: Actor) -> Node:
+        """The registry's own node as `attrs` say it is now, whatever was known under its name."""
+        authorise(actor, Action.CLAIM)
+        return await self._mutate(lambda overlay: plans.claim(overlay, attrs, self._default_interval_ms), actor)
+
     async def update_node(self, node_id: NodeId, patch: NodePatch, *, actor: Actor) -> Node:
         """Apply a merge patch; one that changes nothing makes no event. Raises: UnknownNode, InvalidInput."""
         authorise(actor, Action.UPDATE, node_id=node_id)
@@ -90,14 +89,24 @@ class NodeDomain:
         """
         authorise(actor, Action.ANNOUNCE, node_id=node_id)
         announcement = announcement or OnlineInput()
-        known: LinkSession | None = None
-        session_id = announcement.session.session_id if announcement.session else None
-        if session_id is not None and self._roster.open_session(session_id) is None:
-            # The roster forgets closed sessions; this one may be coming back.
-            known = await self._store.find_session(session_id)
         if (entry := self._roster.get(node_id)) is not None:
             self._sentinel.announced(entry)
-        return await self._mutate(lambda overlay: plans.announce(overlay, node_id, announcement, known), actor)
+        known = await self._find_session(announcement)
+        try:
+            return await self._mutate(lambda overlay: plans.announce(overlay, node_id, announcement, known), actor)
+        except ContentRejected:
+            # The roster forgets closed sessions: this one may have been opened and closed since it was looked up.
+            found = await self._find_session(announcement)
+            if found is None or found == known:
+                raise
+        return await self._mutate(lambda overlay: plans.announce(overlay, node_id, announcement, found), actor)
+
+    async def _find_session(self, announcement: OnlineInput) -> LinkSession | None:
+        """The session that is announced, as the store has it; None when the roster knows it, or nobody does."""
+        session_id = announcement.session.session_id if announcement.session else None
+        if session_id is None or self._roster.open_session(session_id) is not None:
+            return None
+        return await self._store.find_session(session_id)
 
     async def mark_node_status(self, node_id: NodeId, wanted: StatusInput, *, actor: Actor) -> Node:
         """Set a status by hand: an override if an operator asks, the observed status if the node speaks of itself.
@@ -109,6 +118,8 @@ class NodeDomain:
         if actor.kind is ActorKind.OPERATOR:
             reason = wanted.reason or f"marked {status} by {actor.name}"
             return await self._mutate(lambda overlay: plans.override(overlay, node_id, status, reason, actor), actor)
+        if status is not NodeStatus.OFFLINE and (entry := self._roster.get(node_id)) is not None:
+            self._sentinel.announced(entry)
         return await self._mutate(
             lambda overlay: plans.set_observed(overlay, overlay.node(node_id), plans.stated(status, wanted.reason)),
             actor,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, Final, Generic, TypeVar
 
-from thunderline.core.errors import Overloaded
+from thunderline.core.errors import Overloaded, ThunderlineError
 from thunderline.link.actor import Actor
 from thunderline.link.overlay import Overlay
 
@@ -38,8 +38,10 @@ class Operation(Generic[T]):
         self.done = done
 
     def answer(self, result: T) -> None:
-        """Give the caller its result, unless it went away."""
-        if not self.done.done():
+        """Give the caller its result, unless it went away. A plan whose answer is an error was committed even so."""
+        if isinstance(result, ThunderlineError):
+            self.fail(result)
+        elif not self.done.done():
             self.done.set_result(result)
 
     def fail(self, error: BaseException) -> None:
@@ -72,10 +74,6 @@ class Lanes:
             while queue and len(taken) < limit:
                 taken.append(queue.popleft())
         return taken
-
-    def depth(self, lane: Lane) -> int:
-        """How many operations wait in `lane`."""
-        return len(self._queues[lane])
 
     async def wait(self) -> None:
         """Return once something is queued; at once after `close`."""

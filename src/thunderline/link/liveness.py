@@ -1,7 +1,8 @@
 """What a node's observed status becomes, and what shows of it under an override. Pure: no clock, no I/O.
 
 The transition table, which the tests read from here. A signal that a status has no row for leaves it as it is.
-`left` is offline after the node's own goodbye, `lost` is offline by detection; both show as `offline`.
+`left` is offline after the node's own goodbye, `lost` is offline by detection; both show as `offline`. The reason of a
+goodbye begins with that word and may go on in the node's own.
 
     status       | signal        | becomes      | reason
     -------------|---------------|--------------|-------------
@@ -58,6 +59,7 @@ REASON_REPORTED: Final = "reported"
 REASON_SILENT: Final = "silent"
 REASON_GOODBYE: Final = "goodbye"
 REASON_NEVER_SEEN: Final = "never_seen"
+REASON_RESTARTED: Final = "restarted"
 
 Observed = tuple[NodeStatus, str]
 """An observed status and the reason for it."""
@@ -119,7 +121,7 @@ BEAT_SIGNALS: Final[dict[BeatStatus, Signal]] = {
 
 def has_left(status: NodeStatus, reason: str) -> bool:
     """Whether the node went by its own goodbye, after which beats do not bring it back."""
-    return status is NodeStatus.OFFLINE and reason == REASON_GOODBYE
+    return status is NodeStatus.OFFLINE and reason.startswith(REASON_GOODBYE)
 
 
 def observe(status: NodeStatus, reason: str, signal: Signal) -> Observed:

@@ -33,6 +33,7 @@ from thunderline.core.inputs import (
     check_json_object,
 )
 from thunderline.core.records import (
+    BeatStatus,
     Capability,
     ClusterType,
     Heartbeat,
@@ -140,6 +141,20 @@ def update(overlay: Overlay, node_id: NodeId, patch: NodePatch, default_interval
     return node if changed == node else overlay.put_node(taxonomy.NODE_UPDATED, changed)
 
 
+def claim(overlay: Overlay, attrs: NodeAttrs, default_interval_ms: int) -> Node:
+    """The registry's own node, with `attrs` as they are now whatever was known under its name. Raises: InvalidInput."""
+    known = overlay.named(attrs.name)
+    if known is None:
+        return register(overlay, attrs, default_interval_ms).node
+    claimed = msgspec.structs.replace(
+        known,
+        role=attrs.role or known.role,
+        address=attrs.address,
+        heartbeat_interval_ms=attrs.heartbeat_interval_ms or default_interval_ms,
+    )
+    return known if claimed == known else overlay.put_node(taxonomy.NODE_UPDATED, claimed)
+
+
 def _fill(overlay: Overlay, known: Node, attrs: NodeAttrs) -> Node:
     for field in ("role", "domain"):
         given = getattr(attrs, field)
@@ -202,6 +217,10 @@ def _restart(overlay: Overlay, node: Node, instance: str | None) -> Node:
     """Another process speaks for the node: a new incarnation, and what the old one held is closed."""
     for session in overlay.open_sessions(node.id):
         _end_session(overlay, session, SessionStatus.CLOSED)
+    if liveness.is_up(node.observed_status):
+        node = msgspec.structs.replace(node, observed_reason=liveness.REASON_RESTARTED)
+        reason = effective((node.observed_status, node.observed_reason), node.override)[1]
+        node = msgspec.structs.replace(node, status_reason=reason)
     return overlay.put_node(
         taxonomy.NODE_UPDATED,
         msgspec.structs.replace(node, instance=instance, incarnation=node.incarnation + 1),
@@ -242,19 +261,21 @@ def _put_status(overlay: Overlay, node: Node) -> Node:
         status_event(before=before.status, after=status),
         msgspec.structs.replace(node, status=status, status_reason=reason, status_since=since),
     )
-    if status is not before.status:
+    if node.observed_status is not before.observed_status:
         _sessions_follow(overlay, node)
     return node
 
 
 def _sessions_follow(overlay: Overlay, node: Node) -> None:
+    """Sessions follow what is observed: an override changes what shows, not whether a link is there."""
+    status = node.observed_status
     for session in overlay.open_sessions(node.id):
-        if node.status is NodeStatus.OFFLINE:
-            left = liveness.has_left(node.status, node.status_reason)
+        if status is NodeStatus.OFFLINE:
+            left = liveness.has_left(status, node.observed_reason)
             _end_session(overlay, session, SessionStatus.CLOSED if left else SessionStatus.FAILED)
-        elif node.status is NodeStatus.DISCONNECTED and session.status is not SessionStatus.DEGRADED:
+        elif status is NodeStatus.DISCONNECTED and session.status is not SessionStatus.DEGRADED:
             _update_session(overlay, session, SessionStatus.DEGRADED)
-        elif liveness.is_up(node.status) and session.status is SessionStatus.DEGRADED:
+        elif liveness.is_up(status) and session.status is SessionStatus.DEGRADED:
             _update_session(overlay, session, SessionStatus.ESTABLISHED)
 
 
@@ -304,7 +325,7 @@ def _open_session(overlay: Overlay, node: Node, attrs: SessionAttrs, known: Link
     return overlay.put_session(taxonomy.LINK_ESTABLISHED, session)
 
 
-def beat(overlay: Overlay, entry: Entry, beat: HeartbeatInput) -> Kept:
+def beat(overlay: Overlay, entry: Entry, beat: HeartbeatInput) -> Kept | StaleSequence:
     """The beat in history, and what it says of its node. Raises: UnknownNode, StaleIncarnation, StaleSequence."""
     node = overlay.node(entry.node.id)
     incarnation = node.incarnation if beat.incarnation is None else beat.incarnation
@@ -325,8 +346,10 @@ def beat(overlay: Overlay, entry: Entry, beat: HeartbeatInput) -> Kept:
     if beat.seq is not None:
         taken = entry.look(incarnation, beat.seq)
         if taken is Taken.TOO_OLD:
-            raise StaleSequence(seq=beat.seq, highest=entry.window.high or 0)
+            _revive(overlay, node, beat.status)
+            return StaleSequence(seq=beat.seq, highest=entry.window.high or 0)
         if taken is Taken.REPEATED or overlay.is_taken(entry.key, incarnation, beat.seq):
+            _revive(overlay, node, beat.status)
             last = entry.last_beat
             kept = last if last is not None and last.seq == beat.seq else packed
             return Kept(kept, node.id, True, node.heartbeat_interval_ms)
@@ -337,10 +360,18 @@ def beat(overlay: Overlay, entry: Entry, beat: HeartbeatInput) -> Kept:
     return Kept(packed, node.id, False, node.heartbeat_interval_ms)
 
 
+def _revive(overlay: Overlay, node: Node, status: BeatStatus) -> None:
+    """A beat that is not kept is a sign of life all the same; of a node that is up it tells nothing new."""
+    signal = BEAT_SIGNALS[status]
+    if not liveness.is_up(node.observed_status) and signal is not Signal.GOODBYE:
+        set_observed(overlay, node, observe(node.observed_status, node.observed_reason, signal))
+
+
 def stated(status: NodeStatus, reason: str | None) -> liveness.Observed:
     """What a node says of itself; its `offline` is its goodbye."""
     if status is NodeStatus.OFFLINE:
-        return status, liveness.REASON_GOODBYE
+        said = "" if reason is None else f": {reason}"
+        return status, f"{liveness.REASON_GOODBYE}{said}"
     return status, reason or (liveness.REASON_REPORTED if status is NodeStatus.DEGRADED else liveness.REASON_ANNOUNCED)
 
 

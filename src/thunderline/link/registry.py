@@ -11,6 +11,7 @@ return once they are durable. Where a node is asked for, its id or its name will
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -69,6 +70,10 @@ HEARTBEATS_MAX: Final = 10_000
 """Beats in one answer at most, the newest."""
 
 
+EVENTS_LOOKED_AT_MAX: Final = 10_000
+"""Events that one answer looks at, so that a rare pattern does not walk the whole log in one go."""
+
+
 class EventPage(msgspec.Struct, frozen=True):
     """Events in revision order; `next_since` is the cursor behind what was looked at, matching or not."""
 
@@ -117,7 +122,8 @@ class Registry:
         )
         self.stats = self._writer.stats
         self.domain = NodeDomain(self._writer, self.roster, self._sentinel, store, settings=settings)
-        self._supervisor = Supervisor()
+        self.tasks = Supervisor()
+        """The registry's own tasks; the server adds its own, so that readiness speaks for all of them."""
 
     @classmethod
     @asynccontextmanager
@@ -133,8 +139,9 @@ class Registry:
     ) -> AsyncIterator[Registry]:
         """A registry over `store` (a URL, or one that is not yet opened), closed at the end of the block.
 
-        Closing refuses what is new, commits what is queued, then closes the store. Raises: SettingsError, StoreLocked,
-        StoreIncompatible, StoreUnavailable.
+        Closing refuses what is new, commits what is queued, ends watchers, then closes the store.
+
+        Raises: SettingsError, StoreLocked, StoreIncompatible, StoreUnavailable.
         """
         clock = clock or SystemClock()
         if isinstance(store, str):
@@ -149,12 +156,14 @@ class Registry:
         )
         try:
             await registry._start()
-            try:
-                yield registry
-            finally:
-                await registry._stop()
-        finally:
+        except BaseException:
             await store.close()
+            raise
+        try:
+            yield registry
+        finally:
+            # Shielded: who is cancelled here goes at once, and what was queued is committed all the same.
+            await asyncio.shield(asyncio.ensure_future(registry._stop()))
 
     # Registration
 
@@ -213,7 +222,8 @@ class Registry:
     ) -> Heartbeat:
         """Keep one beat; `metrics` are the other fields of a heartbeat: `cpu_load`, `mem_used_mb`, `seq`, ...
 
-        A repeated beat (same incarnation and `seq`) is kept once and gives the one that was kept. Raises: UnknownNode,
+        A repeated beat (same incarnation and `seq`) is kept once; it gives the one that was kept if that is the newest,
+        else itself. Raises: UnknownNode,
         InvalidInput, StaleIncarnation, StaleSequence.
         """
         beat = read_mapping({**(metrics or {}), "status": status}, HeartbeatInput)
@@ -319,12 +329,16 @@ class Registry:
     async def events_page(
         self, *, since: Revision, before: Revision | None = None, pattern: Pattern, limit: int
     ) -> EventPage:
-        """At most `limit` matching events with since < revision (< before), in order."""
+        """At most `limit` matching events with since < revision (< before), in order.
+
+        The page may hold fewer, or none, while there are more: go on from `next_since` until it is `revision`.
+        """
         found: list[Event] = []
         looked_at = since
         head = self.roster.revision
         end = Revision(head + 1) if before is None else Revision(min(before, head + 1))
-        while len(found) < limit and looked_at < end - 1:
+        furthest = min(end - 1, since + EVENTS_LOOKED_AT_MAX)
+        while len(found) < limit and looked_at < furthest:
             page = await self._store.read_events(after=looked_at, before=end, limit=max(limit, 500))
             if not page:
                 break
@@ -348,8 +362,8 @@ class Registry:
         """Return if changes are taken. Raises: StoreUnavailable."""
         if (away := self._writer.away) is not None:
             raise StoreUnavailable(away.reason)
-        if self._supervisor.failed:
-            raise StoreUnavailable(f"a task failed: {', '.join(self._supervisor.failed)}")
+        if self.tasks.failed:
+            raise StoreUnavailable(f"a task failed: {', '.join(self.tasks.failed)}")
 
     def find_id(self, ref: str) -> NodeId:
         """The id of the node with this id or name. Raises: UnknownNode."""
@@ -365,8 +379,9 @@ class Registry:
         await self._load_sessions()
         replayed = await self._checkpoint.restore(self._store)
         self._sentinel.start()
-        self._supervisor.start(self._writer.run(), name="writer")
-        self._supervisor.start(self._sentinel.run(self.domain), name="sentinel")
+        self.tasks.start(self._writer.run(), name="writer")
+        self.tasks.start(self._writer.watch(), name="writer watch")
+        self.tasks.start(self._sentinel.run(self.domain), name="sentinel")
         log.info(
             "registry open",
             store=self.store_location,
@@ -393,8 +408,10 @@ class Registry:
 
     async def _stop(self) -> None:
         self._writer.close()
-        await self._supervisor.join("writer")
-        await self._supervisor.close()
+        await self.tasks.join("writer")
+        await self.tasks.close()
+        self._bus.close()
+        await self._store.close()
         log.info("registry closed", revision=self.roster.revision)
 
     def _heartbeat_events(self, overlay: Overlay) -> list[Event]:

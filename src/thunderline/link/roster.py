@@ -40,6 +40,7 @@ class Entry:
         "last_beat",
         "last_seen_ms",
         "node",
+        "patience_s",
         "sessions",
         "window",
         "window_incarnation",
@@ -52,7 +53,9 @@ class Entry:
         self.last_seen_ms: int | None = None
         self.last_beat: PackedBeat | None = None
         self.heard_at: float | None = None
-        """Monotonic time of the newest sign of life, committed or not; None: none since this process started."""
+        """When the newest sign of life came, committed or not, in the sentinel's time; None: none yet."""
+        self.patience_s = 0.0
+        """The silence that the newest sign of life allows."""
         self.window = SequenceWindow()
         self.window_incarnation = node.incarnation
         self._encoded: bytes | None = None

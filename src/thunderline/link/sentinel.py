@@ -28,6 +28,9 @@ IDLE_LOOK_S: Final = 0.25
 AWAY_LOOK_S: Final = 0.5
 """Between two looks while the store is away, when nobody is convicted."""
 
+PAUSE_S: Final = 1.0
+"""A wait that ends later than this, or than half an interval, was a pause of our own."""
+
 START_SPREAD: Final = 0.5
 """After a start, deadlines are spread over this fraction of themselves, so that they do not all end at once."""
 
@@ -52,61 +55,74 @@ class Sentinel:
         self._settings = settings
         self._rng = rng
         self._deadlines = Deadlines()
+        self._paused_s = 0.0
 
     def start(self) -> None:
         """Give every node of a freshly loaded roster a full deadline: nobody is convicted for our own absence."""
-        now = self._clock.monotonic()
+        now = self._now()
         for entry in self._roster:
             if is_up(entry.node.observed_status):
-                spread = 1 + self._rng.uniform(0, START_SPREAD)
-                self._deadlines.arm(entry.node.id, now + self._patience_s(entry.node) * spread)
+                entry.patience_s = self._promised_s(entry.node)
+                # As if it had been heard now, or in a while: later commits about the node must not grant it more.
+                entry.heard_at = now + entry.patience_s * self._rng.uniform(0, START_SPREAD)
+                self._deadlines.arm(entry.node.id, entry.heard_at + entry.patience_s)
             elif entry.node.observed_status is not NodeStatus.OFFLINE:
                 self._deadlines.arm(entry.node.id, now + self._settings.offline_after_s)
 
     def heard(self, entry: Entry) -> None:
         """A sign of life arrived. After its goodbye a node's beats are no longer one."""
-        node = entry.node
-        now = self._clock.monotonic()
         entry.last_seen_ms = self._clock.now_ms()
-        if not has_left(node.observed_status, node.observed_reason):
-            entry.heard_at = now
-            self._deadlines.arm(node.id, now + self._patience_s(node))
+        if not has_left(entry.node.observed_status, entry.node.observed_reason):
+            self._heard(entry)
 
     def announced(self, entry: Entry) -> None:
         """The node announced itself, which counts even after its goodbye."""
-        entry.heard_at = self._clock.monotonic()
         entry.last_seen_ms = self._clock.now_ms()
-        self._deadlines.arm(entry.node.id, entry.heard_at + self._patience_s(entry.node))
+        self._heard(entry)
 
     def is_overdue(self, entry: Entry) -> bool:
         """Whether the node's silence is longer than its deadline."""
-        return entry.heard_at is None or self._clock.monotonic() >= entry.heard_at + self._patience_s(entry.node)
+        return entry.heard_at is None or self._now() >= entry.heard_at + self._patience_s(entry)
 
     def settled(self, node_id: NodeId, node: Node | None) -> None:
         """A commit left the node like this; None: it was removed."""
         if node is None or node.observed_status is NodeStatus.OFFLINE:
             self._deadlines.disarm(node_id)
             return
-        now = self._clock.monotonic()
+        now = self._now()
+        entry = self._roster.get(node_id)
+        if entry is None:
+            return
         if is_up(node.observed_status):
-            entry = self._roster.get(node_id)
-            heard_at = now if entry is None or entry.heard_at is None else entry.heard_at
-            self._deadlines.arm(node_id, heard_at + self._patience_s(node))
+            if entry.heard_at is None:
+                self._heard(entry)
+            else:
+                self._deadlines.arm(node_id, entry.heard_at + self._patience_s(entry))
         elif self._deadlines.deadline(node_id) is None:
             self._deadlines.arm(node_id, now + self._settings.offline_after_s)
 
     async def run(self, convicter: Convicter) -> None:
         """Convict who is overdue, until cancelled."""
         while True:
-            now = self._clock.monotonic()
             if convicter.store_is_away:
-                await self._clock.sleep_until(now + AWAY_LOOK_S)
+                await self._wait(AWAY_LOOK_S)
                 continue
-            for node_id in self._deadlines.expire(now):
+            for node_id in self._deadlines.expire(self._now()):
                 self._expired(convicter, node_id)
             look = self._deadlines.next_look()
-            latest = self._clock.monotonic() + IDLE_LOOK_S
-            await self._clock.sleep_until(latest if look is None else min(look, latest))
+            await self._wait(IDLE_LOOK_S if look is None else min(look - self._now(), IDLE_LOOK_S))
+
+    async def _wait(self, duration_s: float) -> None:
+        """Wait, and leave out of account by how much the wait was longer than asked for, if that is much.
+
+        A process that was stopped, or a loop that was held up, heard nobody in that time; nobody was silent in it.
+        """
+        end = self._clock.monotonic() + duration_s
+        await self._clock.sleep_until(end)
+        late_s = self._clock.monotonic() - end
+        if late_s > min(PAUSE_S, self._settings.heartbeat_interval_s / 2):
+            log.warning("own pause, deadlines moved", paused_s=round(late_s, 3))
+            self._paused_s += late_s
 
     def _expired(self, convicter: Convicter, node_id: NodeId) -> None:
         entry = self._roster.get(node_id)
@@ -135,7 +151,20 @@ class Sentinel:
     def _try_again(self, node_id: NodeId, error: BaseException) -> None:
         log.warning("transition not committed", node_id=node_id, error=str(error))
         if self._deadlines.deadline(node_id) is None and self._roster.get(node_id) is not None:
-            self._deadlines.arm(node_id, self._clock.monotonic() + IDLE_LOOK_S)
+            self._deadlines.arm(node_id, self._now() + IDLE_LOOK_S)
 
-    def _patience_s(self, node: Node) -> float:
+    def _now(self) -> float:
+        """Monotonic time in which our own pauses did not happen."""
+        return self._clock.monotonic() - self._paused_s
+
+    def _heard(self, entry: Entry) -> None:
+        entry.heard_at = self._now()
+        entry.patience_s = self._promised_s(entry.node)
+        self._deadlines.arm(entry.node.id, entry.heard_at + entry.patience_s)
+
+    def _patience_s(self, entry: Entry) -> float:
+        # A node learns of a shorter interval with the answer to its next beat; until then the longer one holds.
+        return max(entry.patience_s, self._promised_s(entry.node))
+
+    def _promised_s(self, node: Node) -> float:
         return node.heartbeat_interval_ms / 1000 * self._settings.deadline_intervals

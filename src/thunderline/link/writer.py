@@ -49,6 +49,13 @@ RETRY_MIN_S: Final = 0.1
 RETRY_MAX_S: Final = 2.0
 """Bounds of the wait between two looks at a store that is away; it doubles, with jitter."""
 
+COMMIT_PATIENCE_S: Final = 10.0
+"""A commit that takes longer, or whose outcome stays unknown for longer, keeps nobody waiting: its callers are told
+that the outcome is unknown, and the store counts as away until it has returned."""
+
+WATCH_S: Final = 1.0
+"""Between two looks at how long the present commit has been taking."""
+
 SETTLE_ATTEMPTS: Final = 5
 """Looks for the outcome of a commit during shutdown before its callers are told that it is unknown."""
 
@@ -56,10 +63,8 @@ Outcome = tuple[Operation[Any], Any, BaseException | None]
 
 
 class CommitStats(msgspec.Struct):
-    """What the pipeline did since start; the last two only since they were last read."""
+    """How long commits took since that was last read."""
 
-    commits: int = 0
-    operations: int = 0
     latency_sum_s: float = 0.0
     latency_count: int = 0
 
@@ -109,6 +114,8 @@ class Writer:
         self._closing = False
         self._away: StoreUnavailable | None = None
         self._away_since: float | None = None
+        self._in_flight: list[Operation[Any]] = []
+        self._commit_started: float | None = None
 
     @property
     def away(self) -> StoreUnavailable | None:
@@ -120,12 +127,10 @@ class Writer:
         """Monotonic time since which the store takes no writes; None while it does."""
         return self._away_since
 
-    def depth(self, lane: Lane) -> int:
-        """How many operations wait in `lane`."""
-        return self._lanes.depth(lane)
-
-    def submit(self, lane: Lane, plan: Callable[[Overlay], T], *, actor: Actor) -> asyncio.Future[T]:
+    def submit(self, lane: Lane, plan: Callable[[Overlay], T | ThunderlineError], *, actor: Actor) -> asyncio.Future[T]:
         """Queue a change; the future gives what `plan` gave, once its commit is durable.
+
+        A plan that raises is undone; one that gives an error as its answer is committed, and its caller gets the error.
 
         Cancelling the future does not withdraw the change. Raises: Overloaded, StoreUnavailable, ShuttingDown, each
         before anything was queued.
@@ -152,6 +157,21 @@ class Writer:
             elif self._closing:
                 return
 
+    async def watch(self) -> None:
+        """Let nobody wait for ever for a store that does not return, until cancelled."""
+        while True:
+            await self._clock.sleep(WATCH_S)
+            if self._commit_started is None:
+                continue
+            taking_s = self._clock.monotonic() - self._commit_started
+            if taking_s < COMMIT_PATIENCE_S:
+                continue
+            slow = StoreUnavailable(f"a commit has been under way for {taking_s:.0f} s")
+            self._went_away(slow)
+            for operation in self._in_flight:
+                operation.fail(OutcomeUnknown(slow.reason))
+            self._refuse_queued(slow)
+
     def close(self) -> None:
         """Take nothing new; `run` returns when what is queued is committed, or has failed."""
         self._closing = True
@@ -166,33 +186,42 @@ class Writer:
         batch = overlay.batch(
             batch_id, presence=self._checkpoint.take_rows(), presence_block=self._checkpoint.finished_block()
         )
-        started = self._clock.monotonic()
+        started = self._commit_started = self._clock.monotonic()
+        self._in_flight = operations
         block_id: int | None = None
         try:
             block_id = await self._store.commit(batch)
+            self._came_back()  # it may have been given up on meanwhile
         except ContentRejected as error:
+            self._commit_over()
             self._checkpoint.put_back()
             await self._halve(operations, error)
             return
         except StoreUnavailable as error:
+            self._commit_over()
             self._checkpoint.put_back()
             await self._store_lost(operations, error)
             return
         except OutcomeUnknown as error:
             log.warning("commit outcome unknown", batch=batch_id, reason=error.reason)
-            self._went_away(StoreUnavailable(error.reason))
+            lost = StoreUnavailable(error.reason)
+            self._went_away(lost)
+            self._refuse_queued(lost)
             landed = await self._settle(batch_id)
             if landed is not True:
                 self._checkpoint.put_back()
-                lost = error if landed is None else StoreUnavailable(error.reason)
                 for operation in operations:
-                    operation.fail(lost)
+                    operation.fail(error if landed is None else lost)
+                self._commit_over()
                 return
-        self.stats.commits += 1
-        self.stats.operations += len(operations)
+        self._commit_over()
         self.stats.latency_sum_s += self._clock.monotonic() - started
         self.stats.latency_count += 1
         self._committed(overlay, outcomes, block_id)
+
+    def _commit_over(self) -> None:
+        self._commit_started = None
+        self._in_flight = []
 
     def _plan(self, operations: list[Operation[Any]]) -> tuple[Overlay, list[Outcome]]:
         now_ms = self._clock.now_ms()

@@ -60,6 +60,10 @@ class ManualClock(Clock):
         self._turn_to(end)
         await _let_others_run()
 
+    def pause(self, duration_s: float) -> None:
+        """Turn both clocks on while nobody acts, as for a stopped process; sleepers wake late, at `advance`."""
+        self._turn_to(self._monotonic + duration_s)
+
     def jump_wall(self, duration_s: float) -> None:
         """Move the wall clock alone, either way, as an administrator or a time server would."""
         self._now_ms += duration_s * 1000
