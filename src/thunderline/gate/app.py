@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from litestar import Litestar, Request
+from litestar import Litestar, Request, Response
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
+from litestar.routes import HTTPRoute
+from litestar.typing import FieldDefinition
 
 from thunderline import __version__
 from thunderline.core.errors import InvalidInput, ThunderlineError
@@ -14,7 +16,9 @@ from thunderline.gate import events, graph, health, heartbeats, nodes, page
 from thunderline.gate.beat_route import BeatRoute
 from thunderline.gate.edge import AsgiApp, Edge
 from thunderline.gate.faults import answer_error
+from thunderline.gate.methods import allow
 from thunderline.gate.openapi import ApiDocument
+from thunderline.gate.parameters import unknown_parameter
 from thunderline.link.registry import Registry
 
 _NOT_PARAMETERS: Final = frozenset({"registry", "body", "request"})
@@ -37,7 +41,7 @@ def build_litestar(registry: Registry) -> Litestar:
         dependencies={"registry": Provide(lambda: registry, sync_to_thread=False, use_cache=True)},
         signature_types=[Registry],
         exception_handlers={ThunderlineError: answer_error, Exception: answer_error},
-        before_request=refuse_unknown_parameters,
+        before_request=before_route,
         openapi_config=OpenAPIConfig(
             title="Thunderline", version=__version__, path="/schema", render_plugins=[ApiDocument()]
         ),
@@ -57,13 +61,38 @@ def build_app(registry: Registry) -> AsgiApp:
     )
 
 
-async def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
-    """A misspelt filter must not silently list everything. Raises: InvalidInput naming the parameter."""
+async def before_route(request: Request[Any, Any, Any]) -> Response[None] | None:
+    """The answer to `OPTIONS`; any other request goes on, once its parameters are known. Raises: InvalidInput."""
+    if request.method == "OPTIONS":
+        return Response(None, status_code=204, headers={"allow": _allowed(request)})
+    refuse_unknown_parameters(request)
+    return None
+
+
+def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
+    """A misspelt filter must not silently list everything, nor one of two that differ silently win.
+
+    Raises: InvalidInput naming the parameter.
+    """
     if not request.scope["query_string"]:
         return
-    known = request.route_handler.parsed_fn_signature.parameters.keys() - _NOT_PARAMETERS
-    known -= request.scope["path_params"].keys()
-    for name in request.query_params:
+    taken = request.route_handler.parsed_fn_signature.parameters
+    known = taken.keys() - _NOT_PARAMETERS - request.scope["path_params"].keys()
+    seen = set()
+    for name, _ in request.query_params.multi_items():
         if name not in known:
-            hint = f"one of {', '.join(sorted(known))}" if known else "none is taken here"
-            raise InvalidInput(name[:100], f"is not a parameter of this route; {hint}")
+            raise unknown_parameter(name, known=known)
+        if name in seen and not _takes_several(taken[name]):
+            raise InvalidInput(name, "is given more than once")
+        seen.add(name)
+
+
+def _takes_several(parameter: FieldDefinition) -> bool:
+    return any(kind.is_non_string_sequence for kind in (parameter, *parameter.inner_types))
+
+
+def _allowed(request: Request[Any, Any, Any]) -> str:
+    # The framework keeps one route for each handler of a path, and answers with the methods of one.
+    template = request.scope["path_template"]
+    routes = [route for route in request.app.routes if isinstance(route, HTTPRoute) and route.path_format == template]
+    return allow((method for route in routes for method in route.methods), request.scope["path"])

@@ -6,6 +6,7 @@ Its checks, its errors and its documentation are those of every other route; onl
 from __future__ import annotations
 
 from typing import Final
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -13,11 +14,11 @@ from thunderline.core.errors import ThunderlineError
 from thunderline.core.inputs import HeartbeatInput, read_json
 from thunderline.gate.bodies import REVISION_HEADER, HeartbeatBody, encode
 from thunderline.gate.edge import AsgiApp, Receive, Scope, Send, read_body, send_json, send_problem
+from thunderline.gate.methods import beat_ref
+from thunderline.gate.parameters import unknown_parameter
 from thunderline.link.actor import LOCAL_OPERATOR
 from thunderline.link.registry import Registry
 
-_PREFIX: Final = "/api/nodes/"
-_SUFFIX: Final = "/heartbeats"
 _DECODER: Final = msgspec.json.Decoder(HeartbeatInput)
 
 
@@ -30,16 +31,16 @@ class BeatRoute:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST":
-            path: str = scope["path"]
-            if path.endswith(_SUFFIX) and path.startswith(_PREFIX):
-                ref = path[len(_PREFIX) : -len(_SUFFIX)]
-                if ref and "/" not in ref:
-                    await self._take(ref, receive, send)
-                    return
+            ref = beat_ref(scope["path"])
+            if ref is not None:
+                await self._take(ref, scope, receive, send)
+                return
         await self._app(scope, receive, send)
 
-    async def _take(self, ref: str, receive: Receive, send: Send) -> None:
+    async def _take(self, ref: str, scope: Scope, receive: Receive, send: Send) -> None:
         try:
+            if scope["query_string"]:
+                _refuse_parameters(scope["query_string"])
             body = await read_body(receive)
             beat = read_json(body, _DECODER)
             entry = self._registry.roster.find(ref)
@@ -50,3 +51,8 @@ class BeatRoute:
         answer = encode(HeartbeatBody(heartbeat=kept.heartbeat, next_interval_ms=kept.next_interval_ms))
         revision = (REVISION_HEADER.encode(), str(self._registry.roster.revision).encode())
         await send_json(send, 200 if kept.repeated else 201, answer, headers=[revision])
+
+
+def _refuse_parameters(query: bytes) -> None:
+    for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        raise unknown_parameter(name, known=())

@@ -86,7 +86,23 @@ def node_json(entry: Entry, registry: Registry, *, presence: bool = True) -> byt
     """A roster entry as the API shows it."""
     if not presence:
         return entry.encoded()
-    return entry.encoded()[:-1] + b',"presence":' + _ENCODER.encode(registry.presence_of(entry)) + b"}"
+    return _beside(entry.encoded(), registry.presence_of(entry))
+
+
+def changed_node_json(node: Node, registry: Registry) -> bytes:
+    """A record that a change gave, as the API shows it; another change of the same commit may have removed the node."""
+    entry = registry.roster.get(node.id)
+    if entry is None:
+        unheard = Presence(
+            last_seen_at=None, last_heartbeat_at=None, last_heartbeat=None, sessions=0, owner=registry.owner
+        )
+        return _beside(_ENCODER.encode(node), unheard)
+    record = entry.encoded() if entry.node is node else _ENCODER.encode(node)
+    return _beside(record, registry.presence_of(entry))
+
+
+def _beside(record: bytes, presence: Presence) -> bytes:
+    return record[:-1] + b',"presence":' + _ENCODER.encode(presence) + b"}"
 
 
 def nodes_json(

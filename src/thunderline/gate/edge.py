@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
@@ -19,7 +20,7 @@ from thunderline.core.errors import (
     ThunderlineError,
     WrongContentType,
 )
-from thunderline.gate.faults import PROBLEM_TYPE, problem_headers, problem_of
+from thunderline.gate.faults import PROBLEM_TYPE, Problem, plain_problem, problem_headers, problem_of
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -30,11 +31,12 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 JSON_TYPE: Final = b"application/json"
 MERGE_PATCH_TYPE: Final = b"application/merge-patch+json"
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_SINGLE: Final = (b"host", b"origin", b"content-type")
 _KNOWN_HOSTS_MAX: Final = 256
 
 
 class Edge:
-    """Refuses what no route should see; everything else goes on to `app` unchanged."""
+    """Refuses what no route should see; all else goes on to `app`, `HEAD` as the `GET` whose body is left out."""
 
     def __init__(self, app: AsgiApp, *, allowed_hosts: Iterable[str], body_max_bytes: int) -> None:
         self._app = app
@@ -51,15 +53,23 @@ class Edge:
             # No route takes one yet; the handshake is refused before anything is accepted.
             await send({"type": "websocket.close", "code": 1008})
             return
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        if len(headers) != len(scope["headers"]) and (name := _repeated(scope["headers"])) is not None:
+            # One of two would win here and the other elsewhere; which of them was checked must not be a question.
+            detail = f"{name.decode()} is given more than once"
+            await _send_refusal(send, plain_problem(HTTPStatus.BAD_REQUEST, detail))
+            return
         try:
-            receive = self._checked(scope, receive)
+            receive = self._checked(scope, headers, receive)
         except ThunderlineError as error:
             await send_problem(send, error)
             return
+        if scope["method"] == "HEAD":
+            await self._app({**scope, "method": "GET"}, receive, _without_body(send))
+            return
         await self._app(scope, receive, send)
 
-    def _checked(self, scope: Scope, receive: Receive) -> Receive:
-        headers: dict[bytes, bytes] = dict(scope["headers"])
+    def _checked(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> Receive:
         host = headers.get(b"host", b"")
         if host not in self._known_hosts:
             self._check_host(host)
@@ -89,6 +99,20 @@ class Edge:
             raise HostRefused(text)
         if len(self._known_hosts) < _KNOWN_HOSTS_MAX:
             self._known_hosts.add(host)
+
+
+def _repeated(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    names = [name for name, _ in headers]
+    return next((name for name in _SINGLE if names.count(name) > 1), None)
+
+
+def _without_body(send: Send) -> Send:
+    async def bodiless(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return bodiless
 
 
 def _is_loopback(name: str) -> bool:
@@ -162,7 +186,10 @@ async def send_json(
 
 async def send_problem(send: Send, error: ThunderlineError) -> None:
     """Send what the caller is told of `error`."""
-    problem = problem_of(error)
+    await _send_refusal(send, problem_of(error))
+
+
+async def _send_refusal(send: Send, problem: Problem) -> None:
     headers = [(name.encode(), value.encode()) for name, value in problem_headers(problem)]
     await send_json(
         send,

@@ -7,10 +7,13 @@ from typing import Annotated, Final
 from litestar import Response, Router, get
 from litestar.params import QueryParameter
 
+from thunderline.core.errors import CursorGone, InvalidInput
+from thunderline.core.ids import Revision
 from thunderline.flow.match import Pattern
 from thunderline.gate.bodies import EventsBody, answer, events_json
 from thunderline.gate.openapi import documented
 from thunderline.gate.parameters import PAGE_DEFAULT, Limit, Reg
+from thunderline.link.registry import Registry
 
 
 @get(
@@ -31,12 +34,24 @@ async def list_events(
 ) -> Response[bytes]:
     page = await registry.events_page(
         since=registry.revision_of(since),
-        before=None if before is None else registry.revision_of(before),
+        before=None if before is None else _revision_before(registry, before),
         pattern=Pattern(match),
         limit=limit,
     )
     next_since = registry.cursor_at(page.next_since)
     return answer(events_json(page.events, next_since=next_since, revision=page.revision), registry)
+
+
+def _revision_before(registry: Registry, before: str) -> Revision:
+    try:
+        return registry.revision_of(before)
+    except InvalidInput as error:
+        raise InvalidInput("before", error.problem) from error
+    except CursorGone as error:
+        # Whoever reads cursors knows only `since`.
+        error.field = "before"
+        error.args = (str(error).replace("since", "before", 1),)
+        raise
 
 
 ROUTES: Final = Router("/api/events", route_handlers=[list_events], tags=["events"])

@@ -11,15 +11,17 @@ from typing import Any, Final
 
 import msgspec
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, ValidationException
+from litestar.exceptions import HTTPException, InternalServerException, MethodNotAllowedException, ValidationException
 
 from thunderline.core import errors
 from thunderline.core.errors import InvalidInput, ThunderlineError
 from thunderline.core.logging import get_logger
+from thunderline.gate.methods import allow
 
 log = get_logger(__name__)
 
 PROBLEM_TYPE: Final = "application/problem+json"
+_HUNG_UP: Final = "client disconnected prematurely"
 
 HTTP_STATUS: Final[dict[type[ThunderlineError], HTTPStatus]] = {
     errors.InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -79,6 +81,18 @@ def problem_of(error: ThunderlineError) -> Problem:
     )
 
 
+def plain_problem(status: HTTPStatus, detail: str, *, code: str | None = None) -> Problem:
+    """What the caller is told where no error of ours stands behind the status; `code` is the status' own by default."""
+    return Problem(
+        type="about:blank",
+        title=status.phrase,
+        status=status,
+        detail=detail,
+        code=code or status.name.lower(),
+        retryable=False,
+    )
+
+
 def problem_headers(problem: Problem) -> list[tuple[str, str]]:
     """The headers that go with a problem; `Retry-After` in whole seconds, rounded up."""
     if problem.retry_after_s is None:
@@ -88,7 +102,11 @@ def problem_headers(problem: Problem) -> list[tuple[str, str]]:
 
 def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """The answer to whatever a handler raised. What we did not raise on purpose is a bug: logged, and told as 500."""
-    return _answer(_to_problem(error, f"{request.method} {request.url.path}"))
+    answered = _answer(_to_problem(error, f"{request.method} {request.url.path}"))
+    if isinstance(error, MethodNotAllowedException):
+        known = (error.headers or {}).get("allow", "")
+        answered.headers["allow"] = allow(filter(None, known.split(", ")), request.scope["path"])
+    return answered
 
 
 def _to_problem(error: Exception, where: str) -> Problem:
@@ -98,23 +116,16 @@ def _to_problem(error: Exception, where: str) -> Problem:
         return problem_of(_invalid_parameter(error))
     if isinstance(error, HTTPException) and error.status_code < 500:
         status = HTTPStatus(error.status_code)
-        return Problem(
-            type="about:blank",
-            title=status.phrase,
-            status=status,
-            detail=f"{where}: {status.phrase.lower()}; the routes are listed at /docs",
-            code=status.name.lower(),
-            retryable=False,
-        )
+        return plain_problem(status, f"{where}: {status.phrase.lower()}; the routes are listed at /docs")
+    if isinstance(error, InternalServerException) and error.detail == _HUNG_UP:
+        # The framework's word for a client that went away in the middle of its body: nobody reads this answer.
+        log.debug("client hung up", request=where)
+        return plain_problem(HTTPStatus.BAD_REQUEST, "the client went away before the end of the body")
     log.error("request failed", request=where, exc_info=error)
-    status = HTTPStatus.INTERNAL_SERVER_ERROR
-    return Problem(
-        type="about:blank",
-        title=status.phrase,
-        status=status,
-        detail="this is a bug of the server; its log has the details",
+    return plain_problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "this is a bug of the server; its log has the details",
         code="internal_error",
-        retryable=False,
     )
 
 

@@ -12,7 +12,17 @@ from litestar.params import FromQuery, QueryParameter, RawBody
 
 from thunderline.core.errors import InvalidInput
 from thunderline.core.inputs import NodeAttrs, NodePatch, OfflineInput, OnlineInput, StatusInput, read_json
-from thunderline.gate.bodies import NodeBody, NodesBody, OnlineBody, answer, encode, node_json, nodes_json
+from thunderline.core.records import Node
+from thunderline.gate.bodies import (
+    NodeBody,
+    NodesBody,
+    OnlineBody,
+    answer,
+    changed_node_json,
+    encode,
+    node_json,
+    nodes_json,
+)
 from thunderline.gate.openapi import documented
 from thunderline.gate.parameters import PAGE_DEFAULT, Consistent, Limit, Ref, Reg, check_consistent
 from thunderline.link.actor import LOCAL_OPERATOR
@@ -68,7 +78,7 @@ async def list_nodes(
 )
 async def ensure_node(registry: Reg, body: RawBody) -> Response[bytes]:
     ensured = await registry.domain.register_node(read_json(body, _ATTRS), actor=LOCAL_OPERATOR)
-    return _node_answer(registry, ensured.node.id, status=201 if ensured.created else 200)
+    return _node_answer(registry, ensured.node, status=201 if ensured.created else 200)
 
 
 @get("/{ref:str}", opt=documented("One node.", answers={200: NodeBody}, errors=(404,)))
@@ -106,7 +116,7 @@ async def get_node(
 async def update_node(registry: Reg, ref: Ref, body: RawBody) -> Response[bytes]:
     wanted = read_json(body, _PATCH)
     node = await registry.domain.update_node(registry.find_id(ref), wanted, actor=LOCAL_OPERATOR)
-    return _node_answer(registry, node.id)
+    return _node_answer(registry, node)
 
 
 @delete(
@@ -136,9 +146,8 @@ async def deregister_node(
 )
 async def mark_online(registry: Reg, ref: Ref, body: RawBody) -> Response[bytes]:
     wanted = read_json(body, _ONLINE) if body else OnlineInput()
-    node_id = registry.find_id(ref)
-    announced = await registry.domain.mark_node_online(node_id, wanted, actor=LOCAL_OPERATOR)
-    return _node_answer(registry, node_id, extra={"session": encode(announced.session)})
+    announced = await registry.domain.mark_node_online(registry.find_id(ref), wanted, actor=LOCAL_OPERATOR)
+    return _node_answer(registry, announced.node, extra={"session": encode(announced.session)})
 
 
 @post(
@@ -156,7 +165,7 @@ async def mark_online(registry: Reg, ref: Ref, body: RawBody) -> Response[bytes]
 async def mark_offline(registry: Reg, ref: Ref, body: RawBody) -> Response[bytes]:
     wanted = read_json(body, _OFFLINE) if body else OfflineInput()
     node = await registry.domain.mark_node_offline(registry.find_id(ref), wanted.reason, actor=LOCAL_OPERATOR)
-    return _node_answer(registry, node.id)
+    return _node_answer(registry, node)
 
 
 @post(
@@ -173,7 +182,7 @@ async def mark_offline(registry: Reg, ref: Ref, body: RawBody) -> Response[bytes
 async def mark_status(registry: Reg, ref: Ref, body: RawBody) -> Response[bytes]:
     wanted = read_json(body, _STATUS)
     node = await registry.domain.mark_node_status(registry.find_id(ref), wanted, actor=LOCAL_OPERATOR)
-    return _node_answer(registry, node.id)
+    return _node_answer(registry, node)
 
 
 @delete(
@@ -183,14 +192,13 @@ async def mark_status(registry: Reg, ref: Ref, body: RawBody) -> Response[bytes]
 )
 async def clear_override(registry: Reg, ref: Ref) -> Response[bytes]:
     node = await registry.domain.clear_override(registry.find_id(ref), actor=LOCAL_OPERATOR)
-    return _node_answer(registry, node.id)
+    return _node_answer(registry, node)
 
 
 def _node_answer(
-    registry: Registry, node_id: str, *, status: int = 200, extra: dict[str, bytes] | None = None
+    registry: Registry, node: Node, *, status: int = 200, extra: dict[str, bytes] | None = None
 ) -> Response[bytes]:
-    entry = registry.roster.find(node_id)
-    return answer(_with_node(node_json(entry, registry), extra or {}), registry, status=status)
+    return answer(_with_node(changed_node_json(node, registry), extra or {}), registry, status=status)
 
 
 def _with_node(node: bytes, extra: dict[str, bytes]) -> bytes:
@@ -199,12 +207,13 @@ def _with_node(node: bytes, extra: dict[str, bytes]) -> bytes:
 
 
 def _labels(given: list[str] | None) -> dict[str, str] | None:
-    labels = {}
+    labels: dict[str, str] = {}
     for item in given or ():
         key, separator, value = item.partition("=")
         if not separator or not key:
             raise InvalidInput("label", f"should be key=value, not {item[:100]!r}")
-        labels[key] = value
+        if labels.setdefault(key, value) != value:
+            raise InvalidInput("label", f"{key[:100]} cannot be {labels[key][:100]!r} and {value[:100]!r} at once")
     return labels or None
 
 

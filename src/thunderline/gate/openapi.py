@@ -76,7 +76,7 @@ class ApiDocument(OpenAPIRenderPlugin):
     """Serves the document at `/schema`, in place of the framework's own."""
 
     def __init__(self) -> None:
-        super().__init__(path="/", media_type=MediaType.JSON)
+        super().__init__(path=("/", "/openapi.json"), media_type=MediaType.JSON)
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         return msgspec.json.encode(document_of(request.app))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Final
 
 from litestar.di import NamedDependency
 from litestar.params import PathParameter, QueryParameter
 
-from thunderline.core.errors import StoreUnavailable
+from thunderline.core.errors import InvalidInput, StoreUnavailable
 from thunderline.link.registry import Registry
 
 PAGE_DEFAULT: Final = 100
@@ -25,3 +26,10 @@ def check_consistent(registry: Registry, consistent: bool) -> None:
     """Refuse a read that must not be stale while the store is away. Raises: StoreUnavailable."""
     if consistent and registry.stale_s is not None:
         raise StoreUnavailable("reads may be stale")
+
+
+def unknown_parameter(name: str, *, known: Iterable[str]) -> InvalidInput:
+    """The refusal of a parameter that a route does not take, naming those in `known` that it does."""
+    names = sorted(known)
+    hint = f"one of {', '.join(names)}" if names else "none is taken here"
+    return InvalidInput(name[:100], f"is not a parameter of this route; {hint}")
