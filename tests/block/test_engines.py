@@ -50,6 +50,12 @@ def test_home_directory_is_meant_by_its_sign(
     assert open_url("sqlite:///~/nodes.db").location == str(tmp_path / "nodes.db")
 
 
+def test_home_directory_of_nobody_is_refused_by_name(open_url: Callable[[str], Store]) -> None:
+    with pytest.raises(SettingsError, match=r"'~nouser/nodes\.db' is not the path of a file") as caught:
+        open_url("sqlite:///~nouser/nodes.db")
+    assert caught.value.field == "store"
+
+
 def test_default_store_leads_to_the_users_directory(
     open_url: Callable[[str], Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -14,10 +16,10 @@ from blockbuster import blockbuster_ctx
 
 from thunderline.block.sqlite import SqliteStore
 from thunderline.block.sqlite import store as store_module
-from thunderline.block.store import WriteBatch
+from thunderline.block.store import PresenceRow, WriteBatch
 from thunderline.core.errors import ContentRejected, OutcomeUnknown, StoreUnavailable
 from thunderline.core.ids import Revision
-from thunderline.testing.records import batch_id, make_beat, make_event, make_node
+from thunderline.testing.records import batch_id, make_beat, make_event, make_node, make_session
 
 DURABLE = {
     "journal_mode": "wal",
@@ -209,6 +211,104 @@ async def test_disk_that_takes_no_more_writes_nothing_and_says_so(tmp_path: Path
     assert said[3:] == ["still away", "not there", "2", ""]
 
 
+FAIL_ONE_FLUSH = """
+import asyncio, shutil, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_sqlite_durability import registration
+from thunderline.block.sqlite import SqliteStore
+from thunderline.core.errors import OutcomeUnknown
+from thunderline.testing.records import batch_id
+
+path = Path(sys.argv[1])
+
+def crash_as(name):
+    # What a restart would find if the machine stopped now, and the kernel had written all it was given.
+    (path.parent / name).mkdir()
+    for file in ("nodes.db", "nodes.db-wal"):
+        shutil.copy(path.with_name(file), path.parent / name / file)
+
+async def main():
+    async with SqliteStore(path) as store:
+        await store.scan_nodes(after=None, limit=1)  # a reader keeps the log from being folded with the lost connection
+        number = 0
+        try:
+            while True:
+                number += 1
+                await store.commit(registration(number, meta_bytes=500))
+        except OutcomeUnknown:
+            crash_as("unsettled")
+            landed = await store.committed(batch_id(number))
+            crash_as("settled")
+            print(number, landed, flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def newest_is(path: Path, number: int) -> bool:
+    """Whether a restart finds commit `number`, and all before it."""
+    async with SqliteStore(path) as store:
+        events = await store.read_events(after=Revision(0), limit=1000)
+        assert len(events) in (number - 1, number)
+        return len(events) == number
+
+
+async def test_commit_whose_flush_failed_is_after_a_crash_what_was_answered(tmp_path: Path) -> None:
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    # The 20th flush of a thread is one of the writer's commits: making the schema takes fewer.
+    strace = ["strace", "-f", "-qq", "-o", str(tmp_path / "trace"), "-e", "inject=fdatasync,fsync:error=EIO:when=20"]
+    script = [sys.executable, "-c", FAIL_ONE_FLUSH, str(tmp_path / "nodes.db"), str(Path(__file__).parent)]
+    process = await asyncio.create_subprocess_exec(*strace, *script, stdout=subprocess.PIPE)
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    number, landed = output.decode().split()
+    assert await newest_is(tmp_path / "unsettled" / "nodes.db", int(number))  # or the test shows nothing
+    assert await newest_is(tmp_path / "settled" / "nodes.db", int(number)) == (landed == "True")
+
+
+async def test_question_whose_own_write_fails_has_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(store_module._WRITER_PRAGMAS, "busy_timeout", ("1", 1))
+    async with SqliteStore(tmp_path / "nodes.db") as store:
+        await store.commit(registration(1))
+        with closing(sqlite3.connect(tmp_path / "nodes.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            for number in (1, 2):
+                with pytest.raises(StoreUnavailable, match="SQLITE_BUSY"):
+                    await store.committed(batch_id(number))
+        assert await store.committed(batch_id(1))
+        assert not await store.committed(batch_id(2))
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
+async def test_database_that_is_not_in_its_place_takes_no_commit_until_it_is_back(
+    tmp_path: Path, replaced: bool
+) -> None:
+    path, elsewhere = tmp_path / "nodes.db", tmp_path / "elsewhere.db"
+    async with SqliteStore(path) as store:
+        await store.commit(registration(1))
+        path.rename(elsewhere)
+        if replaced:
+            shutil.copy(elsewhere, path)
+        problem = "was replaced under" if replaced else "was removed under"
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match=problem):
+                await store.commit(registration(2))
+            with pytest.raises(StoreUnavailable, match=problem):
+                await store.probe()
+            with pytest.raises(StoreUnavailable, match=problem):
+                await store.committed(batch_id(1))  # whose fresh connection must not go to another file
+        assert path.exists() == replaced
+        assert await names(store) == ["node-1"]
+        elsewhere.rename(path)
+        await store.probe()
+        assert await store.committed(batch_id(1))
+        await store.commit(registration(2))
+    async with SqliteStore(path) as store:
+        assert await names(store) == ["node-1", "node-2"]
+
+
 async def test_database_held_by_a_foreign_writer_is_away_until_it_is_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,6 +372,42 @@ async def test_nothing_of_a_commit_or_a_read_blocks_the_event_loop(tmp_path: Pat
         assert len(await store.read_beats(node_id=None, since_ms=0, until_ms=2**62, limit=5)) == 1
         assert len(await store.read_events(after=Revision(0), limit=5)) == 1
         await store.close()
+
+
+async def test_nothing_is_decoded_on_the_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, set[int]] = {}
+
+    def watch(where: object, name: str) -> None:
+        decode = getattr(where, name)
+
+        def watched(*arguments: object) -> object:
+            seen.setdefault(name, set()).add(threading.get_ident())
+            return decode(*arguments)
+
+        monkeypatch.setattr(where, name, watched)
+
+    for name in ("join_node", "join_link", "unpack_block"):
+        watch(store_module, name)
+    for name in ("read_event", "read_presence"):
+        watch(store_module.rows, name)
+    node = make_node(1)
+    session = make_session(1, node)
+    presence = PresenceRow(node.id, 1, None, None, b"", None)
+    async with SqliteStore(tmp_path / "nodes.db") as store:
+        await store.commit(registration(1))
+        await store.commit(
+            WriteBatch(
+                batch_id=batch_id(2), base=Revision(1), sessions=[session], presence=[presence], presence_block=1
+            )
+        )
+        await names(store)
+        assert await store.scan_open_sessions(after=None, limit=9) == [session]
+        assert await store.find_session(session.session_id) == session
+        assert await store.scan_presence(after=None, limit=9) == [presence]
+        assert len(await store.scan_blocks(after=0, limit=9)) == 1
+        assert len(await store.read_events(after=Revision(0), limit=9)) == 1
+    assert len(seen) == 5
+    assert threading.get_ident() not in set().union(*seen.values())
 
 
 async def test_cancelled_open_leaves_the_database_free(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from thunderline.block.sqlite import SqliteStore
+from thunderline.block.sqlite import owner as owner_module
 from thunderline.block.store import WriteBatch
-from thunderline.core.errors import StoreIncompatible, StoreLocked, StoreUnavailable
+from thunderline.core.errors import SettingsError, StoreIncompatible, StoreLocked, StoreUnavailable
 from thunderline.core.ids import Revision
 from thunderline.testing.records import batch_id, make_node
 
@@ -76,6 +77,20 @@ async def test_owner_in_this_process_refuses_another(tmp_path: Path) -> None:
             assert said(second).startswith(f"process {os.getpid()} on ")
 
 
+async def test_database_that_another_connection_of_this_process_uses_keeps_its_locks_when_refused(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "theirs.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as theirs:
+        theirs.execute("CREATE TABLE bookmarks (url TEXT)")
+        theirs.execute("BEGIN IMMEDIATE")
+        before = record_locks(path)
+        assert before
+        with pytest.raises(StoreIncompatible, match="another program"):
+            await SqliteStore(path).open()
+        assert record_locks(path) == before
+
+
 async def test_second_open_in_the_same_process_is_refused_and_harms_nobody(tmp_path: Path) -> None:
     path = tmp_path / "nodes.db"
     async with SqliteStore(path) as store:
@@ -101,6 +116,54 @@ async def test_symlinked_path_meets_the_same_lock(tmp_path: Path) -> None:
         for other in ("link-to-file.db", "link-to-directory/nodes.db", "data/../data/nodes.db"):
             with pytest.raises(StoreLocked):
                 await SqliteStore(tmp_path / other).open()
+
+
+async def test_hard_link_is_refused_with_the_owners_pid_and_gets_nothing_beside_it(tmp_path: Path) -> None:
+    path, link = tmp_path / "nodes.db", tmp_path / "link.db"
+    async with SqliteStore(path) as store:
+        link.hardlink_to(path)
+        with another_process(link) as second:
+            assert said(second).startswith(f"process {os.getpid()} on ")
+        assert [name for name in os.listdir(tmp_path) if name.startswith("link.db")] == ["link.db"]
+        await store.commit(WriteBatch(batch_id=batch_id(1), base=Revision(0), nodes=[make_node(1)]))
+    async with SqliteStore(link) as store:
+        assert await store.scan_nodes(after=None, limit=9) == [make_node(1)]
+
+
+def record_locks(path: Path) -> list[str]:
+    """The record locks on a file, which are those of SQLite."""
+    inode = str(path.stat().st_ino)
+    lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    return sorted(" ".join(line[1:]) for line in lines if "POSIX" in line and line[5].split(":")[-1] == inode)
+
+
+@pytest.mark.parametrize("kernel_tells", [True, False])
+async def test_hard_link_in_the_same_process_is_refused_and_leaves_the_owner_its_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel_tells: bool
+) -> None:
+    if not kernel_tells:
+        monkeypatch.setattr(owner_module, "_KERNEL_LOCKS", tmp_path / "none")
+    path, link = tmp_path / "nodes.db", tmp_path / "link.db"
+    async with SqliteStore(path) as store:
+        link.hardlink_to(path)
+        before = record_locks(path)
+        assert before
+        with pytest.raises(StoreLocked) as caught:
+            await SqliteStore(link).open()
+        assert caught.value.owner.startswith(f"process {os.getpid()} on " if kernel_tells else "another process")
+        assert record_locks(path) == before
+        await store.commit(WriteBatch(batch_id=batch_id(1), base=Revision(0), nodes=[make_node(1)]))
+    assert record_locks(path) == []
+
+
+async def test_removed_lock_file_frees_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "nodes.db"
+    async with SqliteStore(path):
+        (tmp_path / "nodes.db.lock").unlink()
+        with another_process(path) as second:
+            assert said(second).startswith(f"process {os.getpid()} on ")
+    async with SqliteStore(path):
+        pass
 
 
 async def test_dangling_symlink_leads_to_one_database(tmp_path: Path) -> None:
@@ -174,7 +237,7 @@ async def test_close_cancelled_while_a_commit_runs_still_frees_the_database(tmp_
 
 
 def contents(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in directory.iterdir() if path.suffix not in (".lock",)}
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
 async def refused_untouched(path: Path, match: str) -> None:
@@ -257,8 +320,55 @@ async def test_unwritable_directory_is_named(tmp_path: Path) -> None:
 
 async def test_directory_in_the_place_of_the_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "nodes.db").mkdir()
-    with pytest.raises(StoreUnavailable, match="unable to open"):
+    with pytest.raises(StoreIncompatible, match=r"nodes\.db is a directory"):
         await SqliteStore(tmp_path / "nodes.db").open()
+    assert os.listdir(tmp_path) == ["nodes.db"]
+
+
+async def test_device_in_the_place_of_the_file_is_refused() -> None:
+    with pytest.raises(StoreIncompatible, match="/dev/null is not a regular file"):
+        await SqliteStore("/dev/null").open()
+
+
+async def test_pipe_in_the_place_of_the_file_is_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "nodes.db")
+    with pytest.raises(StoreIncompatible, match="not a regular file"):
+        await SqliteStore(tmp_path / "nodes.db").open()
+
+
+@pytest.mark.parametrize("path", ["a\0b.db", "\ud800.db", "loop.db", "loop.db/nodes.db"])
+def test_path_that_can_name_no_file_is_a_bad_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop.db").symlink_to("loop.db")
+    with pytest.raises(SettingsError, match="is not the path of a file") as caught:
+        SqliteStore(path)
+    assert caught.value.field == "store"
+
+
+async def test_damaged_database_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "nodes.db"
+    async with SqliteStore(path):
+        pass
+    (tmp_path / "nodes.db.lock").unlink()
+    content = bytearray(path.read_bytes())
+    content[100:4096] = b"\xff" * 3996  # the first page's tree, behind a header that is whole
+    path.write_bytes(content)
+    with pytest.raises(StoreIncompatible, match=r"nodes\.db is damaged .*backup"):
+        await SqliteStore(path).open()
+    assert path.read_bytes() == content
+    assert not (tmp_path / "nodes.db.lock").exists()
+
+
+async def test_database_with_our_mark_and_other_tables_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "nodes.db"
+    async with SqliteStore(path):
+        pass
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("DROP TABLE log_head")
+    with pytest.raises(StoreIncompatible, match="no such table: log_head"):
+        await SqliteStore(path).open()
 
 
 async def test_two_databases_have_two_logs(tmp_path: Path) -> None:

@@ -91,15 +91,17 @@ class Store(ABC):
     def from_url(cls, rest: str, *, clock: Clock, ids: IdSource, writer_id: str) -> Self:
         """A store, not yet opened, from what stands behind `://` in its URL.
 
-        `writer_id` names this process among the writers of one database. Raises: SettingsError naming `store`.
+        `writer_id` names this process among the writers of one database. Raises: SettingsError naming `store`, also
+        for a place that can never hold a database.
         """
 
     @abstractmethod
     async def open(self) -> LogHead:
         """Make ready, creating or migrating the schema.
 
-        Raises: StoreLocked when another process owns the database; StoreIncompatible when the database or the engine
-        is not one that this version can work with; StoreUnavailable.
+        Raises: StoreLocked when another process owns the database, under whatever name; StoreIncompatible when the
+        database or the engine is not one that this version can work with, or the database is damaged; nothing is then
+        left beside what is not ours. StoreUnavailable when a later try may succeed.
         """
 
     @abstractmethod
@@ -118,13 +120,18 @@ class Store(ABC):
 
         Raises: ContentRejected when this content can never be written: the log does not stand at `base`, the events
         have a gap, a name or `session_id` is another's, a session's or presence's node does not exist, or the engine
-        cannot hold a value; StoreUnavailable when nothing was written and a later try may succeed; OutcomeUnknown when
-        the engine was lost in the commit itself, after which only `committed` may follow.
+        cannot hold a value; StoreUnavailable when nothing was written and a later try may succeed, also when what was
+        opened is no longer where a restart would look for it; OutcomeUnknown when the engine was lost in the commit
+        itself, after which only `committed` may follow.
         """
 
     @abstractmethod
     async def committed(self, batch_id: BatchId) -> bool:
-        """Whether the newest batch of this writer is `batch_id`, read over a fresh connection."""
+        """Whether the newest batch of this writer is `batch_id`, read over a fresh connection.
+
+        The answer holds over a crash: it is given once a durable write succeeded behind what was read, so that a batch
+        which is not there cannot turn up later. Raises: StoreUnavailable when that write fails; ask again.
+        """
 
     @abstractmethod
     async def probe(self) -> None:

@@ -4,7 +4,8 @@
 
 where `fresh_database()` makes an empty database and gives a factory of stores on it. Needs no test framework; with
 one, run `STORE_CHECKS` one by one. Not checked, since only the engine's own tests can bring them about: that a commit
-is on stable storage when it returns, a full disk, a connection that is lost in the middle of a commit.
+is on stable storage when it returns, that what `committed` answers holds over a crash, a full disk, a connection that
+is lost in the middle of a commit, a database that is moved away under an open store.
 
 The file is long because it is the contract, to be read and run in one piece.
 """
@@ -334,15 +335,17 @@ async def a_large_batch_is_kept_whole_and_in_order(make: StoreFactory) -> None:
 
 
 async def committed_tells_of_the_newest_batch_alone(make: StoreFactory) -> None:
-    """Not of one before it, nor of one that never was; a probe in between changes nothing."""
+    """Not of one before it, nor of one that never was; neither a probe in between nor the question changes anything."""
     async with _opened(make) as log:
         first = await log.write(make_node(1))
         _expect(await log.store.committed(first.batch_id), True, "whether the newest batch was committed")
         second = await log.write(beats=[make_beat(node_id(1))])
         await log.store.probe()
         _expect(await log.store.committed(first.batch_id), False, "whether the one before is the newest")
-        _expect(await log.store.committed(second.batch_id), True, "whether the newest batch was committed")
+        before = await _read_all(log.store)
         _expect(await log.store.committed(batch_id(999)), False, "whether an unknown batch was committed")
+        _expect(await log.store.committed(second.batch_id), True, "whether the newest batch was committed")
+        _expect(await _read_all(log.store), before, "what is in it after the questions")
         await log.write(make_node(2))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import sqlite3
+import stat
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -77,6 +78,19 @@ def migrate(connection: sqlite3.Connection, queries: Any, *, clock: Clock) -> in
                 connection.execute(queries.rollback.sql)
             raise
     return len(missing)
+
+
+def check_kind(path: Path) -> None:
+    """Return if `path` is a file, or nothing yet. Raises: StoreIncompatible; StoreUnavailable."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise StoreUnavailable(f"{path}: {error.strerror}") from error
+    if not stat.S_ISREG(mode):
+        kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+        raise StoreIncompatible(f"{path} is {kind}; give --store the path of a file")
 
 
 def check_ours(path: Path, queries: Any) -> None:

@@ -1,6 +1,7 @@
 """The SQLite store: WAL, `synchronous=FULL`, one writer thread and one reader thread, each with its own connection.
 
-Not guaranteed: safety on network file systems whose locks or flushes do not hold what they promise.
+Not guaranteed: safety on network file systems whose locks or flushes do not hold what they promise; that a `-wal` file
+which somebody removes under a running server is missed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import aiosql
 from thunderline.block.beats import PackedBeat, node_key, pack_block, unpack_block
 from thunderline.block.sqlite import rows
 from thunderline.block.sqlite.bulk import BulkStatement
-from thunderline.block.sqlite.migrate import check_ours, migrate
+from thunderline.block.sqlite.migrate import check_kind, check_ours, migrate
 from thunderline.block.sqlite.owner import OwnerLock
 from thunderline.block.store import LogHead, PresenceRow, Store, StoredBlock, WriteBatch, check_revisions
 from thunderline.core.clock import Clock, SystemClock
@@ -52,6 +53,9 @@ _WRITER_PRAGMAS: Final[dict[str, tuple[str, object]]] = {
     "wal_autocheckpoint": ("4000", 4000),  # 16 MiB of log, a few milliseconds of copying at a time
 }
 _MAX_REVISION: Final = 2**63 - 1
+# What SQLite says of a file that no waiting mends: damaged, not a database, tables that are not ours.
+_UNUSABLE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
+_PRIMARY_CODE: Final = 0xFF
 
 
 class SqliteStore(Store):
@@ -66,7 +70,7 @@ class SqliteStore(Store):
         writer_id: str = "registry",
     ) -> None:
         # The real path, here and for the lock: neither a symlink nor a later chdir leads them to two files.
-        self._path = Path(path).resolve()
+        self._path = _real_path(path)
         self.location = str(self._path)
         self._clock = clock or SystemClock()
         self._ids = ids
@@ -94,13 +98,14 @@ class SqliteStore(Store):
         path = unquote(rest.removeprefix("/"))
         if not rest.startswith("/") or not path or path.endswith("/"):
             raise SettingsError("store", "should be sqlite:/// and the path of a file", source="store")
-        return cls(Path(path).expanduser(), clock=clock, ids=ids, writer_id=writer_id)
+        return cls(_home_path(path), clock=clock, ids=ids, writer_id=writer_id)
 
     async def open(self) -> LogHead:
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             raise StoreIncompatible(
                 f"this Python has SQLite {sqlite3.sqlite_version}; 3.37 or later is needed (a newer Python brings it)"
             )
+        check_kind(self._path)
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -110,11 +115,23 @@ class SqliteStore(Store):
             self._writer = _Thread("sqlite-writer", self._connect_writer)
             self._reader = _Thread("sqlite-reader", self._connect_reader)
             head = await self._writer.run(self._prepare)
-            await self._reader.run(lambda connection: None)
+            # The first read opens the log, for which the database has to be in its place; later ones go on without.
+            await self.presence_block()
+        except StoreUnavailable as error:
+            await self.close()
+            self._raise_if_unusable(error.__cause__)
+            raise
         except BaseException:
             await self.close()
             raise
+        self._lock.keep()
         return head
+
+    def _raise_if_unusable(self, error: BaseException | None) -> None:
+        if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE in _UNUSABLE:
+            raise StoreIncompatible(
+                f"{self._path} is damaged ({_describe(error)}); put a backup in its place or give --store another path"
+            ) from error
 
     async def close(self) -> None:
         if self._reader is not None and self._writer is not None:
@@ -136,36 +153,33 @@ class SqliteStore(Store):
 
     async def committed(self, batch_id: BatchId) -> bool:
         await self._writing.disconnect()
-        found = await self._writing.run(
-            lambda connection: connection.execute(self._queries.select_batch.sql, (self._writer_id,)).fetchone()
-        )
-        return found is not None and found[0] == batch_id
+        return await self._writing.run(self._newest_batch) == batch_id
 
     async def probe(self) -> None:
-        await self._writing.run(self._probe)
+        await self._writing.run(self._newest_batch)
 
     async def scan_nodes(self, *, after: NodeId | None, limit: int) -> list[Node]:
-        found = await self._read("scan_nodes", (after or "", limit))
-        return [join_node(record, meta) for record, meta in found]
+        return await self._read("scan_nodes", (after or "", limit), lambda row: join_node(*row))
 
     async def scan_open_sessions(self, *, after: LinkId | None, limit: int) -> list[LinkSession]:
-        found = await self._read("scan_open_sessions", (after or "", limit))
-        return [join_link(record, meta) for record, meta in found]
+        return await self._read("scan_open_sessions", (after or "", limit), lambda row: join_link(*row))
 
     async def find_session(self, session_id: str) -> LinkSession | None:
-        found = await self._read("find_session", (session_id,))
-        return join_link(*found[0]) if found else None
+        found = await self._read("find_session", (session_id,), lambda row: join_link(*row))
+        return found[0] if found else None
 
     async def scan_presence(self, *, after: NodeId | None, limit: int) -> list[PresenceRow]:
-        return [rows.read_presence(row) for row in await self._read("scan_presence", (after or "", limit))]
+        return await self._read("scan_presence", (after or "", limit), rows.read_presence)
 
     async def presence_block(self) -> int:
-        ((block,),) = await self._read("select_presence_block", ())
-        return int(block)
+        (block,) = await self._read("select_presence_block", (), lambda row: int(row[0]))
+        return block
 
     async def scan_blocks(self, *, after: int, limit: int) -> list[StoredBlock]:
-        found = await self._read("scan_blocks", (after, limit))
-        return [StoredBlock(id=id_, beats=unpack_block(block)) for id_, block in found]
+        def read(row: rows.Row) -> StoredBlock:
+            return StoredBlock(id=row[0], beats=unpack_block(row[1]))
+
+        return await self._read("scan_blocks", (after, limit), read)
 
     async def read_beats(self, *, node_id: NodeId | None, since_ms: int, until_ms: int, limit: int) -> list[PackedBeat]:
         key = None if node_id is None else node_key(node_id)
@@ -193,8 +207,8 @@ class SqliteStore(Store):
         return await self._reading.run(read)
 
     async def read_events(self, *, after: Revision, limit: int, before: Revision | None = None) -> list[Event]:
-        found = await self._read("read_events", (after, _MAX_REVISION if before is None else before, limit))
-        return [rows.read_event(row) for row in found]
+        bounds = (after, _MAX_REVISION if before is None else before, limit)
+        return await self._read("read_events", bounds, rows.read_event)
 
     async def writer_pragmas(self) -> dict[str, object]:
         """The settings that durability rests on, read back on the writer's own connection."""
@@ -203,7 +217,16 @@ class SqliteStore(Store):
     # On the writer's thread.
 
     def _connect_writer(self) -> sqlite3.Connection:
-        check_ours(self._path, self._queries)
+        if not self._lock.holds_file:
+            # Held before it is looked into: under another name than the owner's, SQLite would see half a database.
+            self._lock.hold_file()
+            try:
+                check_ours(self._path, self._queries)
+            except BaseException:
+                self._lock.disown_file()
+                raise
+        # A connection made again would else open, or create, another file.
+        self._lock.check_in_place()
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         try:
             for name, (value, _) in _WRITER_PRAGMAS.items():
@@ -232,6 +255,7 @@ class SqliteStore(Store):
             block_id = self._write(connection, batch)
         except (sqlite3.IntegrityError, sqlite3.DataError, OverflowError, UnicodeEncodeError) as error:
             raise ContentRejected(str(error)) from error
+        self._lock.check_in_place()
         try:
             connection.execute(self._queries.commit.sql)
         except sqlite3.Error as error:
@@ -273,22 +297,37 @@ class SqliteStore(Store):
         connection.execute(queries.note_batch.sql, (self._writer_id, batch.batch_id))
         return block_id
 
-    def _probe(self, connection: sqlite3.Connection) -> None:
+    def _newest_batch(self, connection: sqlite3.Connection) -> str | None:
+        """This writer's newest batch, as a crash from here on would leave it.
+
+        After a commit whose flush failed, its frames stand in the write-ahead log beyond what connections see, and
+        recovery would find them. The write that follows here takes their place, or stands behind them if they count.
+        """
         connection.execute(self._queries.begin.sql)
+        found = connection.execute(self._queries.select_batch.sql, (self._writer_id,)).fetchone()
         connection.execute(self._queries.note_batch.sql, (f"{self._writer_id}/probe", self._ids()))
+        self._lock.check_in_place()
         connection.execute(self._queries.commit.sql)
+        return None if found is None else str(found[0])
 
     # On the reader's thread.
 
     def _connect_reader(self) -> sqlite3.Connection:
+        self._lock.check_in_place()
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA query_only = ON")
         connection.execute("PRAGMA busy_timeout = 2000")
         return connection
 
-    async def _read(self, query: str, parameters: tuple[object, ...]) -> list[Any]:
+    async def _read(self, query: str, parameters: tuple[object, ...], decode: Callable[[rows.Row], T]) -> list[T]:
         sql = getattr(self._queries, query).sql
-        return await self._reading.run(lambda connection: connection.execute(sql, parameters).fetchall())
+
+        def read(connection: sqlite3.Connection) -> list[T]:
+            # Fetched before they are decoded, so that no open statement keeps the log from being folded; and decoded
+            # here, since a large page would hold up the event loop.
+            return [decode(row) for row in connection.execute(sql, parameters).fetchall()]
+
+        return await self._reading.run(read)
 
     @property
     def _writing(self) -> _Thread:
@@ -377,6 +416,24 @@ class _Thread:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _home_path(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise _bad_path(path, error) from error
+
+
+def _real_path(path: Path | str) -> Path:
+    try:
+        return Path(path).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of symlinks; a NUL or what no file name can hold
+        raise _bad_path(path, error) from error
+
+
+def _bad_path(path: Path | str, error: Exception) -> SettingsError:
+    return SettingsError("store", f"{str(path)!r} is not the path of a file ({error})", source="store")
 
 
 def _read_pragmas(connection: sqlite3.Connection) -> dict[str, object]:
