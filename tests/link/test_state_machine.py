@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from thunderline.block.sqlite import SqliteStore
 from thunderline.block.store import Store
 from thunderline.core.errors import (
     Conflict,
+    ContentRejected,
     LiveLink,
     Mismatch,
     StaleIncarnation,
@@ -27,7 +29,13 @@ from thunderline.core.errors import (
     UnknownNode,
 )
 from thunderline.core.ids import Revision
-from thunderline.core.records import Event
+from thunderline.core.inputs import HeartbeatInput, NodeAttrs, NodePatch
+from thunderline.core.records import Event, Node
+from thunderline.link import plans
+from thunderline.link.actor import EMBEDDING_PROGRAM
+from thunderline.link.lanes import Lane
+from thunderline.link.overlay import Overlay
+from thunderline.link.roster import Entry
 from thunderline.testing.clock import ManualClock
 from thunderline.testing.faults import Fault, FaultyStore
 from thunderline.testing.harness import Cluster, open_cluster
@@ -53,7 +61,7 @@ class ModelNode:
     sessions: dict[str, str] = field(default_factory=dict)
     """Open sessions and their status."""
     seqs: set[int] = field(default_factory=set)
-    beats: list[tuple[int, str]] = field(default_factory=list)
+    beats: list[tuple[int | None, str]] = field(default_factory=list)
 
     @property
     def status(self) -> str:
@@ -75,6 +83,23 @@ class ModelNode:
             self.sessions = dict.fromkeys(self.sessions, "degraded")
         elif self.observed in ("online", "degraded"):
             self.sessions = dict.fromkeys(self.sessions, "established")
+
+
+def named(overlay: Overlay, name: str) -> Node:
+    """The node of that name, as the batch has it so far. Raises: UnknownNode."""
+    node = overlay.named(name)
+    if node is None:
+        raise UnknownNode(name)
+    return node
+
+
+def patch_now(overlay: Overlay, *, name: str, patch: NodePatch, default: int) -> Node:
+    return plans.update(overlay, named(overlay, name).id, patch, default)
+
+
+def beat_now(overlay: Overlay, node: Node) -> Any:
+    """A beat of a node that may be new in this very batch, which no caller could send; the plan must hold even so."""
+    return plans.beat(overlay, Entry(node), HeartbeatInput())
 
 
 class RegistryMachine(RuleBasedStateMachine):
@@ -226,6 +251,62 @@ class RegistryMachine(RuleBasedStateMachine):
         if self.refused_as_expected(name, error):
             return
         self.model[name].override = None
+
+    @rule(
+        name=NAMES,
+        kinds=st.lists(st.sampled_from(["ensure", "patch", "beat", "deregister", "poison"]), min_size=2, max_size=6),
+    )
+    def several_at_once(self, name: str, kinds: list[str]) -> None:
+        """Operations on one name in one batch: each sees those before it, and a rejected one fails alone."""
+        results = self.runner.run(self.fire(name, kinds))
+        for kind, result in zip(kinds, results, strict=True):
+            node = self.model.get(name)
+            if kind == "poison":
+                # It patches too, so where there is no node it does not get as far as the store.
+                assert isinstance(result, UnknownNode if node is None else ContentRejected), result
+            elif kind == "ensure":
+                assert not isinstance(result, BaseException), result
+                if node is None:
+                    self.model[name] = ModelNode(result.id, "worker")
+                else:
+                    assert result.id == node.id
+            elif node is None:
+                assert isinstance(result, UnknownNode), (kind, result)
+            elif kind == "patch":
+                node.meta["several"] = True
+            elif kind == "deregister":
+                assert not isinstance(result, BaseException), result
+                self.gone.append(self.model.pop(name))
+            else:
+                assert not isinstance(result, BaseException), result
+                before = node.observed
+                node.beats.append((None, "online"))
+                if not node.left and node.observed != "online":
+                    node.observed, node.reason = "online", "heartbeat"
+                node.settle_sessions(before)
+
+    async def fire(self, name: str, kinds: list[str]) -> list[Any]:
+        """Submit in one turn of the loop, all in one lane and so in this order, and wait for all the answers."""
+        domain, registry = self.cluster.registry.domain, self.cluster.registry
+        self.store.rejects = lambda batch: any("poison" in event.payload.meta for event in batch.events)
+        default = 10_000
+        submitted: list[Any] = []
+        for kind in kinds:
+            plan: Callable[[Overlay], Any]
+            if kind == "ensure":
+                plan = lambda overlay: plans.register(overlay, NodeAttrs(name=name), default).node  # noqa: E731
+            elif kind == "deregister":
+                plan = lambda overlay: plans.deregister(overlay, named(overlay, name).id, True)  # noqa: E731
+            elif kind == "beat":
+                plan = lambda overlay: beat_now(overlay, named(overlay, name))  # noqa: E731
+            else:
+                patch = NodePatch(meta={"poison": True} if kind == "poison" else {"several": True})
+                plan = functools.partial(patch_now, name=name, patch=patch, default=default)
+            submitted.append(domain._writer.submit(Lane.MUTATIONS, plan, actor=EMBEDDING_PROGRAM))
+        results = await self.cluster.turn_until(asyncio.gather(*submitted, return_exceptions=True))
+        self.store.rejects = lambda batch: False
+        assert registry.stale_s is None
+        return results
 
     @rule(name=NAMES, force=st.booleans(), fault=FAULTS, sure=st.sampled_from([False, False, True]))
     def deregister(self, name: str, force: bool, fault: Fault | None, sure: bool) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 from typing import Any, Self
 
@@ -39,6 +40,8 @@ class FaultyStore(Store):
         """Batches for which this holds are refused for their content."""
         self.commits: list[WriteBatch] = []
         """What was committed, in order."""
+        self.under_way = 0
+        """Writes that `inner` is busy with: they take real time, which a manual clock should not run ahead of."""
 
     @classmethod
     def from_url(cls, rest: str, *, clock: Clock, ids: IdSource, writer_id: str) -> Self:
@@ -58,7 +61,8 @@ class FaultyStore(Store):
             raise OutcomeUnknown("connection lost")
         if fault is Fault.AWAY or (self.away and fault is None):
             raise StoreUnavailable("disk full")
-        block_id = await self.inner.commit(batch)
+        with self._counted():
+            block_id = await self.inner.commit(batch)
         self.commits.append(batch)
         if fault is Fault.LOST_AFTER:
             raise OutcomeUnknown("connection lost")
@@ -66,11 +70,13 @@ class FaultyStore(Store):
 
     async def committed(self, batch_id: BatchId) -> bool:
         self._check()
-        return await self.inner.committed(batch_id)
+        with self._counted():
+            return await self.inner.committed(batch_id)
 
     async def probe(self) -> None:
         self._check()
-        await self.inner.probe()
+        with self._counted():
+            await self.inner.probe()
 
     async def scan_nodes(self, *, after: NodeId | None, limit: int) -> list[Node]:
         return await self.inner.scan_nodes(after=after, limit=limit)
@@ -95,6 +101,14 @@ class FaultyStore(Store):
 
     async def read_events(self, *, after: Revision, limit: int, before: Revision | None = None) -> list[Event]:
         return await self.inner.read_events(after=after, limit=limit, before=before)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self.under_way += 1
+        try:
+            yield
+        finally:
+            self.under_way -= 1
 
     def _check(self) -> None:
         if self.away:
