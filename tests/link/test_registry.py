@@ -57,9 +57,9 @@ async def test_a_restart_convicts_nobody_before_a_full_deadline(tmp_path: Path) 
         await cluster.node("a")
     await clock.advance(86_400)
     async with open_cluster(store=store, clock=clock) as cluster:
-        await clock.advance(29)
+        await cluster.turn(29)
         assert cluster.registry.get_node("a").status == "online"
-        await clock.advance(17)
+        await cluster.turn(17)
         # Behind whatever transition is queued now.
         await cluster.turn_until(cluster.registry.update_node("a", {}))
         assert cluster.registry.get_node("a").status == "disconnected"

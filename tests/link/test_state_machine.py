@@ -347,7 +347,7 @@ class RegistryMachine(RuleBasedStateMachine):
             node.settle_sessions(before)
 
     async def let_time_pass(self, duration_s: float) -> None:
-        await self.clock.advance(duration_s)
+        await self.cluster.turn(duration_s)
         # Behind every transition that is queued now: the lanes are drained in order.
         await self.cluster.turn_until(self.cluster.registry.update_node(next(iter(self.model)), {}))
 

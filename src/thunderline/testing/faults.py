@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -40,8 +41,9 @@ class FaultyStore(Store):
         """Batches for which this holds are refused for their content."""
         self.commits: list[WriteBatch] = []
         """What was committed, in order."""
-        self.under_way = 0
-        """Writes that `inner` is busy with: they take real time, which a manual clock should not run ahead of."""
+        self.idle = asyncio.Event()
+        """Clear while `inner` is busy with a write: that takes real time, ahead of which no manual clock should run."""
+        self.idle.set()
 
     @classmethod
     def from_url(cls, rest: str, *, clock: Clock, ids: IdSource, writer_id: str) -> Self:
@@ -104,11 +106,12 @@ class FaultyStore(Store):
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
-        self.under_way += 1
+        # One task at a time writes, as the contract of a store has it.
+        self.idle.clear()
         try:
             yield
         finally:
-            self.under_way -= 1
+            self.idle.set()
 
     def _check(self) -> None:
         if self.away:

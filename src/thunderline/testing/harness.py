@@ -73,6 +73,17 @@ class Cluster:
         (await node.beat()).raise_for_status()
         return node
 
+    async def turn(self, duration_s: float, *, step_s: float = 0.5) -> None:
+        """Turn the clock by `duration_s` in steps, waiting after each until the store has done what it was given.
+
+        With a store in memory `clock.advance` is enough; one on disk takes real time, in which a clock that ran ahead
+        would make it look hung.
+        """
+        end = self.clock.monotonic() + duration_s
+        while (remaining_s := end - self.clock.monotonic()) > 0:
+            await self.clock.advance(min(step_s, remaining_s))
+            await self.store.idle.wait()
+
     async def turn_until(self, awaited: Awaitable[T], *, step_s: float = 0.1, limit_s: float = 600.0) -> T:
         """Turn the clock until `awaited` is done, and give its result. Raises: TimeoutError after `limit_s` of it."""
         task = asyncio.ensure_future(awaited)
@@ -81,7 +92,7 @@ class Cluster:
             if self.clock.monotonic() >= end:
                 task.cancel()
                 raise TimeoutError(f"not done after {limit_s} s of manual time")
-            if not self.store.under_way:
+            if self.store.idle.is_set():
                 await self.clock.advance(step_s)
             # What is awaited may hang on a thread of the store: give it real time without spinning.
             await asyncio.wait([task], timeout=0.001)
