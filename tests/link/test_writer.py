@@ -256,7 +256,7 @@ async def test_nobody_waits_for_ever_behind_an_outcome_that_stays_unknown() -> N
         for refused in (queued, beat):
             with pytest.raises(StoreUnavailable):
                 await refused
-        await cluster.clock.advance(COMMIT_PATIENCE_S + WATCH_S)
+        await cluster.clock.advance(COMMIT_PATIENCE_S + 2 * WATCH_S)
         with pytest.raises(OutcomeUnknown):
             await lost
         store.away = False
@@ -271,7 +271,7 @@ async def test_a_commit_that_hangs_keeps_nobody_waiting_and_is_told_to_who_asks(
         hung = asyncio.ensure_future(cluster.registry.ensure_node({"name": "hung"}))
         await store.waiting.wait()
         queued = asyncio.ensure_future(cluster.registry.ensure_node({"name": "queued"}))
-        await cluster.clock.advance(COMMIT_PATIENCE_S + WATCH_S)
+        await cluster.clock.advance(COMMIT_PATIENCE_S + 2 * WATCH_S)
         with pytest.raises(OutcomeUnknown):
             await hung
         with pytest.raises(StoreUnavailable):
@@ -282,6 +282,20 @@ async def test_a_commit_that_hangs_keeps_nobody_waiting_and_is_told_to_who_asks(
         await turns_of_the_loop(5)
         assert cluster.registry.get_node("hung").revision == 1  # it had only been slow
         assert (await cluster.http.get("/readyz")).status_code == 200
+
+
+async def test_a_pause_of_our_own_does_not_make_a_commit_look_hung() -> None:
+    store = HeldStore(MemoryStore())
+    async with open_cluster(store=store) as cluster:
+        store.gate.clear()
+        registering = asyncio.ensure_future(cluster.registry.ensure_node({"name": "a"}))
+        await store.waiting.wait()
+        await cluster.clock.advance(2)
+        cluster.clock.pause(3600)
+        await cluster.clock.advance(2)
+        assert cluster.registry.stale_s is None
+        store.gate.set()
+        assert (await registering).revision == 1
 
 
 async def test_an_outcome_that_stays_unknown_at_shutdown_is_told_as_unknown() -> None:

@@ -159,14 +159,18 @@ class Writer:
 
     async def watch(self) -> None:
         """Let nobody wait for ever for a store that does not return, until cancelled."""
+        seen: float | None = None
+        looks = 0
         while True:
             await self._clock.sleep(WATCH_S)
-            if self._commit_started is None:
+            if self._commit_started is None or self._commit_started != seen:
+                seen, looks = self._commit_started, 0
                 continue
-            taking_s = self._clock.monotonic() - self._commit_started
-            if taking_s < COMMIT_PATIENCE_S:
+            # Looks are counted, not seconds: after a pause of our own the commit has had no time to return.
+            looks += 1
+            if looks * WATCH_S < COMMIT_PATIENCE_S:
                 continue
-            slow = StoreUnavailable(f"a commit has been under way for {taking_s:.0f} s")
+            slow = StoreUnavailable(f"a commit has been under way for {self._clock.monotonic() - seen:.0f} s")
             self._went_away(slow)
             for operation in self._in_flight:
                 operation.fail(OutcomeUnknown(slow.reason))
