@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from tests.server.processes import ServerProcess, running
+from thunderline.link.checkpoint import ROUND_S
 
 KILLS = 20
 CLIENTS = 8
@@ -51,19 +52,19 @@ async def step(
     seqs: dict[str, int],
 ) -> None:
     choice = rng.random()
-    if not mine or choice < 0.3:
-        name = next(names)
+    name = next(names, None) if not mine or choice < 0.3 else None
+    if name is not None:
         answer = await http.post("/api/nodes", json={"name": name, "meta": {"n": len(mine)}})
         assert answer.status_code == 201, answer.text
         ledger.nodes[name] = answer.json()["node"]["id"]
         mine.append(name)
-    elif choice < 0.8:
+    elif choice < 0.8 and mine:
         name = rng.choice(mine)
         seqs[name] = seqs.get(name, 0) + 1
         answer = await http.post(f"/api/nodes/{name}/heartbeats", json={"seq": seqs[name], "cpu_load": 1.5})
         assert answer.status_code == 201, answer.text
         ledger.beats.setdefault(ledger.nodes[name], set()).add(seqs[name])
-    else:
+    elif mine:
         name = rng.choice(mine)
         status = rng.choice(["degraded", "offline", "online"])
         ledger.unsure.add(name)
@@ -73,12 +74,14 @@ async def step(
         ledger.statuses[name] = status
 
 
-async def load_until_killed(server: ServerProcess, ledger: Ledger, names: Iterator[str], rng: random.Random) -> None:
+async def load_until_killed(
+    server: ServerProcess, ledger: Ledger, names: Iterator[str], rng: random.Random, *, life_s: tuple[float, float]
+) -> None:
     clients = [
         asyncio.ensure_future(client(server.url, ledger, names, random.Random(rng.random()))) for _ in range(CLIENTS)
     ]
     # The moment is random, and so is what is in flight then; that is what this test is about.
-    end = time.monotonic() + rng.uniform(0.05, 0.6)
+    end = time.monotonic() + rng.uniform(*life_s)
     while time.monotonic() < end:
         await asyncio.wait(clients, timeout=0.01)
     server.kill()
@@ -98,6 +101,14 @@ def everything(http: httpx.Client, path: str, key: str) -> list[dict[str, Any]]:
             return found
 
 
+def history(http: httpx.Client, ledger: Ledger) -> list[dict[str, Any]]:
+    """Every beat of the ledger's nodes: in one answer where it holds them all, else node by node."""
+    if sum(map(len, ledger.beats.values())) < 5_000:
+        return list(http.get("/api/heartbeats?minutes=60&limit=10000").json()["heartbeats"])
+    paths = [f"/api/nodes/{node_id}/heartbeats?minutes=60&limit=10000" for node_id in ledger.beats]
+    return [beat for path in paths for beat in http.get(path, timeout=60).json()["heartbeats"]]
+
+
 def check(server: ServerProcess, ledger: Ledger) -> None:
     nodes = {node["name"]: node for node in everything(server.http, "/api/nodes", "nodes")}
     assert {name: nodes[name]["id"] for name in ledger.nodes} == ledger.nodes
@@ -105,7 +116,7 @@ def check(server: ServerProcess, ledger: Ledger) -> None:
         if name not in ledger.unsure:
             assert nodes[name]["override"]["status"] == status
     kept: dict[str, list[int]] = {}
-    for beat in server.http.get("/api/heartbeats?minutes=60&limit=10000").json()["heartbeats"]:
+    for beat in history(server.http, ledger):
         if beat["seq"] is not None:
             kept.setdefault(beat["node_id"], []).append(beat["seq"])
     for node_id, seqs in ledger.beats.items():
@@ -131,7 +142,21 @@ async def test_after_kill_9_everything_that_was_acknowledged_is_there(tmp_path: 
         store = tmp_path / f"{kill // 5}.db"  # a file lives through several kills
         names = (f"k{kill}-{i}" for i in range(1_000_000))
         with running(store) as server:
-            await load_until_killed(server, ledger, names, rng)
+            await load_until_killed(server, ledger, names, rng, life_s=(0.05, 0.6))
         with running(store) as server:
+            check(server, ledger)
+            assert server.stop() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+async def test_after_kill_9_of_a_server_that_lived_through_presence_rounds_everything_is_there(tmp_path: Path) -> None:
+    rng = random.Random(3)
+    for kill in range(4):
+        ledger = Ledger()
+        names = iter([f"k{kill}-{i}" for i in range(60)])
+        with running(tmp_path / "t.db") as server:
+            await load_until_killed(server, ledger, names, rng, life_s=(ROUND_S + 2, ROUND_S * 2.2))
+        with running(tmp_path / "t.db") as server:
             check(server, ledger)
             assert server.stop() == 0
