@@ -8,9 +8,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
 
 import msgspec
 import psutil
+
+
+VAR: Final = Path(__file__).parent.parent / "var"
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -27,8 +32,12 @@ class Running(msgspec.Struct, frozen=True):
 
 @contextlib.contextmanager
 def running_server(*, store: str | None = None) -> Iterator[Running]:
-    """Start `thunderline serve` on `store`, by default an SQLite file in a new temporary directory on disk."""
-    with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as folder:
+    """Start `thunderline serve` on `store`, by default a new SQLite file under `var/`.
+
+    Not under the system's temporary directory: where that is kept in memory, a flush costs nothing.
+    """
+    VAR.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=VAR) as folder:
         command = [
             *(sys.executable, "-m", "thunderline.cli", "serve", "--port", "0"),
             *("--store", store or f"sqlite:///{folder}/bench.db"),
