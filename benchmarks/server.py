@@ -14,7 +14,6 @@ from typing import Final
 import msgspec
 import psutil
 
-
 VAR: Final = Path(__file__).parent.parent / "var"
 
 
