@@ -30,7 +30,7 @@ log = get_logger(__name__)
 
 SWITCH_INTERVAL_S: Final = 0.0005
 """How long a thread keeps the interpreter. The store's thread needs it back a few times per commit, and the event loop
-is busy exactly when commits matter; the default of 5 ms made a commit of 100 rows take 19 ms instead of 3."""
+is busy exactly when commits matter: each time it would wait for the default of 5 ms, longer than the commit itself."""
 
 BACKLOG: Final = 4096
 """Connections that wait to be accepted: a fleet that comes back at once."""

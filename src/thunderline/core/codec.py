@@ -8,7 +8,7 @@ from typing import Final, assert_never
 
 import msgspec
 
-from thunderline.core.records import EntityKind, Event, JsonObject, LinkSession, Node, Payload
+from thunderline.core.records import EntityKind, Event, JsonObject, LinkSession, Node
 
 _ENCODER: Final = msgspec.json.Encoder()
 _SORTING_ENCODER: Final = msgspec.json.Encoder(order="sorted")
@@ -99,8 +99,3 @@ def encode_event(event: Event) -> bytes:
             msgspec.Raw(payload),
         )
     )
-
-
-def encode_payload(payload: Payload) -> bytes:
-    """A record as the API's JSON object."""
-    return _ENCODER.encode(payload)
