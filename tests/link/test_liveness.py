@@ -14,7 +14,7 @@ from thunderline.link import liveness
 from thunderline.link.liveness import BEAT_SIGNALS, Observed, Signal, effective, has_left, is_up, observe
 from thunderline.testing.records import START
 
-STATUSES = ["connecting", "online", "degraded", "disconnected", "lost", "left"]
+STATUSES = ["connecting", "online", "degraded", "disconnected", "cut", "lost", "left"]
 
 
 def table() -> dict[tuple[str, Signal], tuple[str, str]]:
@@ -36,7 +36,10 @@ def states(status: str) -> list[Observed]:
     if status == "left":
         return [(NodeStatus.OFFLINE, liveness.REASON_GOODBYE)]
     if status == "lost":
-        return [(NodeStatus.OFFLINE, reason) for reason in ("silent", "never_seen", "marked by an operator")]
+        reasons = ["silent", "link_lost", "never_seen", "marked by an operator"]
+        return [(NodeStatus.OFFLINE, reason) for reason in reasons]
+    if status == "cut":
+        return [(NodeStatus.DISCONNECTED, liveness.REASON_LINK_LOST)]
     reasons = ["registered", "announced", "heartbeat", "reported", "silent", "goodbye", "anything else"]
     return [(NodeStatus(status), reason) for reason in reasons]
 
@@ -44,6 +47,8 @@ def states(status: str) -> list[Observed]:
 def called(observed: Observed) -> str:
     """What the table calls that state."""
     status, reason = observed
+    if observed == (NodeStatus.DISCONNECTED, liveness.REASON_LINK_LOST):
+        return "cut"
     if status is not NodeStatus.OFFLINE:
         return status.value
     return "left" if has_left(status, reason) else "lost"
@@ -108,8 +113,9 @@ def test_after_its_goodbye_only_an_announcement_brings_a_node_back() -> None:
 
 
 def test_nobody_is_given_up_who_was_not_silent_first() -> None:
-    assert [status for status, signal in TABLE if signal is Signal.GIVEN_UP] == ["connecting", "disconnected"]
+    assert [status for status, signal in TABLE if signal is Signal.GIVEN_UP] == ["connecting", "disconnected", "cut"]
     assert [status for status, signal in TABLE if signal is Signal.SILENT] == ["online", "degraded"]
+    assert [status for status, signal in TABLE if signal is Signal.LINK_LOST] == ["online", "degraded"]
 
 
 def test_deadline_runs_for_whom_silence_would_change() -> None:

@@ -29,6 +29,8 @@ class PackedBeat(msgspec.Struct, frozen=True, array_like=True, gc=False):
     latency_ms: float | None
     peers: dict[str, float | None] | None = None
     meta: JsonObject | None = None
+    late_ms: int = 0
+    """How long after it was taken the beat arrived; more than 0: it came with a backlog, for history only."""
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()

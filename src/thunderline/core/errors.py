@@ -3,9 +3,11 @@
     ThunderlineError
     ├── InvalidInput            the caller's data; `field` says where
     │   ├── MalformedBody           not JSON at all
-    │   └── BodyTooLarge
+    │   ├── BodyTooLarge
+    │   └── ProtocolViolation       a frame that has no place there
     ├── NotFound
-    │   └── UnknownNode
+    │   ├── UnknownNode
+    │   └── Deregistered            it was known until now
     ├── Refused                 well-formed, but not from this caller
     │   ├── NotPermitted            the actor may not do this
     │   ├── HostRefused             `Host` is not on the allow-list
@@ -15,11 +17,16 @@
     │   ├── Mismatch                a known name with another role or domain
     │   ├── StaleIncarnation        from an earlier process of the node
     │   ├── StaleSequence           a beat too old to be told from a repeated one
+    │   ├── Superseded              a later process of the node has taken over
+    │   ├── SaidGoodbye             the node has left; a new process may come
     │   └── LiveLink                deregistering a node that is linked
     ├── CursorGone              the log cannot continue from there: list again
     ├── Unavailable             retryable; `retry_after_s` says when
     │   ├── Overloaded              a bounded lane is full
     │   ├── StoreUnavailable        nothing was written
+    │   ├── RateLimited             this caller asks too often
+    │   ├── NameInUse               another process of this name is alive
+    │   ├── SessionEnded            a link that the registry has given up
     │   └── ShuttingDown
     ├── OutcomeUnknown          the write may or may not be in the store
     ├── StoreFault              between a store and the commit pipeline, or at start
@@ -36,14 +43,12 @@ go through later unchanged. `gate/faults.py` maps this tree to HTTP.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 
 class ThunderlineError(Exception):
     """The root: catch this to catch everything that Thunderline raises on purpose."""
 
-    code: ClassVar[str] = "error"
-    retryable: ClassVar[bool] = False
+    code: str = "error"
+    retryable: bool = False
 
 
 class InvalidInput(ThunderlineError):
@@ -73,6 +78,15 @@ class BodyTooLarge(InvalidInput):
         self.limit_bytes = limit_bytes
 
 
+class ProtocolViolation(InvalidInput):
+    """A frame that may not come at this point of a link; the link is closed."""
+
+    code = "protocol_violation"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__("frame", problem)
+
+
 class NotFound(ThunderlineError):
     """What the caller names does not exist."""
 
@@ -87,6 +101,16 @@ class UnknownNode(NotFound):
     def __init__(self, ref: str) -> None:
         super().__init__(f"no node has the id or name {ref[:255]!r}; register it with POST /api/nodes")
         self.ref = ref
+
+
+class Deregistered(NotFound):
+    """The node was deregistered while it held a link; its process ends."""
+
+    code = "deregistered"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} was deregistered; start the node again if it should come back")
+        self.name = name
 
 
 class Refused(ThunderlineError):
@@ -182,6 +206,26 @@ class StaleSequence(Conflict):
         self.highest = highest
 
 
+class Superseded(Conflict):
+    """A later process speaks for the node; this one does not come back."""
+
+    code = "superseded"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is another process now; stop one of the two, or give them names of their own")
+        self.name = name
+
+
+class SaidGoodbye(Conflict):
+    """The node has left by its own word; what it held is closed."""
+
+    code = "goodbye"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} said goodbye; a new link or /online brings it back")
+        self.name = name
+
+
 class LiveLink(Conflict):
     """The node holds a link; deregistering it would cut it off."""
 
@@ -232,6 +276,40 @@ class StoreUnavailable(Unavailable):
     def __init__(self, reason: str, *, retry_after_s: float = 1.0) -> None:
         super().__init__(f"the store is away ({reason})", retry_after_s=retry_after_s)
         self.reason = reason
+
+
+class RateLimited(Unavailable):
+    """More came from this caller than is taken from one."""
+
+    code = "rate_limited"
+
+    def __init__(self, limit: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(f"more than {limit}", retry_after_s=retry_after_s)
+        self.limit = limit
+
+
+class NameInUse(Unavailable):
+    """Another process of this name is alive, and the two have been taking the name from each other."""
+
+    code = "name_in_use"
+
+    def __init__(self, name: str, *, retry_after_s: float) -> None:
+        super().__init__(
+            f"{name} is a process that is alive and has just taken the name over from another; stop it, or choose "
+            "another name",
+            retry_after_s=retry_after_s,
+        )
+        self.name = name
+
+
+class SessionEnded(Unavailable):
+    """The registry has ended the session of this link; a new handshake opens another."""
+
+    code = "session_ended"
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"session {session_id} was ended", retry_after_s=0.5)
+        self.session_id = session_id
 
 
 class ShuttingDown(Unavailable):

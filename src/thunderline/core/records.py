@@ -145,6 +145,8 @@ class LinkSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     last_activity_at: datetime
     closed_at: datetime | None
     meta: JsonObject
+    holder: str | None = None
+    """The replica that holds the connection; None: the session is known by word only."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -34,6 +34,8 @@ HTTP_STATUS: Final[dict[type[ThunderlineError], HTTPStatus]] = {
     errors.Conflict: HTTPStatus.CONFLICT,
     errors.CursorGone: HTTPStatus.GONE,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.NameInUse: HTTPStatus.CONFLICT,
     errors.OutcomeUnknown: HTTPStatus.SERVICE_UNAVAILABLE,
     # Content that passed our checks but not the store's: still the caller's content, and nothing was written.
     errors.ContentRejected: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -43,6 +45,18 @@ HTTP_STATUS: Final[dict[type[ThunderlineError], HTTPStatus]] = {
     errors.SettingsError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 """By class; a class that is not here has the status of its nearest ancestor that is."""
+
+
+CLOSE_CODE: Final[dict[type[ThunderlineError], int]] = {
+    errors.MalformedBody: 1007,
+    errors.BodyTooLarge: 1009,
+    errors.ProtocolViolation: 1002,
+    errors.ShuttingDown: 1012,
+    errors.Overloaded: 1013,
+    errors.StoreUnavailable: 1013,
+}
+"""With what code a link is closed for an error; one whose class, by itself or an ancestor, is not here: 4000 and its
+HTTP status. Source: RFC 6455 section 7.4, and the IANA registry of close codes for 1012 and 1013."""
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -64,6 +78,14 @@ def http_status(kind: type[ThunderlineError]) -> HTTPStatus:
         if (status := HTTP_STATUS.get(ancestor)) is not None:
             return status
     raise KeyError(kind)
+
+
+def close_code(kind: type[ThunderlineError]) -> int:
+    """The WebSocket close code of an error class."""
+    for ancestor in kind.__mro__:
+        if (code := CLOSE_CODE.get(ancestor)) is not None:
+            return code
+    return 4000 + http_status(kind)
 
 
 def problem_of(error: ThunderlineError) -> Problem:

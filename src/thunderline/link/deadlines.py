@@ -8,43 +8,43 @@ from __future__ import annotations
 
 import heapq
 import math
-from typing import Final
+from typing import Final, Generic, TypeVar
 
-from thunderline.core.ids import NodeId
+K = TypeVar("K", bound=str)
 
 TICK_S: Final = 0.1
 """Granularity: a deadline is found at most this late."""
 
 
-class Deadlines:
-    """One deadline a node, in monotonic seconds."""
+class Deadlines(Generic[K]):
+    """One deadline for each of what is watched, called nodes here, in monotonic seconds."""
 
     def __init__(self) -> None:
-        self._deadline: dict[NodeId, float] = {}
-        self._placed: dict[NodeId, int] = {}
-        self._slots: dict[int, list[NodeId]] = {}
+        self._deadline: dict[K, float] = {}
+        self._placed: dict[K, int] = {}
+        self._slots: dict[int, list[K]] = {}
         self._order: list[int] = []
 
     def __len__(self) -> int:
         return len(self._deadline)
 
-    def arm(self, node_id: NodeId, deadline: float) -> None:
+    def arm(self, node_id: K, deadline: float) -> None:
         """Set the node's deadline, earlier or later than the one it had."""
         self._deadline[node_id] = deadline
         placed = self._placed.get(node_id)
         if placed is None or deadline <= (placed - 1) * TICK_S:
             self._place(node_id, deadline)
 
-    def disarm(self, node_id: NodeId) -> None:
+    def disarm(self, node_id: K) -> None:
         """Forget the node; unknown ones are fine."""
         self._deadline.pop(node_id, None)
         self._placed.pop(node_id, None)
 
-    def deadline(self, node_id: NodeId) -> float | None:
+    def deadline(self, node_id: K) -> float | None:
         """The node's deadline, None without one."""
         return self._deadline.get(node_id)
 
-    def expire(self, now: float) -> list[NodeId]:
+    def expire(self, now: float) -> list[K]:
         """The nodes whose deadline is at or before `now`, each once; their deadlines are gone."""
         expired = []
         while self._order and self._order[0] * TICK_S <= now:
@@ -64,7 +64,7 @@ class Deadlines:
         """When `expire` should next be called; None when there is nothing to wait for."""
         return self._order[0] * TICK_S if self._order else None
 
-    def _place(self, node_id: NodeId, deadline: float, *, beyond: int | None = None) -> None:
+    def _place(self, node_id: K, deadline: float, *, beyond: int | None = None) -> None:
         slot = math.ceil(deadline / TICK_S)
         if beyond is not None:
             # Rounding puts a deadline just after a tick into the very slot that was just looked at.

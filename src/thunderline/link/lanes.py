@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
 from enum import Enum
@@ -27,25 +28,50 @@ OWN_LANE_MAX: Final = 100_000
 """Bounded by the number of nodes in practice: a node has at most one transition queued."""
 
 
-class Operation(Generic[T]):
-    """One queued change. `plan` makes it on an overlay and gives its answer, or raises and is then undone."""
+class Operation(ABC):
+    """One queued change, `actor`'s doing."""
 
-    __slots__ = ("actor", "done", "plan")
+    __slots__ = ("actor",)
 
-    def __init__(self, plan: Callable[[Overlay], T], actor: Actor, done: asyncio.Future[T]) -> None:
-        self.plan = plan
+    def __init__(self, actor: Actor) -> None:
         self.actor = actor
-        self.done = done
 
-    def answer(self, result: T) -> None:
-        """Give the caller its result, unless it went away. A plan whose answer is an error was committed even so."""
+    @abstractmethod
+    def plan(self, overlay: Overlay) -> Any:
+        """Make the change on `overlay` and give its answer; what raises a ThunderlineError is undone.
+
+        An answer that is itself an error does not undo: the change is committed, and the caller gets the error.
+        """
+
+    @abstractmethod
+    def answer(self, result: Any) -> None:
+        """The change is durable; `result` is what `plan` gave. Must not raise."""
+
+    @abstractmethod
+    def fail(self, error: BaseException) -> None:
+        """The change was not made, or it is not known whether it was. Must not raise. May come more than once."""
+
+
+class Call(Operation, Generic[T]):
+    """A change that a caller awaits, as a future. Who cancels it does not withdraw the change."""
+
+    __slots__ = ("_plan", "done")
+
+    def __init__(self, plan: Callable[[Overlay], T | ThunderlineError], *, actor: Actor) -> None:
+        super().__init__(actor)
+        self._plan = plan
+        self.done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+    def plan(self, overlay: Overlay) -> T | ThunderlineError:
+        return self._plan(overlay)
+
+    def answer(self, result: T | ThunderlineError) -> None:
         if isinstance(result, ThunderlineError):
             self.fail(result)
         elif not self.done.done():
             self.done.set_result(result)
 
     def fail(self, error: BaseException) -> None:
-        """Give the caller its error, unless it went away."""
         if not self.done.done():
             self.done.set_exception(error)
 
@@ -55,11 +81,11 @@ class Lanes:
 
     def __init__(self, limits: Mapping[Lane, int]) -> None:
         self._limits = limits
-        self._queues: dict[Lane, deque[Operation[Any]]] = {lane: deque() for lane in Lane}
+        self._queues: dict[Lane, deque[Operation]] = {lane: deque() for lane in Lane}
         self._arrived = asyncio.Event()
         self._closed = False
 
-    def put(self, lane: Lane, operation: Operation[Any]) -> None:
+    def put(self, lane: Lane, operation: Operation) -> None:
         """Queue `operation`. Raises: Overloaded when the lane is full."""
         queue = self._queues[lane]
         if len(queue) >= self._limits[lane]:
@@ -67,9 +93,9 @@ class Lanes:
         queue.append(operation)
         self._arrived.set()
 
-    def take(self, limit: int) -> list[Operation[Any]]:
+    def take(self, limit: int) -> list[Operation]:
         """At most `limit` operations, those of an earlier lane first, each lane in its order of arrival."""
-        taken: list[Operation[Any]] = []
+        taken: list[Operation] = []
         for queue in self._queues.values():
             while queue and len(taken) < limit:
                 taken.append(queue.popleft())

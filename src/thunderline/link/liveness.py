@@ -1,8 +1,9 @@
 """What a node's observed status becomes, and what shows of it under an override. Pure: no clock, no I/O.
 
 The transition table, which the tests read from here. A signal that a status has no row for leaves it as it is.
-`left` is offline after the node's own goodbye, `lost` is offline by detection; both show as `offline`. The reason of a
-goodbye begins with that word and may go on in the node's own.
+`left` is offline after the node's own goodbye, `lost` is offline by detection; both show as `offline`. `cut` is
+disconnected because its link broke, and shows as `disconnected`. The reason of a goodbye begins with that word and may
+go on in the node's own.
 
     status       | signal        | becomes      | reason
     -------------|---------------|--------------|-------------
@@ -13,16 +14,23 @@ goodbye begins with that word and may go on in the node's own.
     connecting   | given_up      | lost         | never_seen
     online       | beat_degraded | degraded     | reported
     online       | silent        | disconnected | silent
+    online       | link_lost     | cut          | link_lost
     online       | goodbye       | left         | goodbye
     degraded     | announced     | online       | announced
     degraded     | beat          | online       | heartbeat
     degraded     | silent        | disconnected | silent
+    degraded     | link_lost     | cut          | link_lost
     degraded     | goodbye       | left         | goodbye
     disconnected | announced     | online       | announced
     disconnected | beat          | online       | heartbeat
     disconnected | beat_degraded | degraded     | reported
     disconnected | goodbye       | left         | goodbye
     disconnected | given_up      | lost         | silent
+    cut          | announced     | online       | announced
+    cut          | beat          | online       | heartbeat
+    cut          | beat_degraded | degraded     | reported
+    cut          | goodbye       | left         | goodbye
+    cut          | given_up      | lost         | link_lost
     lost         | announced     | online       | announced
     lost         | beat          | online       | heartbeat
     lost         | beat_degraded | degraded     | reported
@@ -30,6 +38,7 @@ goodbye begins with that word and may go on in the node's own.
     left         | announced     | online       | announced
 
 `announced` is a handshake or `/online`; `beat` any heartbeat that reports `online`; `silent` a missed deadline;
+`link_lost` the end of the grace after the node's only link broke;
 `given_up` the end of `offline_after` without a sign of life. Every status has a way back: see the rows to `online`.
 """
 
@@ -49,6 +58,7 @@ class Signal(StrEnum):
     BEAT_DEGRADED = "beat_degraded"
     GOODBYE = "goodbye"
     SILENT = "silent"
+    LINK_LOST = "link_lost"
     GIVEN_UP = "given_up"
 
 
@@ -57,6 +67,7 @@ REASON_ANNOUNCED: Final = "announced"
 REASON_HEARTBEAT: Final = "heartbeat"
 REASON_REPORTED: Final = "reported"
 REASON_SILENT: Final = "silent"
+REASON_LINK_LOST: Final = "link_lost"
 REASON_GOODBYE: Final = "goodbye"
 REASON_NEVER_SEEN: Final = "never_seen"
 REASON_RESTARTED: Final = "restarted"
@@ -75,6 +86,7 @@ _ANNOUNCED: Final[Observed] = (_ON, REASON_ANNOUNCED)
 _BEAT: Final[Observed] = (_ON, REASON_HEARTBEAT)
 _REPORTED: Final[Observed] = (_DEG, REASON_REPORTED)
 _SILENT: Final[Observed] = (_DIS, REASON_SILENT)
+_CUT: Final[Observed] = (_DIS, REASON_LINK_LOST)
 _LEFT: Final[Observed] = (_OFF, REASON_GOODBYE)
 
 _TABLE: Final[dict[NodeStatus, dict[Signal, Observed]]] = {
@@ -88,12 +100,14 @@ _TABLE: Final[dict[NodeStatus, dict[Signal, Observed]]] = {
     _ON: {
         Signal.BEAT_DEGRADED: _REPORTED,
         Signal.SILENT: _SILENT,
+        Signal.LINK_LOST: _CUT,
         Signal.GOODBYE: _LEFT,
     },
     _DEG: {
         Signal.ANNOUNCED: _ANNOUNCED,
         Signal.BEAT: _BEAT,
         Signal.SILENT: _SILENT,
+        Signal.LINK_LOST: _CUT,
         Signal.GOODBYE: _LEFT,
     },
     _DIS: {
@@ -110,6 +124,7 @@ _TABLE: Final[dict[NodeStatus, dict[Signal, Observed]]] = {
         Signal.GOODBYE: _LEFT,
     },
 }
+_TABLE_CUT: Final[dict[Signal, Observed]] = {**_TABLE[_DIS], Signal.GIVEN_UP: (_OFF, REASON_LINK_LOST)}
 _TABLE_LEFT: Final[dict[Signal, Observed]] = {Signal.ANNOUNCED: _ANNOUNCED}
 
 BEAT_SIGNALS: Final[dict[BeatStatus, Signal]] = {
@@ -126,7 +141,12 @@ def has_left(status: NodeStatus, reason: str) -> bool:
 
 def observe(status: NodeStatus, reason: str, signal: Signal) -> Observed:
     """What an observed `status`, held for `reason`, becomes on `signal`; the same pair where nothing changes."""
-    table = _TABLE_LEFT if has_left(status, reason) else _TABLE[status]
+    if has_left(status, reason):
+        table = _TABLE_LEFT
+    elif (status, reason) == _CUT:
+        table = _TABLE_CUT
+    else:
+        table = _TABLE[status]
     return table.get(signal, (status, reason))
 
 

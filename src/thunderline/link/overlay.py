@@ -50,7 +50,7 @@ class Overlay:
         self.new_id = ids
         self._roster = roster
         self._source = source
-        self._actor = ""
+        self._actor: Actor | None = None
         self._correlation_id: str | None = None
         self._nodes: dict[NodeId, Node | None] = {}
         self._names: dict[str, NodeId | None] = {}
@@ -66,7 +66,7 @@ class Overlay:
 
     def begin(self, actor: Actor) -> Savepoint:
         """Start the next operation: what it changes is `actor`'s doing, under one correlation id."""
-        self._actor = str(actor)
+        self._actor = actor
         self._correlation_id = None
         return Savepoint(len(self.events), len(self.beats), len(self._undo))
 
@@ -213,7 +213,7 @@ class Overlay:
             name=name,
             at=self.now,
             source=self._source,
-            actor=self._actor,
+            actor=str(self._actor),
             subject=subject,
             entity_kind=EntityKind.NODE if isinstance(payload, Node) else EntityKind.LINK,
             entity_id=entity_id,

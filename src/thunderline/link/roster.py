@@ -66,10 +66,11 @@ class Entry:
         self._encoded = None
 
     def keep(self, beat: PackedBeat) -> None:
-        """Take a committed beat."""
-        self.last_beat = beat
-        if self.last_seen_ms is None or beat.at_ms > self.last_seen_ms:
-            self.last_seen_ms = beat.at_ms
+        """Take a committed beat; a late one only as a number that was taken."""
+        if not beat.late_ms:
+            self.last_beat = beat
+            if self.last_seen_ms is None or beat.at_ms > self.last_seen_ms:
+                self.last_seen_ms = beat.at_ms
         if beat.seq is not None:
             if beat.incarnation > self.window_incarnation:
                 self.window, self.window_incarnation = SequenceWindow(), beat.incarnation

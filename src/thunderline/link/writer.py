@@ -37,7 +37,7 @@ from thunderline.core.records import Event, Node
 from thunderline.flow.bus import Bus
 from thunderline.link.actor import Actor
 from thunderline.link.checkpoint import PresenceCheckpoint
-from thunderline.link.lanes import Lane, Lanes, Operation
+from thunderline.link.lanes import Call, Lane, Lanes, Operation
 from thunderline.link.overlay import Overlay
 from thunderline.link.roster import Roster
 
@@ -59,7 +59,7 @@ WATCH_S: Final = 1.0
 SETTLE_ATTEMPTS: Final = 5
 """Looks for the outcome of a commit during shutdown before its callers are told that it is unknown."""
 
-Outcome = tuple[Operation[Any], Any, BaseException | None]
+Outcome = tuple[Operation, Any, BaseException | None]
 
 
 class CommitStats(msgspec.Struct):
@@ -114,7 +114,7 @@ class Writer:
         self._closing = False
         self._away: StoreUnavailable | None = None
         self._away_since: float | None = None
-        self._in_flight: list[Operation[Any]] = []
+        self._in_flight: list[Operation] = []
         self._commit_started: float | None = None
 
     @property
@@ -127,21 +127,22 @@ class Writer:
         """Monotonic time since which the store takes no writes; None while it does."""
         return self._away_since
 
-    def submit(self, lane: Lane, plan: Callable[[Overlay], T | ThunderlineError], *, actor: Actor) -> asyncio.Future[T]:
-        """Queue a change; the future gives what `plan` gave, once its commit is durable.
+    def put(self, lane: Lane, operation: Operation) -> None:
+        """Queue a change, which is answered once its commit is durable.
 
-        A plan that raises is undone; one that gives an error as its answer is committed, and its caller gets the error.
-
-        Cancelling the future does not withdraw the change. Raises: Overloaded, StoreUnavailable, ShuttingDown, each
-        before anything was queued.
+        Raises: Overloaded, StoreUnavailable, ShuttingDown, each before anything was queued.
         """
         if self._closing:
             raise ShuttingDown
         if self._away is not None:
             raise StoreUnavailable(self._away.reason)
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._lanes.put(lane, Operation(plan, actor, done))
-        return done
+        self._lanes.put(lane, operation)
+
+    def submit(self, lane: Lane, plan: Callable[[Overlay], T | ThunderlineError], *, actor: Actor) -> asyncio.Future[T]:
+        """Queue a change as `put` does; the future gives what `plan` gave, or raises what it raised."""
+        call = Call(plan, actor=actor)
+        self.put(lane, call)
+        return call.done
 
     async def run(self) -> None:
         """Commit until `close` was called and the lanes are empty."""
@@ -181,7 +182,7 @@ class Writer:
         self._closing = True
         self._lanes.close()
 
-    async def _commit(self, operations: list[Operation[Any]]) -> None:
+    async def _commit(self, operations: list[Operation]) -> None:
         overlay, outcomes = self._plan(operations)
         if overlay.is_empty:
             _answer(outcomes)
@@ -227,7 +228,7 @@ class Writer:
         self._commit_started = None
         self._in_flight = []
 
-    def _plan(self, operations: list[Operation[Any]]) -> tuple[Overlay, list[Outcome]]:
+    def _plan(self, operations: list[Operation]) -> tuple[Overlay, list[Outcome]]:
         now_ms = self._clock.now_ms()
         overlay = Overlay(self._roster, now=from_ms(now_ms), now_ms=now_ms, source=self._source, ids=self._ids)
         outcomes: list[Outcome] = []
@@ -256,7 +257,7 @@ class Writer:
         if overlay.beats and (told := self._beats_kept(overlay)):
             self._bus.publish(told)
 
-    async def _halve(self, operations: list[Operation[Any]], error: ContentRejected) -> None:
+    async def _halve(self, operations: list[Operation], error: ContentRejected) -> None:
         if len(operations) == 1:
             log.error("store rejects an operation's content", actor=str(operations[0].actor), reason=error.reason)
             operations[0].fail(error)
@@ -270,7 +271,7 @@ class Writer:
             else:
                 await self._commit(half)
 
-    async def _store_lost(self, operations: list[Operation[Any]], error: StoreUnavailable) -> None:
+    async def _store_lost(self, operations: list[Operation], error: StoreUnavailable) -> None:
         self._went_away(error)
         for operation in operations:
             operation.fail(error)
@@ -282,7 +283,7 @@ class Writer:
             for operation in queued:
                 operation.fail(error)
 
-    def _broke(self, operations: list[Operation[Any]], error: BaseException) -> None:
+    def _broke(self, operations: list[Operation], error: BaseException) -> None:
         """The writer ends for a reason that it does not know: nobody may wait for it any longer."""
         unknown = OutcomeUnknown(f"the writer failed: {type(error).__name__}")
         for operation in operations:
