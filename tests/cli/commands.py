@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import termios
@@ -51,8 +52,8 @@ class Screen:
         return "".join(line[start:end].strip() for line in self.lines)
 
 
-def on_screen(*args: str, columns: int = 100, **env: str) -> Screen:
-    """A command that runs on a terminal of that width."""
+def on_screen(*args: str, columns: int = 100, until: str | None = None, **env: str) -> Screen:
+    """A command that runs on a terminal of that width; as with Ctrl-C once it has shown the text `until`."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (50, columns))
     process = subprocess.Popen([*PROGRAM, *args], stdin=theirs, stdout=theirs, stderr=theirs, env=environ(**env))
@@ -67,4 +68,7 @@ def on_screen(*args: str, columns: int = 100, **env: str) -> Screen:
             if not part:
                 break
             parts.append(part)
+            if until is not None and until in b"".join(parts).decode(errors="replace"):
+                process.send_signal(signal.SIGINT)
+                until = None
     return Screen(b"".join(parts).decode(), process.wait(timeout=30))

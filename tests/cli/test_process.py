@@ -17,7 +17,7 @@ from tests.cli.commands import environ, parsed, piped
 from tests.cli.servers import ServedRegistry, stranger
 from thunderline.core.records import NodeStatus
 
-COMMANDS = ("serve", "nodes", "node", "graph", "lift", "version")
+COMMANDS = ("serve", "nodes", "node", "graph", "watch", "lift", "version")
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def nowhere() -> Iterator[str]:
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
-@pytest.mark.parametrize("command", [["nodes", "--json"], ["lift", "a"]])
+@pytest.mark.parametrize("command", [["nodes", "--json"], ["lift", "a"], ["watch"], ["watch", "--since", "0"]])
 def test_without_a_server_a_command_ends_with_1_and_says_what_to_do(nowhere: str, command: list[str]) -> None:
     done = piped(*command, "--server", nowhere)
     assert (done.returncode, done.stdout) == (1, "")

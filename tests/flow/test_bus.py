@@ -166,6 +166,29 @@ async def test_a_closed_bus_tells_each_listener_once_it_heard_what_was_waiting()
         await behind.next()
 
 
+async def test_a_closed_bus_takes_no_listener() -> None:
+    bus = LocalBus()
+    bus.close()
+    bus.close()
+    with pytest.raises(ShuttingDown):
+        bus.subscribe(ALL, backlog_max=10)
+
+
+async def test_position_is_where_nothing_is_left_to_hear_matching_or_not() -> None:
+    bus = LocalBus()
+    subscription = bus.subscribe(Pattern("cluster.link.*"), backlog_max=2)
+    assert subscription.position() == 0
+    bus.publish([event(1), beat(1)])
+    assert subscription.position() == 1
+    bus.publish([event(2, LINK_UPDATED), event(3)])
+    assert subscription.position() == 0  # 2 is still to be heard
+    assert await heard(subscription, 1) == [2]
+    assert subscription.position() == 3
+    bus.publish([event(4, LINK_UPDATED), event(5, LINK_UPDATED), event(6, LINK_UPDATED), event(7)])
+    assert await heard(subscription, 2) == [4, 5]
+    assert subscription.position() == 5  # cut before 6
+
+
 async def test_closing_one_listener_leaves_the_others() -> None:
     bus = LocalBus()
     one, two = (bus.subscribe(ALL, backlog_max=10) for _ in range(2))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from thunderline.core.errors import InvalidInput
 from thunderline.flow.match import PATTERN_MAX, Pattern
-from thunderline.flow.taxonomy import TAXONOMY
+from thunderline.flow.taxonomy import NODE_HEARTBEAT, NODE_ONLINE, TAXONOMY, TRANSIENT
 
 
 def covers(pattern: list[str], name: list[str]) -> bool:
@@ -26,6 +26,13 @@ NAMES = st.lists(WORDS, min_size=1, max_size=5)
 PATTERNS = st.lists(WORDS | st.just("*"), min_size=1, max_size=5).flatmap(
     lambda tokens: st.sampled_from([tokens, [*tokens, ">"], [">"], ["*"] * len(tokens)])
 )
+
+
+@pytest.mark.parametrize("text", [">", "cluster.*.*", NODE_HEARTBEAT])
+def test_what_a_pattern_is_without_does_not_match(text: str) -> None:
+    pattern = Pattern(text, without=TRANSIENT)
+    assert not pattern.matches(NODE_HEARTBEAT)
+    assert pattern.matches(NODE_ONLINE) == Pattern(text).matches(NODE_ONLINE)
 
 
 @given(PATTERNS, NAMES)

@@ -95,6 +95,40 @@ async def test_heartbeats_are_told_to_who_asks_and_make_no_revision() -> None:
         assert cluster.registry.roster.revision == revision
 
 
+async def test_without_transient_events_a_watch_makes_no_heartbeats() -> None:
+    async with open_cluster() as cluster:
+        node = await cluster.node("a")
+        async with cluster.registry.subscribe(transient=False) as events:
+            hearing = asyncio.ensure_future(anext(events))
+            await asyncio.sleep(0)
+            assert not cluster.registry._bus.wants("cluster.node.heartbeat")
+            await node.beat()
+            await cluster.registry.ensure_node({"name": "b"})
+            assert (await hearing).subject == "b"
+
+
+async def test_the_position_of_a_watch_moves_on_past_what_does_not_match() -> None:
+    async with open_cluster() as cluster:
+        await cluster.node("a")
+        async with cluster.registry.subscribe("cluster.link.*", since="0") as events:
+            assert events.position == 0
+            hearing = asyncio.ensure_future(anext(events))
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert events.position == 2
+            await cluster.node("b")
+            assert (events.position, events.cursor) == (4, 2)
+            hearing.cancel()
+            await asyncio.wait([hearing])
+
+
+async def test_a_watch_that_begins_after_the_end_of_watches_is_told() -> None:
+    async with open_cluster() as cluster:
+        cluster.registry.end_watches()
+        with pytest.raises(ShuttingDown):
+            await anext(cluster.registry.subscribe())
+
+
 async def test_a_cursor_of_another_log_or_ahead_is_told_to_list_again() -> None:
     async with Registry.open("memory://") as registry:
         node = await registry.ensure_node({"name": "a"})

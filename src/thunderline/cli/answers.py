@@ -1,32 +1,12 @@
-"""What the API answers, as far as the commands read it: a field that is not here is passed over, not refused."""
+"""What commands read of answers where they read less, or less closely, than the clients' own types do."""
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import msgspec
 
-from thunderline.core.records import Heartbeat, LinkSession, Node, NodeStatus, Presence
-
-N = TypeVar("N")
-
-
-class PresentNode(Node, frozen=True, kw_only=True):
-    """A node with its presence beside it."""
-
-    presence: Presence
-
-    @property
-    def cpu_load(self) -> float | None:
-        """The latest beat's, in percent."""
-        beat = self.presence.last_heartbeat
-        return None if beat is None else beat.cpu_load
-
-    @property
-    def mem_used_mb(self) -> float | None:
-        """The latest beat's, in MiB."""
-        beat = self.presence.last_heartbeat
-        return None if beat is None else beat.mem_used_mb
+from thunderline.core.records import NodeStatus
 
 
 class NamedNode(msgspec.Struct, frozen=True):
@@ -35,24 +15,8 @@ class NamedNode(msgspec.Struct, frozen=True):
     name: str
 
 
-class NodePage(msgspec.Struct, Generic[N], frozen=True):
-    """A page of nodes, by name; `next_cursor` None at the end."""
-
-    nodes: list[N]
-    next_cursor: str | None
-    revision: int
-
-
-class NodeAnswer(msgspec.Struct, frozen=True):
-    """One node; its open sessions and its latest heartbeats, oldest first, where they were asked for."""
-
-    node: PresentNode
-    sessions: list[LinkSession] = []
-    heartbeats: list[Heartbeat] = []
-
-
 class PlainNodeAnswer(msgspec.Struct, frozen=True):
-    """The same as `NodeAnswer`, with every field that the server knows."""
+    """One node with all that was asked for beside it, with every field that the server knows."""
 
     node: dict[str, Any]
     sessions: list[Any] = []
@@ -60,7 +24,7 @@ class PlainNodeAnswer(msgspec.Struct, frozen=True):
 
 
 class GraphNode(msgspec.Struct, frozen=True):
-    """One node of the topology."""
+    """One node of the topology, as a drawing needs it."""
 
     id: str
     name: str
@@ -85,9 +49,3 @@ class GraphAnswer(msgspec.Struct, frozen=True):
 
     nodes: list[GraphNode]
     links: list[GraphLink]
-
-
-class Health(msgspec.Struct, frozen=True):
-    """What a server says of itself."""
-
-    version: str

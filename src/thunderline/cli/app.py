@@ -14,6 +14,7 @@ from thunderline.cli.nodes import nodes
 from thunderline.cli.screen import note
 from thunderline.cli.serve import serve
 from thunderline.cli.version import version
+from thunderline.cli.watch import watch
 from thunderline.core.errors import ThunderlineError
 
 EXIT_FAILED: Final = 1
@@ -46,6 +47,14 @@ app.command(
 )(nodes)
 app.command(epilog=_examples("node worker-1@prod", "node worker-1@prod | grep ^override"))(node)
 app.command(epilog=_examples("graph --include-offline", "graph --format dot | dot -Tsvg > cluster.svg"))(graph)
+app.command(
+    epilog=_examples(
+        "watch",
+        "watch --match 'cluster.node.*' --since 0",
+        "watch --match cluster.node.heartbeat",
+        "watch --json | jq -r .subject",
+    )
+)(watch)
 app.command(epilog=_examples("lift worker-1@prod"))(lift)
 app.command(epilog=_examples("version", "version --json"))(version)
 

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
+from thunderline.client.errors import ServerRefused as Refusal
 from thunderline.core.errors import ThunderlineError
 
 
@@ -57,23 +56,14 @@ class NotThunderline(RemoteError):
         self.reason = reason
 
 
-class Problem(msgspec.Struct, frozen=True):
-    """The body of a refusal. Source: RFC 9457, with our members `code` and `retry_after_s`."""
-
-    detail: str
-    status: int
-    code: str
-    retry_after_s: float | None = None
-
-
 class ServerRefused(RemoteError):
     """The server said no, and why."""
 
-    def __init__(self, problem: Problem) -> None:
-        when = "" if problem.retry_after_s is None else f"retry in {problem.retry_after_s:g} s"
+    def __init__(self, refusal: Refusal) -> None:
+        when = "" if refusal.retry_after_s is None else f"retry in {refusal.retry_after_s:g} s"
         # Some details already end in these words.
-        super().__init__(problem.detail if when in problem.detail else f"{problem.detail}; {when}")
-        self.problem = problem
+        super().__init__(refusal.detail if when in refusal.detail else f"{refusal.detail}; {when}")
+        self.status = refusal.status
 
 
 class NoSuchNode(RemoteError):

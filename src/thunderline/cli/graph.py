@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from thunderline.cli.answers import GraphAnswer, NodePage
+from thunderline.cli.answers import GraphAnswer
 from thunderline.cli.dot import draw_dot
 from thunderline.cli.marks import count_line, left_on_purpose
 from thunderline.cli.options import AsJson, Server
@@ -16,6 +16,7 @@ from thunderline.cli.remote import Query, Remote
 from thunderline.cli.screen import note, on_terminal, open_console, write_json, write_lines
 from thunderline.cli.topology import Topology
 from thunderline.cli.tree import draw_lines, draw_tree
+from thunderline.client.answers import NodePage
 from thunderline.core.records import Node, NodeStatus
 
 

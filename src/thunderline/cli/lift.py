@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from thunderline.cli.answers import NodeAnswer, PresentNode
 from thunderline.cli.lookup import looking_up
 from thunderline.cli.options import AsJson, NodeRef, Server
-from thunderline.cli.remote import Remote, node_path
+from thunderline.cli.remote import Remote
 from thunderline.cli.screen import note, write_json, write_line
+from thunderline.client.answers import NodeAnswer, PresentNode
+from thunderline.client.calls import node_path
 
 
 def lift(*, ref: NodeRef, server: Server, as_json: AsJson = False) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from thunderline.cli.answers import NamedNode, NodePage
+from thunderline.cli.answers import NamedNode
 from thunderline.cli.failures import NoSuchNode, ServerRefused
 from thunderline.cli.remote import Remote
+from thunderline.client.answers import NodePage
 
 HINTS_MAX: Final = 3
 SEARCHED_MAX: Final = 10_000
@@ -22,7 +23,7 @@ def looking_up(remote: Remote, ref: str) -> Iterator[None]:
     try:
         yield
     except ServerRefused as error:
-        if error.problem.status != 404:
+        if error.status != 404:
             raise
         raise NoSuchNode(ref, close=_close_names(remote, ref)) from error
 

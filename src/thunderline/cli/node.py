@@ -12,12 +12,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from thunderline.cli.answers import NodeAnswer, PlainNodeAnswer, PresentNode
+from thunderline.cli.answers import PlainNodeAnswer
 from thunderline.cli.figures import ago, mebibytes, milliseconds, moment, percent
 from thunderline.cli.lookup import looking_up
 from thunderline.cli.marks import left_on_purpose, status_text
 from thunderline.cli.options import AsJson, NodeRef, Server
-from thunderline.cli.remote import Remote, node_path
+from thunderline.cli.remote import Remote
 from thunderline.cli.screen import (
     cell,
     clean,
@@ -29,6 +29,8 @@ from thunderline.cli.screen import (
     write_json,
     write_rows,
 )
+from thunderline.client.answers import NodeAnswer, PresentNode
+from thunderline.client.calls import node_path
 from thunderline.core.records import Heartbeat, LinkSession
 
 HEARTBEATS_SHOWN: Final = 5

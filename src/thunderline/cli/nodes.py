@@ -8,12 +8,12 @@ from typing import Annotated, Final
 import msgspec
 import typer
 
-from thunderline.cli.answers import NodePage, PresentNode
 from thunderline.cli.figures import rfc3339
 from thunderline.cli.nodes_table import show_table
 from thunderline.cli.options import AsJson, Server
 from thunderline.cli.remote import Query, Remote
 from thunderline.cli.screen import note, on_terminal, open_console, write_json, write_rows
+from thunderline.client.answers import NodePage, PresentNode
 from thunderline.core.records import ClusterType, NodeStatus
 
 _PIPED_COLUMNS: Final = (

@@ -15,10 +15,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from thunderline.cli.answers import PresentNode
 from thunderline.cli.figures import ago, mebibytes, percent
 from thunderline.cli.marks import count_line, left_on_purpose, status_text
 from thunderline.cli.screen import plain
+from thunderline.client.answers import PresentNode
 
 SLUG_WIDTH: Final = 16
 """Cells that a role or a domain keeps in a line when there is not room for everything."""

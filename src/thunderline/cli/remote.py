@@ -1,60 +1,41 @@
-"""One server, asked over HTTP. What it does not answer, or not as our API does, is an error that says what to do.
+"""One server, asked by a command through the blocking client; its errors become those of the command line.
 
-Nothing is tried twice: the person at the terminal decides. Proxies that the environment names are not used, they
-would capture loopback.
+Nothing is tried twice, except that a watch goes on: the person at the terminal decides.
 """
 
 from __future__ import annotations
 
-import contextlib
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, TypeVar
-from urllib.parse import quote
+from typing import Final, Self, TypeVar
 
-import msgspec
-
-from thunderline.cli.answers import N, NodePage
-from thunderline.cli.failures import NoAnswer, NoServer, NotThunderline, Problem, RemoteError, ServerRefused
+from thunderline.cli.failures import NoAnswer, NoServer, NotThunderline, RemoteError, ServerRefused
+from thunderline.client import errors
+from thunderline.client.answers import N, NodePage
+from thunderline.client.calls import NODES_PAGE, Call
+from thunderline.client.errors import ClientError
+from thunderline.client.events import ToldEvent
 from thunderline.core.clock import SystemClock
-
-if TYPE_CHECKING:
-    import httpx
 
 T = TypeVar("T")
 Query = Sequence[tuple[str, str | int]]
 
-CONNECT_TIMEOUT_S: Final = 5.0
 ANSWER_TIMEOUT_S: Final = 30.0
-PAGE_SIZE: Final = 1_000
-"""Nodes asked for at a time: about 1 MB of answer, which keeps the server's loop busy for a few milliseconds."""
-
-PROBLEM_TYPE: Final = "application/problem+json"
-JSON_TYPE: Final = "application/json"
-STALE_HEADER: Final = "x-thunderline-stale-seconds"
 
 
 class Remote:
     """The server at `url`, for the length of a `with` block; `warn` is told once if its answers may be stale."""
 
     def __init__(self, url: str, *, warn: Callable[[str], None], answer_timeout_s: float = ANSWER_TIMEOUT_S) -> None:
-        # Imported here and in `_send`: it takes as long as all else together, which --help need not wait for.
-        import httpx
+        # Imported here: httpx takes as long as all else together, which --help need not wait for.
+        from thunderline.client.blocking import BlockingClient
 
         self.url = url
         self.now = SystemClock().now()
         """The server's time at its last answer, so that "4s ago" holds on a machine whose clock is wrong, too."""
         self._warn: Callable[[str], None] | None = warn
-        self._answer_timeout_s = answer_timeout_s
-        self._client = httpx.Client(
-            base_url=url,
-            timeout=httpx.Timeout(answer_timeout_s, connect=min(CONNECT_TIMEOUT_S, answer_timeout_s)),
-            trust_env=False,
-            headers={"accept": f"{JSON_TYPE}, {PROBLEM_TYPE}"},
-        )
+        self._client = BlockingClient(url, timeout_s=answer_timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -64,18 +45,18 @@ class Remote:
 
     def get(self, path: str, kind: type[T], query: Query = ()) -> T:
         """What `path` answers, read as a `kind`; `msgspec.Raw` is the body as it came. Raises: RemoteError."""
-        return self._ask("GET", path, kind, query)
+        return self._ask(Call("GET", path, kind, query=tuple((name, str(value)) for name, value in query)))
 
     def delete(self, path: str, kind: type[T]) -> T:
         """What deleting `path` answers. Raises: RemoteError."""
-        return self._ask("DELETE", path, kind, ())
+        return self._ask(Call("DELETE", path, kind))
 
     def node_pages(self, kind: type[NodePage[N]], query: Query = (), *, limit: int | None) -> Iterator[NodePage[N]]:
         """The nodes that match, page by page, `limit` of them at most. Raises: RemoteError."""
         cursor: str | None = None
         remaining = limit
         while remaining is None or remaining > 0:
-            size = PAGE_SIZE if remaining is None else min(PAGE_SIZE, remaining)
+            size = NODES_PAGE if remaining is None else min(NODES_PAGE, remaining)
             place = () if cursor is None else (("cursor", cursor),)
             page = self.get("/api/nodes", kind, (*query, ("limit", size), *place))
             yield page
@@ -85,66 +66,54 @@ class Remote:
             if remaining is not None:
                 remaining -= len(page.nodes)
 
-    def _ask(self, method: str, path: str, kind: type[T], query: Query) -> T:
-        response = self._send(method, path, query)
-        if response.status_code != 200:
-            raise _refusal(self.url, response)
-        self._note(response.headers)
-        try:
-            # As text: a body that is taken as it came is not looked into, and must still be UTF-8.
-            return msgspec.json.decode(response.content.decode(), type=kind)
-        except msgspec.ValidationError as error:
-            raise NotThunderline(self.url, reason=str(error)) from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise NotThunderline(self.url, reason=_not_json(response)) from error
+    @contextmanager
+    def watch(
+        self, pattern: str, since: str | None, *, transient: bool, say: Callable[[str], None]
+    ) -> Iterator[Iterator[ToldEvent]]:
+        """Events that match, after `since` or from now on, for ever; `say` is told of a server that went and came back.
 
-    def _send(self, method: str, path: str, query: Query) -> httpx.Response:
-        import httpx
+        The block begins once the server is connected. Raises: RemoteError.
+        """
+        with (
+            _retold(),
+            self._client.watch(
+                pattern,
+                since,
+                transient=transient,
+                on_lost=lambda error: say(f"lost the server at {self.url} ({_reason(error)}); trying again"),
+                on_back=lambda: say("the server answers again; nothing was missed"),
+            ) as events,
+        ):
+            yield iter(events)
 
-        try:
-            return self._client.request(method, path, params=list(query) or None)
-        except httpx.ConnectTimeout as error:
-            raise NoServer(self.url, reason="no answer to the attempt to connect") from error
-        except httpx.ConnectError as error:
-            reason = re.sub(r"^\[Errno -?\d+\] ", "", str(error))
-            raise NoServer(self.url, reason=None if reason == "Connection refused" else reason) from error
-        except httpx.TimeoutException as error:
-            raise NoAnswer(self.url, reason=f"waited {self._answer_timeout_s:g} s") from error
-        except httpx.NetworkError as error:
-            raise NoAnswer(self.url, reason="the connection broke") from error
-        except httpx.RemoteProtocolError as error:
-            if "disconnected" in str(error):
-                raise NoAnswer(self.url, reason="the connection broke") from error
-            raise NotThunderline(self.url, reason=str(error)) from error
-        except (httpx.RequestError, httpx.InvalidURL) as error:
-            raise NotThunderline(self.url, reason=str(error)) from error
-
-    def _note(self, headers: Mapping[str, str]) -> None:
-        self.now = _served_at(headers.get("date")) or SystemClock().now()
-        if self._warn is not None and (stale_s := headers.get(STALE_HEADER)) is not None:
-            self._warn(f"the server's store is away; what it shows may be {stale_s} s behind")
+    def _ask(self, call: Call[T]) -> T:
+        with _retold():
+            answer = self._client.ask(call)
+        self.now = answer.served_at or SystemClock().now()
+        if self._warn is not None and answer.stale_s is not None:
+            self._warn(f"the server's store is away; what it shows may be {answer.stale_s} s behind")
             self._warn = None
+        return answer.value
 
 
-def node_path(ref: str) -> str:
-    """The path of the node with this id or name."""
-    return f"/api/nodes/{quote(ref, safe='')}"
-
-
-def _refusal(url: str, response: httpx.Response) -> RemoteError:
-    if response.headers.get("content-type", "").startswith(PROBLEM_TYPE):
-        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
-            return ServerRefused(msgspec.json.decode(response.content, type=Problem))
-    return NotThunderline(url, reason=_not_json(response))
-
-
-def _not_json(response: httpx.Response) -> str:
-    content_type = response.headers.get("content-type", "no content type").partition(";")[0]
-    return f"HTTP {response.status_code}, {content_type}"
-
-
-def _served_at(date: str | None) -> datetime | None:
+@contextmanager
+def _retold() -> Iterator[None]:
+    """A block whose ClientErrors are told with what to do at a terminal. Raises: RemoteError."""
     try:
-        return None if date is None else parsedate_to_datetime(date).astimezone(UTC)
-    except ValueError:
-        return None
+        yield
+    except errors.ServerUnreachable as error:
+        raise NoServer(error.url, reason=error.reason) from error
+    except errors.AnswerLost as error:
+        raise NoAnswer(error.url, reason=error.reason) from error
+    except errors.NotThunderline as error:
+        raise NotThunderline(error.url, reason=error.reason) from error
+    except errors.ServerRefused as error:
+        raise ServerRefused(error) from error
+    except ClientError as error:
+        raise RemoteError(str(error)) from error
+
+
+def _reason(error: ClientError) -> str:
+    if isinstance(error, errors.ServerUnreachable | errors.AnswerLost):
+        return error.reason or "connection refused"
+    return str(error)

@@ -69,13 +69,30 @@ def write_lines(lines: Iterable[str]) -> None:
 
 def write_rows(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a header and rows, tab-separated; each cell is cleaned and none is empty."""
-    write_lines(["\t".join(header), *("\t".join(map(cell, row)) for row in rows)])
+    write_lines(["\t".join(header), *map(_row, rows)])
+
+
+def write_header(header: Sequence[str]) -> None:
+    """Write the names of columns whose rows come one by one."""
+    write_lines(["\t".join(header)])
+
+
+def write_row(row: Sequence[object]) -> None:
+    """Write one row below a header, at once."""
+    write_lines([_row(row)])
 
 
 def write_json(body: bytes) -> None:
     """Write one JSON document: as it came into a pipe, indented and escaped on a terminal."""
     if on_terminal():
         body = escape_json(msgspec.json.format(body, indent=2).decode()).encode()
+    _write(body + b"\n")
+
+
+def write_json_line(body: bytes) -> None:
+    """Write one of several JSON documents, each on a line of its own, at once."""
+    if on_terminal():
+        body = escape_json(body.decode()).encode()
     _write(body + b"\n")
 
 
@@ -87,6 +104,10 @@ def escape_json(text: str) -> str:
 def note(text: str) -> None:
     """Tell the person at the terminal something that is not the answer."""
     sys.stderr.write(f"thunderline: {clean(text)}\n")
+
+
+def _row(row: Sequence[object]) -> str:
+    return "\t".join(map(cell, row))
 
 
 def _escaped(char: str) -> str:

@@ -7,11 +7,11 @@ from typing import Final
 import msgspec
 
 import thunderline
-from thunderline.cli.answers import Health
 from thunderline.cli.failures import RemoteError
 from thunderline.cli.options import AsJson, Server
 from thunderline.cli.remote import Remote
 from thunderline.cli.screen import note, write_json, write_line
+from thunderline.client.answers import Health
 
 ANSWER_TIMEOUT_S: Final = 2.0
 """Short: the server's version is an extra here."""

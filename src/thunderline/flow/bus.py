@@ -24,6 +24,10 @@ class Subscription(ABC):
         """
 
     @abstractmethod
+    def position(self) -> int:
+        """The revision up to which nothing is left to hear, matching or not; 0 while that is not known."""
+
+    @abstractmethod
     def close(self) -> None:
         """Hear nothing more; idempotent."""
 
@@ -37,7 +41,7 @@ class Bus(ABC):
 
     @abstractmethod
     def subscribe(self, pattern: Pattern, *, backlog_max: int) -> Subscription:
-        """Hear what is published from now on and matches. The caller closes it."""
+        """Hear what is published from now on and matches. The caller closes it. Raises: ShuttingDown once closed."""
 
     @abstractmethod
     def close(self) -> None:
@@ -53,6 +57,7 @@ class LocalBus(Bus):
 
     def __init__(self) -> None:
         self._subscriptions: set[_LocalSubscription] = set()
+        self._closed = False
 
     def publish(self, events: Sequence[Event]) -> None:
         for subscription in tuple(self._subscriptions):
@@ -60,11 +65,14 @@ class LocalBus(Bus):
                 subscription.offer(event)
 
     def subscribe(self, pattern: Pattern, *, backlog_max: int) -> Subscription:
+        if self._closed:
+            raise ShuttingDown
         subscription = _LocalSubscription(self._subscriptions, pattern, backlog_max)
         self._subscriptions.add(subscription)
         return subscription
 
     def close(self) -> None:
+        self._closed = True
         for subscription in tuple(self._subscriptions):
             subscription.close()
 
@@ -80,11 +88,15 @@ class _LocalSubscription(Subscription):
         self._waiting: deque[Event] = deque()
         self._arrived = asyncio.Event()
         self._passed = 0
+        self._offered = 0
         self._cut = False
         self._closed = False
 
     def offer(self, event: Event) -> None:
-        if self._cut or not self.pattern.matches(event.name):
+        if self._cut:
+            return
+        if not self.pattern.matches(event.name):
+            self._note_offered(event)
             return
         if len(self._waiting) >= self._backlog_max:
             # Dropping one would break the order unseen; the listener drains what it has, learns of the cut, resumes.
@@ -92,6 +104,7 @@ class _LocalSubscription(Subscription):
             self.close()
         else:
             self._waiting.append(event)
+            self._note_offered(event)
         self._arrived.set()
 
     async def next(self) -> Event:
@@ -107,7 +120,14 @@ class _LocalSubscription(Subscription):
             self._passed = event.revision
         return event
 
+    def position(self) -> int:
+        return self._passed if self._waiting else self._offered
+
     def close(self) -> None:
         self._registered.discard(self)
         self._closed = True
         self._arrived.set()
+
+    def _note_offered(self, event: Event) -> None:
+        if event.reliability is Reliability.PERSISTENT:
+            self._offered = event.revision

@@ -15,9 +15,9 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class Pattern:
-    """A compiled pattern; equal texts match the same names."""
+    """A compiled pattern. What is in `without` does not match, whatever the text says."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, without: frozenset[str] = frozenset()) -> None:
         """Raises: InvalidInput naming `match`."""
         tokens = text.split(".")
         if len(text) > PATTERN_MAX:
@@ -36,9 +36,10 @@ class Pattern:
                     f"has {token[:40]!r} where a word, `*`, or a last `>` should be, e.g. cluster.node.>",
                 )
         self.text = text
+        self._without = without
         self._matches_all = text == ">"
         self._regex = re.compile(r"\.".join(parts))
 
     def matches(self, name: str) -> bool:
         """Whether the whole of `name` is covered."""
-        return self._matches_all or self._regex.fullmatch(name) is not None
+        return name not in self._without and (self._matches_all or self._regex.fullmatch(name) is not None)

@@ -129,6 +129,7 @@ _ROWS: Final = (
 )
 
 TAXONOMY: Final[dict[str, EventType]] = {row.name: row for row in _ROWS}
+TRANSIENT: Final = frozenset(row.name for row in _ROWS if row.reliability is Reliability.TRANSIENT)
 
 
 def status_event(*, before: NodeStatus, after: NodeStatus) -> str:

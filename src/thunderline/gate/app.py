@@ -21,7 +21,7 @@ from thunderline.gate.openapi import ApiDocument
 from thunderline.gate.parameters import unknown_parameter
 from thunderline.link.registry import Registry
 
-_NOT_PARAMETERS: Final = frozenset({"registry", "body", "request"})
+_NOT_PARAMETERS: Final = frozenset({"registry", "body", "request", "last_event_id"})
 
 
 def build_litestar(registry: Registry) -> Litestar:

@@ -69,7 +69,7 @@ def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
     gives = [
         (
             f"<code>{escape(status)}</code>",
-            "".join(_kind(content["schema"]) for content in response.get("content", {}).values()) or "empty",
+            " or ".join(_kind(content["schema"]) for content in response.get("content", {}).values()) or "empty",
             _text(response.get("description", "")),
         )
         for status, response in operation["responses"].items()

@@ -1,11 +1,11 @@
-"""The route of the event log."""
+"""The route of the event log: a page of it, or a stream, as the client accepts."""
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
-from litestar import Response, Router, get
-from litestar.params import QueryParameter
+from litestar import Request, Response, Router, get
+from litestar.params import HeaderParameter, QueryParameter
 
 from thunderline.core.errors import CursorGone, InvalidInput
 from thunderline.core.ids import Revision
@@ -13,28 +13,46 @@ from thunderline.flow.match import Pattern
 from thunderline.gate.bodies import EventsBody, answer, events_json
 from thunderline.gate.openapi import documented
 from thunderline.gate.parameters import PAGE_DEFAULT, Limit, Reg
+from thunderline.gate.sse import STREAM_TYPE, EventStream
 from thunderline.link.registry import Registry
+
+_PAGE_TYPE: Final = "application/json"
 
 
 @get(
     "/",
     opt=documented(
         "A page of the event log, oldest first. Go on from `next_since`, which moves on past events that do not match "
-        "too. A cursor that this log cannot continue from is a 410: list again.",
+        "too. A cursor that this log cannot continue from is a 410: list again. With `Accept: text/event-stream` the "
+        "answer is a stream that goes on with what happens: one message per event, `id` its cursor, `event` its name, "
+        "`data` the same object as in a page; events that are not in the log, heartbeats, have no `id`. Every 15 s of "
+        "silence a message with only an `id` moves the cursor on. A stream that the server ends says why and where to "
+        "go on in a last message, `thunderline.cut`.",
         answers={200: EventsBody},
+        streams=True,
         errors=(410,),
     ),
 )
 async def list_events(
+    request: Request[Any, Any, Any],
     registry: Reg,
     since: Annotated[str | None, QueryParameter(description="Cursor; absent or 0: from the oldest kept.")] = None,
     before: Annotated[str | None, QueryParameter(description="Cursor; only events before its revision.")] = None,
     match: Annotated[str, QueryParameter(description="Pattern, e.g. `cluster.node.*` or `cluster.>`.")] = ">",
     limit: Limit = PAGE_DEFAULT,
+    transient: Annotated[
+        bool, QueryParameter(description="Whether a stream tells events that are not in the log: heartbeats.")
+    ] = True,
+    last_event_id: Annotated[
+        str | None,
+        HeaderParameter(name="Last-Event-ID", description="Of a stream: the cursor; wins over `since`."),
+    ] = None,
 ) -> Response[bytes]:
+    if request.accept.best_match([_PAGE_TYPE, STREAM_TYPE], default=_PAGE_TYPE) == STREAM_TYPE:
+        return _stream(request, registry, match, since=since, last_event_id=last_event_id, transient=transient)
     page = await registry.events_page(
         since=registry.revision_of(since),
-        before=None if before is None else _revision_before(registry, before),
+        before=None if before is None else _revision_in("before", registry, before),
         pattern=Pattern(match),
         limit=limit,
     )
@@ -42,15 +60,34 @@ async def list_events(
     return answer(events_json(page.events, next_since=next_since, revision=page.revision), registry)
 
 
-def _revision_before(registry: Registry, before: str) -> Revision:
+def _stream(
+    request: Request[Any, Any, Any],
+    registry: Registry,
+    match: str,
+    *,
+    since: str | None,
+    last_event_id: str | None,
+    transient: bool,
+) -> EventStream:
+    for name in ("before", "limit"):
+        if name in request.query_params:
+            raise InvalidInput(name, "is of a page; a stream has no end")
+    if last_event_id is not None:
+        _revision_in("Last-Event-ID", registry, last_event_id)
+        since = last_event_id
+    # Without a cursor: from the oldest kept, as a page; who embeds the registry and names none watches from now on.
+    return EventStream(registry, registry.subscribe(match, since=since or "0", transient=transient))
+
+
+def _revision_in(field: str, registry: Registry, cursor: str) -> Revision:
     try:
-        return registry.revision_of(before)
+        return registry.revision_of(cursor)
     except InvalidInput as error:
-        raise InvalidInput("before", error.problem) from error
+        raise InvalidInput(field, error.problem) from error
     except CursorGone as error:
         # Whoever reads cursors knows only `since`.
-        error.field = "before"
-        error.args = (str(error).replace("since", "before", 1),)
+        error.field = field
+        error.args = (str(error).replace("since", field, 1),)
         raise
 
 

@@ -34,6 +34,8 @@ class RouteDoc(msgspec.Struct, frozen=True, kw_only=True):
     body_required: bool
     answers: Mapping[int, type | None]
     errors: tuple[int, ...]
+    streams: bool
+    """Whether 200 can be a stream of events instead."""
 
 
 def documented(
@@ -43,9 +45,12 @@ def documented(
     body: type | None = None,
     body_required: bool = True,
     errors: tuple[int, ...] = (),
+    streams: bool = False,
 ) -> dict[str, RouteDoc]:
     """The `opt` of a route handler: its first sentence becomes the summary, all of it the description."""
-    doc = RouteDoc(summary=summary, body=body, body_required=body_required, answers=answers, errors=errors)
+    doc = RouteDoc(
+        summary=summary, body=body, body_required=body_required, answers=answers, errors=errors, streams=streams
+    )
     return {_KEY: doc}
 
 
@@ -137,6 +142,8 @@ def _operation(doc: RouteDoc, by_kind: dict[type, dict[str, Any]]) -> dict[str, 
         responses[str(status)] = {"description": "Done."}
         if kind is not None:
             responses[str(status)]["content"] = {"application/json": {"schema": by_kind[kind]}}
+    if doc.streams:
+        responses["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
     for status in doc.errors:
         responses[str(status)] = {"description": "Refused; see `code`.", **problem}
     responses["default"] = {"description": "Any other error.", **problem}

@@ -49,7 +49,7 @@ from thunderline.core.settings import Settings
 from thunderline.core.tasks import Supervisor
 from thunderline.flow.bus import Bus, LocalBus
 from thunderline.flow.match import Pattern
-from thunderline.flow.taxonomy import NODE_HEARTBEAT, TAXONOMY
+from thunderline.flow.taxonomy import NODE_HEARTBEAT, TAXONOMY, TRANSIENT
 from thunderline.link.actor import EMBEDDING_PROGRAM, Actor
 from thunderline.link.checkpoint import PresenceCheckpoint
 from thunderline.link.cursor import read_cursor, write_cursor
@@ -122,38 +122,6 @@ class Registry:
         )
         self.stats = self._writer.stats
         self.domain = NodeDomain(self._writer, self.roster, self._sentinel, store, settings=settings)
-        self.tasks = Supervisor()
-        """The registry's own tasks; the server adds its own, so that readiness speaks for all of them."""
-
-    @classmethod
-    @asynccontextmanager
-    async def open(
-        cls,
-        store: str | Store,
-        settings: Settings | None = None,
-        *,
-        bus: Bus | None = None,
-        clock: Clock | None = None,
-        ids: IdSource = new_uuid7,
-        rng: random.Random | None = None,
-    ) -> AsyncIterator[Registry]:
-        """A registry over `store` (a URL, or one that is not yet opened), closed at the end of the block.
-
-        Closing refuses what is new, commits what is queued, ends watchers, then closes the store.
-
-        Raises: SettingsError, StoreLocked, StoreIncompatible, StoreUnavailable.
-        """
-        clock = clock or SystemClock()
-        if isinstance(store, str):
-            store = store_from_url(store, clock=clock, ids=ids, writer_id="registry")
-        registry = cls(
-            store,
-            bus or LocalBus(),
-            settings=settings or Settings(),
-            clock=clock,
-            ids=ids,
-            rng=rng or random.Random(),
-        )
         try:
             await registry._start()
         except BaseException:
@@ -310,9 +278,10 @@ class Registry:
         """The revision that `cursor` stands behind. Raises: InvalidInput, CursorGone."""
         return read_cursor(cursor, log_id=self.roster.log_id, oldest=self._oldest, head=self.roster.revision)
 
-    def subscribe(self, pattern: str = ">", since: str | None = None) -> Watch:
+    def subscribe(self, pattern: str = ">", since: str | None = None, *, transient: bool = True) -> Watch:
         """Watch events whose name matches, from now on, or everything after the cursor `since`.
 
+        Without `transient` events, heartbeats are left out whatever the pattern, and are not made for this watch.
         Use it as `async with registry.subscribe(...) as events: async for event in events: ...`. Raises: InvalidInput,
         CursorGone.
         """
@@ -321,10 +290,14 @@ class Registry:
             self._store,
             self.roster,
             self._bus,
-            pattern=Pattern(pattern),
+            pattern=Pattern(pattern, without=frozenset() if transient else TRANSIENT),
             since=start,
             backlog_max=self.settings.watch_backlog_max,
         )
+
+    def end_watches(self) -> None:
+        """End every watch, and let none begin: nothing else waits for them when the server is to stop. Idempotent."""
+        self._bus.close()
 
     async def events_page(
         self, *, since: Revision, before: Revision | None = None, pattern: Pattern, limit: int

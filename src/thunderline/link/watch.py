@@ -38,6 +38,14 @@ class Watch:
         self._page: deque[Event] = deque()
         self._live: Subscription | None = None
 
+    @property
+    def position(self) -> Revision:
+        """The revision up to which nothing that matches is left to give, while nobody waits for the next event.
+
+        It also moves on past what does not match, where `cursor` stays.
+        """
+        return self.cursor if self._live is None else Revision(max(self.cursor, self._live.position()))
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -1,0 +1,123 @@
+"""What programs that speak to a Thunderline server import; it needs none of the server's libraries.
+
+    async with Client("http://127.0.0.1:4040") as client:
+        node = await client.ensure_node({"name": "worker-1"})
+        async with client.watch("cluster.node.*") as events:
+            async for event in events:
+                print(event.name, event.subject)
+
+`BlockingClient` has the same calls for programs without an event loop. The names are imported at their first use, so
+that importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from thunderline.client.answers import (
+        EventPage,
+        Graph,
+        GraphLink,
+        GraphNode,
+        Health,
+        KeptHeartbeat,
+        OnlineNode,
+        PresentNode,
+    )
+    from thunderline.client.blocking import BlockingClient, BlockingWatch
+    from thunderline.client.driver import LinkStats
+    from thunderline.client.errors import (
+        AnswerLost,
+        ClientError,
+        Conflict,
+        InvalidRequest,
+        ListAgain,
+        NotFound,
+        NotThunderline,
+        ServerRefused,
+        ServerUnavailable,
+        ServerUnreachable,
+    )
+    from thunderline.client.events import ToldEvent
+    from thunderline.client.http import Client, Watch
+    from thunderline.client.link import Link
+    from thunderline.client.link_errors import (
+        BeatDropped,
+        BeatRefused,
+        LinkDeregistered,
+        LinkEnded,
+        LinkError,
+        LinkLeft,
+        LinkSuperseded,
+        LinkTimeout,
+    )
+
+__all__ = [
+    # Clients, and what watching gives
+    "Client",
+    "BlockingClient",
+    "Watch",
+    "BlockingWatch",
+    "Link",
+    "LinkStats",
+    # Answers
+    "EventPage",
+    "Graph",
+    "GraphLink",
+    "GraphNode",
+    "Health",
+    "KeptHeartbeat",
+    "OnlineNode",
+    "PresentNode",
+    "ToldEvent",
+    # Errors
+    "AnswerLost",
+    "ClientError",
+    "Conflict",
+    "InvalidRequest",
+    "ListAgain",
+    "NotFound",
+    "NotThunderline",
+    "ServerRefused",
+    "ServerUnavailable",
+    "ServerUnreachable",
+    # Errors of a link
+    "BeatDropped",
+    "BeatRefused",
+    "LinkDeregistered",
+    "LinkEnded",
+    "LinkError",
+    "LinkLeft",
+    "LinkSuperseded",
+    "LinkTimeout",
+]
+
+_MODULES: Final = {
+    "http": ("Client", "Watch"),
+    "blocking": ("BlockingClient", "BlockingWatch"),
+    "answers": (
+        *("EventPage", "Graph", "GraphLink", "GraphNode", "Health", "KeptHeartbeat", "OnlineNode", "PresentNode"),
+    ),
+    "events": ("ToldEvent",),
+    "link": ("Link",),
+    "driver": ("LinkStats",),
+    "link_errors": (
+        *("BeatDropped", "BeatRefused", "LinkDeregistered", "LinkEnded", "LinkError", "LinkLeft", "LinkSuperseded"),
+        "LinkTimeout",
+    ),
+    "errors": (
+        *("AnswerLost", "ClientError", "Conflict", "InvalidRequest", "ListAgain", "NotFound", "NotThunderline"),
+        *("ServerRefused", "ServerUnavailable", "ServerUnreachable"),
+    ),
+}
+_HOME: Final = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value

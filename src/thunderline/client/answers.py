@@ -1,0 +1,142 @@
+"""What the API answers, as far as clients read it: a field that is not here is passed over, not refused."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Generic, TypeVar
+
+import msgspec
+
+from thunderline.client.events import ToldEvent
+from thunderline.core.records import (
+    ClusterType,
+    Heartbeat,
+    JsonObject,
+    LinkSession,
+    Node,
+    NodeStatus,
+    Presence,
+    SessionStatus,
+    SessionType,
+)
+
+N = TypeVar("N")
+
+
+class PresentNode(Node, frozen=True, kw_only=True):
+    """A node with its presence beside it."""
+
+    presence: Presence
+
+    @property
+    def cpu_load(self) -> float | None:
+        """The latest beat's, in percent."""
+        beat = self.presence.last_heartbeat
+        return None if beat is None else beat.cpu_load
+
+    @property
+    def mem_used_mb(self) -> float | None:
+        """The latest beat's, in MiB."""
+        beat = self.presence.last_heartbeat
+        return None if beat is None else beat.mem_used_mb
+
+
+class NodeAnswer(msgspec.Struct, frozen=True):
+    """One node; its open sessions and its latest heartbeats, oldest first, where they were asked for."""
+
+    node: PresentNode
+    sessions: list[LinkSession] = []
+    heartbeats: list[Heartbeat] = []
+
+
+class OnlineNode(msgspec.Struct, frozen=True):
+    """A node that was announced, and the session it opened, if it asked for one."""
+
+    node: PresentNode
+    session: LinkSession | None
+
+
+class NodePage(msgspec.Struct, Generic[N], frozen=True):
+    """A page of nodes, by name; `next_cursor` None at the end."""
+
+    nodes: list[N]
+    next_cursor: str | None
+    revision: int
+
+
+class KeptHeartbeat(msgspec.Struct, frozen=True):
+    """A heartbeat that is in history, and when the next one is due."""
+
+    heartbeat: Heartbeat
+    next_interval_ms: int
+
+
+class HeartbeatsAnswer(msgspec.Struct, frozen=True):
+    """Heartbeats in ascending time."""
+
+    heartbeats: list[Heartbeat]
+
+
+class EventsAnswer(msgspec.Struct, frozen=True):
+    """A page of the log as it came."""
+
+    events: list[msgspec.Raw]
+    next_since: str
+    revision: int
+
+
+class EventPage(msgspec.Struct, frozen=True):
+    """Events in revision order; go on from `next_since` until it is `cursor`: a page may be empty before the end.
+
+    The log stood at `revision`; watching from `cursor` tells what came after that.
+    """
+
+    events: list[ToldEvent]
+    next_since: str
+    revision: int
+    cursor: str
+
+
+class GraphNode(msgspec.Struct, frozen=True, kw_only=True):
+    """One node of the topology. `val` is its weight in a drawing: 1, and 1 more for each of its links."""
+
+    id: str
+    name: str
+    role: str
+    domain: str
+    status: NodeStatus
+    cluster_type: ClusterType
+    val: int
+    meta: JsonObject
+
+
+class GraphLink(msgspec.Struct, frozen=True, kw_only=True):
+    """One open session of `source`; both ends are ids of nodes that the graph holds. `value` is its weight."""
+
+    source: str
+    target: str
+    type: str
+    session_id: str
+    session_type: SessionType
+    connection_type: str
+    status: SessionStatus
+    value: float
+    latency_ms: float | None
+    bandwidth_mbps: float | None
+    established_at: datetime | None
+
+
+class Graph(msgspec.Struct, frozen=True, kw_only=True):
+    """The topology, nodes by name; watching from `cursor` tells all that changed since."""
+
+    nodes: list[GraphNode]
+    links: list[GraphLink]
+    revision: int
+    cursor: str
+
+
+class Health(msgspec.Struct, frozen=True):
+    """What a server says of itself."""
+
+    status: str
+    version: str

@@ -1,0 +1,35 @@
+"""How long to wait before connecting again: full jitter, so that a fleet that fell together does not return together.
+
+Source: AWS Architecture Blog, "Exponential Backoff And Jitter" (2015): uniform(0, min(cap, base * 2**attempt)).
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+BASE_S: Final = 0.5
+"""The first wait is below it, so that a link that dropped is back well within the 5 s in which it can be resumed."""
+
+CAP_S: Final = 10.0
+
+
+class Backoff:
+    """The waits of one link."""
+
+    def __init__(self, rng: random.Random, *, base_s: float = BASE_S, cap_s: float = CAP_S) -> None:
+        self._rng = rng
+        self._base_s = base_s
+        self._cap_s = cap_s
+        self._attempt = 0
+
+    def next_s(self) -> float:
+        """How long to wait now, in seconds; longer on average at each call, up to the cap."""
+        longest_s = min(self._cap_s, self._base_s * 2**self._attempt)
+        if longest_s < self._cap_s:
+            self._attempt += 1
+        return self._rng.uniform(0, longest_s)
+
+    def reset(self) -> None:
+        """Begin anew: a link lived."""
+        self._attempt = 0

@@ -1,0 +1,303 @@
+"""`Client` for programs without an event loop: the same calls, each of which blocks until it is answered."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Self, TypeVar
+
+import httpx
+import msgspec
+
+from thunderline.client import calls
+from thunderline.client.answers import EventPage, EventsAnswer, Graph, Health, KeptHeartbeat, OnlineNode, PresentNode
+from thunderline.client.calls import HEARTBEATS_MAX, Call
+from thunderline.client.errors import ClientError, NotThunderline
+from thunderline.client.events import ToldEvent
+from thunderline.client.exchange import (
+    ANSWER_TIMEOUT_S,
+    Answer,
+    check_stream,
+    http_options,
+    naming_failures,
+    read_answer,
+    refused,
+    request_options,
+    stream_options,
+)
+from thunderline.client.following import Following, OnBack, OnLost
+from thunderline.core.records import Heartbeat
+
+T = TypeVar("T")
+
+
+class BlockingClient:
+    """The server at `url`, for the length of a `with` block; threads may share one.
+
+    `timeout_s` bounds each wait for the server. `transport` stands in for the network in tests, `sleep` for waiting.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float = ANSWER_TIMEOUT_S,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], object] | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._timeout_s = timeout_s
+        # An event that nobody sets: Ctrl-C ends the wait.
+        self._sleep = sleep or threading.Event().wait
+        self._rng = rng or random.Random()
+        self._http = httpx.Client(transport=transport, **http_options(self.url, timeout_s))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection; idempotent."""
+        self._http.close()
+
+    def ask(self, call: Call[T]) -> Answer[T]:
+        """What the server answers to `call`, with when it did. Raises: ClientError."""
+        with naming_failures(self.url, timeout_s=self._timeout_s):
+            response = self._http.request(**request_options(call))
+        return read_answer(self.url, call, response)
+
+    # Registration
+
+    def ensure_node(self, attrs: Mapping[str, object]) -> PresentNode:
+        """The node of that name, registered now if it was not. Raises: InvalidRequest, Conflict."""
+        return self.ask(calls.ensure_node(attrs)).value.node
+
+    def update_node(self, node_id: str, patch: Mapping[str, object]) -> PresentNode:
+        """The node with a merge patch (RFC 7396) applied. Raises: NotFound, InvalidRequest."""
+        return self.ask(calls.update_node(node_id, patch)).value.node
+
+    def deregister(self, node_id: str, *, force: bool = False) -> None:
+        """Remove the node. Raises: NotFound; Conflict if it holds a live link and `force` is not given."""
+        self.ask(calls.deregister(node_id, force=force))
+
+    # Status
+
+    def mark_online(
+        self, node_id: str, session: Mapping[str, object] | None = None, *, instance: str | None = None
+    ) -> OnlineNode:
+        """The node is up: `.node`, and `.session` if one was given. Raises: NotFound, InvalidRequest, Conflict."""
+        return self.ask(calls.mark_online(node_id, session, instance=instance)).value
+
+    def mark_offline(self, node_id: str, reason: str | None = None) -> PresentNode:
+        """Take the node down, as an operator does, until the override is lifted. Raises: NotFound, InvalidRequest."""
+        return self.ask(calls.mark_offline(node_id, reason)).value.node
+
+    def mark_status(self, node_id: str, status: str, reason: str | None = None) -> PresentNode:
+        """Set `online`, `degraded` or `offline` by hand. Raises: NotFound, InvalidRequest."""
+        return self.ask(calls.mark_status(node_id, status, reason)).value.node
+
+    def clear_override(self, node_id: str) -> PresentNode:
+        """Let the observed status show again. Raises: NotFound."""
+        return self.ask(calls.clear_override(node_id)).value.node
+
+    # Heartbeats
+
+    def heartbeat(
+        self, node_id: str, status: str = "online", metrics: Mapping[str, object] | None = None
+    ) -> KeptHeartbeat:
+        """Keep one beat, as `Client.heartbeat` does. Raises: NotFound, InvalidRequest, Conflict."""
+        return self.ask(calls.heartbeat(node_id, status, metrics)).value
+
+    def recent_heartbeats(
+        self, node_id: str | None = None, minutes: float = 60, *, limit: int = HEARTBEATS_MAX
+    ) -> list[Heartbeat]:
+        """The latest beats, as `Client.recent_heartbeats` gives them. Raises: NotFound, InvalidRequest."""
+        return self.ask(calls.recent_heartbeats(node_id, minutes, limit=limit)).value.heartbeats
+
+    # Reading
+
+    def get_node(self, node_id: str) -> PresentNode:
+        """The node with this id or name. Raises: NotFound."""
+        return self.ask(calls.get_node(node_id)).value.node
+
+    def list_nodes(
+        self,
+        *,
+        status: str | None = None,
+        role: str | None = None,
+        domain: str | None = None,
+        cluster_type: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        name: str | None = None,
+    ) -> list[PresentNode]:
+        """All nodes that match, by name, as `Client.list_nodes` gives them. Raises: InvalidRequest."""
+        conditions = calls.node_filter(
+            status=status, role=role, domain=domain, cluster_type=cluster_type, labels=labels, name=name
+        )
+        found: list[PresentNode] = []
+        cursor = None
+        while True:
+            page = self.ask(calls.list_nodes(conditions, cursor=cursor)).value
+            found += page.nodes
+            cursor = page.next_cursor
+            if cursor is None:
+                return found
+
+    def graph(self, *, include_offline: bool = False, domain: str | None = None) -> Graph:
+        """The topology; nodes that are offline only if asked for."""
+        return self.ask(calls.graph(include_offline=include_offline, domain=domain)).value
+
+    # Events
+
+    def events(
+        self, since: str | None = None, *, before: str | None = None, pattern: str = ">", limit: int = 100
+    ) -> EventPage:
+        """A page of the log after the cursor `since`, by default from the oldest event that is kept.
+
+        Raises: InvalidRequest, ListAgain.
+        """
+        return self._page(self.ask(calls.events(since, before=before, pattern=pattern, limit=limit)).value)
+
+    def cursor(self) -> str:
+        """Where the log stands: watching from here tells everything that a list fetched after this may lack."""
+        return self._page(self.ask(calls.log_end()).value).cursor
+
+    def watch(
+        self,
+        pattern: str = ">",
+        since: str | None = None,
+        *,
+        transient: bool = True,
+        on_lost: OnLost | None = None,
+        on_back: OnBack | None = None,
+    ) -> BlockingWatch:
+        """Watch events, as `Client.watch` does: `with client.watch(...) as events: for event in events: ...`."""
+        following = Following(
+            self.url,
+            pattern=pattern,
+            transient=transient,
+            since=since,
+            rng=self._rng,
+            on_lost=on_lost,
+            on_back=on_back,
+        )
+        return BlockingWatch(self, self._http, following, timeout_s=self._timeout_s, sleep=self._sleep)
+
+    # Health
+
+    def health(self) -> Health:
+        """That the process answers, and its version."""
+        return self.ask(calls.health()).value
+
+    def ready(self) -> Health:
+        """That changes are taken. Raises: ServerUnavailable."""
+        return self.ask(calls.ready()).value
+
+    def _page(self, answer: EventsAnswer) -> EventPage:
+        try:
+            return calls.page_of(answer)
+        except msgspec.DecodeError as error:
+            raise NotThunderline(self.url, reason=str(error)) from error
+
+
+class BlockingWatch:
+    """An iterator of events; made by `BlockingClient.watch`, closed at the end of its `with`.
+
+    Interrupting a wait for the next event loses none. One thread iterates it.
+    """
+
+    def __init__(
+        self,
+        client: BlockingClient,
+        http: httpx.Client,
+        following: Following,
+        *,
+        timeout_s: float,
+        sleep: Callable[[float], object],
+    ) -> None:
+        """Use `BlockingClient.watch`."""
+        self._client = client
+        self._http = http
+        self._following = following
+        self._timeout_s = timeout_s
+        self._sleep = sleep
+        self._response: httpx.Response | None = None
+        self._pieces: Iterator[bytes] | None = None
+        self._closed = False
+
+    @property
+    def cursor(self) -> str | None:
+        """Watching from here goes on behind the last event that was given; None before the first connection."""
+        return self._following.cursor
+
+    def __enter__(self) -> Self:
+        # So that "from now on" begins with the block, and a server that is not there is told before it.
+        try:
+            self._connect()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> ToldEvent:
+        while not self._closed:
+            if (event := self._following.next_event()) is not None:
+                return event
+            try:
+                self._following.heard(self._piece())
+            except ClientError as error:
+                self._disconnect()
+                self._sleep(self._following.lost(error))
+            except BaseException:
+                # Interrupted: what was under way on this connection cannot be taken up again.
+                self._disconnect()
+                raise
+        raise StopIteration
+
+    def close(self) -> None:
+        """Close the connection and end the iteration; idempotent."""
+        self._closed = True
+        self._disconnect()
+
+    def _piece(self) -> bytes:
+        pieces = self._pieces or self._connect()
+        with naming_failures(self._client.url, timeout_s=self._timeout_s):
+            piece = next(pieces, None)
+        if piece is None:
+            raise self._following.ended()
+        return piece
+
+    def _connect(self) -> Iterator[bytes]:
+        following, url = self._following, self._client.url
+        if following.cursor is None:
+            following.cursor = self._client.cursor()
+        options = stream_options(following.query, following.cursor, timeout_s=self._timeout_s)
+        with naming_failures(url, timeout_s=self._timeout_s):
+            self._response = self._http.send(self._http.build_request(**options), stream=True)
+            if not self._response.is_success:
+                self._response.read()
+                raise refused(url, self._response)
+        check_stream(url, self._response)
+        self._pieces = self._response.iter_bytes()
+        following.connected()
+        return self._pieces
+
+    def _disconnect(self) -> None:
+        response, self._response, self._pieces = self._response, None, None
+        if response is not None:
+            response.close()

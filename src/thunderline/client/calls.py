@@ -1,0 +1,192 @@
+"""Every call of the API as a value: what is sent, and what the answer is read as. Nothing here speaks to anybody.
+
+Both clients send these, so that a call is described once. Arguments that no server would take are refused here where
+sending them would mean something else: a name that would change the path, a number that JSON does not have.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Generic, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from thunderline.client.answers import (
+    EventPage,
+    EventsAnswer,
+    Graph,
+    Health,
+    HeartbeatsAnswer,
+    KeptHeartbeat,
+    NodeAnswer,
+    NodePage,
+    OnlineNode,
+    PresentNode,
+)
+from thunderline.client.events import read_event
+from thunderline.core.errors import InvalidInput
+from thunderline.core.inputs import NodeName
+
+T = TypeVar("T")
+Query = tuple[tuple[str, str], ...]
+
+NODES_PAGE: Final = 1_000
+"""Nodes asked for at a time: about 1 MB of answer, which keeps the server's loop busy for a few milliseconds."""
+HEARTBEATS_MAX: Final = 10_000
+"""Beats in one answer at most, the newest."""
+
+
+class Call(msgspec.Struct, Generic[T], frozen=True):
+    """One request; `kind` is what its answer is read as: `msgspec.Raw` is the body as it came, None's type nothing."""
+
+    method: str
+    path: str
+    kind: type[T]
+    query: Query = ()
+    body: bytes | None = None
+
+
+def node_path(node_id: str) -> str:
+    """The path of the node with this id or name. Raises: InvalidInput for a text that can be neither."""
+    try:
+        msgspec.convert(node_id, NodeName)  # an id has the form of a name, too
+    except msgspec.ValidationError as error:
+        # An empty one would name the list, and one with a slash another route.
+        raise InvalidInput("node_id", f"{str(node_id)[:100]!r} cannot be a node's name or id") from error
+    return f"/api/nodes/{quote(node_id, safe='')}"
+
+
+def ensure_node(attrs: Mapping[str, object]) -> Call[NodeAnswer]:
+    """Register a node, or find it by its name."""
+    return Call("POST", "/api/nodes", NodeAnswer, body=_body(attrs))
+
+
+def get_node(node_id: str) -> Call[NodeAnswer]:
+    """One node."""
+    return Call("GET", node_path(node_id), NodeAnswer)
+
+
+def update_node(node_id: str, patch: Mapping[str, object]) -> Call[NodeAnswer]:
+    """A merge patch of a node."""
+    return Call("PATCH", node_path(node_id), NodeAnswer, body=_body(patch))
+
+
+def deregister(node_id: str, *, force: bool) -> Call[None]:
+    """Remove a node."""
+    return Call("DELETE", node_path(node_id), type(None), query=(("force", "true"),) if force else ())
+
+
+def mark_online(node_id: str, session: Mapping[str, object] | None, *, instance: str | None) -> Call[OnlineNode]:
+    """Announce that a node is up."""
+    given = {"instance": instance, "session": None if session is None else dict(session)}
+    return Call("POST", f"{node_path(node_id)}/online", OnlineNode, body=_body(_present(given)))
+
+
+def mark_offline(node_id: str, reason: str | None) -> Call[NodeAnswer]:
+    """Take a node down."""
+    return Call("POST", f"{node_path(node_id)}/offline", NodeAnswer, body=_body(_present({"reason": reason})))
+
+
+def mark_status(node_id: str, status: str, reason: str | None) -> Call[NodeAnswer]:
+    """Lay an override over a node's status."""
+    body = _body(_present({"status": status, "reason": reason}))
+    return Call("POST", f"{node_path(node_id)}/status", NodeAnswer, body=body)
+
+
+def clear_override(node_id: str) -> Call[NodeAnswer]:
+    """Lift a node's override."""
+    return Call("DELETE", f"{node_path(node_id)}/override", NodeAnswer)
+
+
+def heartbeat(node_id: str, status: str, metrics: Mapping[str, object] | None) -> Call[KeptHeartbeat]:
+    """Send one beat."""
+    body = _body({**(metrics or {}), "status": status})
+    return Call("POST", f"{node_path(node_id)}/heartbeats", KeptHeartbeat, body=body)
+
+
+def recent_heartbeats(node_id: str | None, minutes: float, *, limit: int) -> Call[HeartbeatsAnswer]:
+    """The latest beats of one node, or of all."""
+    path = "/api/heartbeats" if node_id is None else f"{node_path(node_id)}/heartbeats"
+    return Call("GET", path, HeartbeatsAnswer, query=(("minutes", str(minutes)), ("limit", str(limit))))
+
+
+def node_filter(
+    *,
+    status: str | None,
+    role: str | None,
+    domain: str | None,
+    cluster_type: str | None,
+    labels: Mapping[str, str] | None,
+    name: str | None,
+) -> Query:
+    """The query of a list's conditions."""
+    given = {"status": status, "role": role, "domain": domain, "cluster_type": cluster_type, "name": name}
+    return (
+        *((key, value) for key, value in given.items() if value is not None),
+        *(("label", f"{key}={value}") for key, value in (labels or {}).items()),
+    )
+
+
+def list_nodes(conditions: Iterable[tuple[str, str]], *, cursor: str | None) -> Call[NodePage[PresentNode]]:
+    """One page of the nodes that match."""
+    place = () if cursor is None else (("cursor", cursor),)
+    query = (*conditions, ("limit", str(NODES_PAGE)), *place)
+    return Call("GET", "/api/nodes", NodePage[PresentNode], query=query)
+
+
+def graph(*, include_offline: bool, domain: str | None) -> Call[Graph]:
+    """The topology."""
+    query = (("include_offline", "true"),) if include_offline else ()
+    return Call("GET", "/api/graph", Graph, query=query if domain is None else (*query, ("domain", domain)))
+
+
+def events(since: str | None, *, before: str | None, pattern: str, limit: int) -> Call[EventsAnswer]:
+    """One page of the log."""
+    given = {"since": since, "before": before, "match": pattern, "limit": str(limit)}
+    return Call("GET", "/api/events", EventsAnswer, query=tuple(_present(given).items()))
+
+
+def log_end() -> Call[EventsAnswer]:
+    """A page from which `page_of` tells where the log stands; one event is the least that a page can be asked for."""
+    return events(None, before=None, pattern=">", limit=1)
+
+
+def page_of(answer: EventsAnswer) -> EventPage:
+    """The page with its events read. Raises: msgspec.DecodeError."""
+    log_id = answer.next_since.rpartition(":")[0]
+    found = []
+    for body in answer.events:
+        event = read_event(bytes(body), cursor=None)
+        # A page comes from the log, in which every event has a place of its own.
+        found.append(msgspec.structs.replace(event, cursor=f"{log_id}:{event.revision}"))
+    return EventPage(found, answer.next_since, answer.revision, cursor=f"{log_id}:{answer.revision}")
+
+
+def health() -> Call[Health]:
+    """Whether the process answers."""
+    return Call("GET", "/healthz", Health)
+
+
+def ready() -> Call[Health]:
+    """Whether changes are taken."""
+    return Call("GET", "/readyz", Health)
+
+
+def _present(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _body(value: Mapping[str, object]) -> bytes:
+    try:
+        # Not msgspec's encoder, which writes NaN and infinity as null: "unknown" to whoever reads it.
+        return json.dumps(dict(value), allow_nan=False, default=_plain).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput("body", f"cannot be written as JSON: {error}") from error
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return msgspec.to_builtins(value)

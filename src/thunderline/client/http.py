@@ -1,0 +1,317 @@
+"""The asynchronous client: a server's API with the names and arguments of an embedded `Registry`.
+
+Calls raise `ClientError`s (`client/errors.py`) and are not repeated; only a watch connects again by itself.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Mapping
+from types import TracebackType
+from typing import Self, TypeVar
+
+import httpx
+import msgspec
+
+from thunderline.client import calls
+from thunderline.client.answers import EventPage, EventsAnswer, Graph, Health, KeptHeartbeat, OnlineNode, PresentNode
+from thunderline.client.calls import HEARTBEATS_MAX, Call
+from thunderline.client.errors import ClientError, NotThunderline
+from thunderline.client.events import ToldEvent
+from thunderline.client.exchange import (
+    ANSWER_TIMEOUT_S,
+    Answer,
+    check_stream,
+    http_options,
+    naming_failures,
+    read_answer,
+    refused,
+    request_options,
+    stream_options,
+)
+from thunderline.client.following import Following, OnBack, OnLost
+from thunderline.core.clock import Clock, SystemClock
+from thunderline.core.records import Heartbeat
+
+T = TypeVar("T")
+
+
+class Client:
+    """The server at `url`, for the length of an `async with` block; many tasks may share one.
+
+    `timeout_s` bounds each wait for the server. `transport` stands in for the network in tests.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float = ANSWER_TIMEOUT_S,
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._timeout_s = timeout_s
+        self._clock = clock or SystemClock()
+        self._rng = rng or random.Random()
+        self._http = httpx.AsyncClient(transport=transport, **http_options(self.url, timeout_s))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close every connection; idempotent."""
+        await self._http.aclose()
+
+    async def ask(self, call: Call[T]) -> Answer[T]:
+        """What the server answers to `call`, with when it did. Raises: ClientError."""
+        with naming_failures(self.url, timeout_s=self._timeout_s):
+            response = await self._http.request(**request_options(call))
+        return read_answer(self.url, call, response)
+
+    # Registration
+
+    async def ensure_node(self, attrs: Mapping[str, object]) -> PresentNode:
+        """The node of that name, registered now if it was not. Raises: InvalidRequest, Conflict."""
+        return (await self.ask(calls.ensure_node(attrs))).value.node
+
+    async def update_node(self, node_id: str, patch: Mapping[str, object]) -> PresentNode:
+        """The node with a merge patch (RFC 7396) applied. Raises: NotFound, InvalidRequest."""
+        return (await self.ask(calls.update_node(node_id, patch))).value.node
+
+    async def deregister(self, node_id: str, *, force: bool = False) -> None:
+        """Remove the node. Raises: NotFound; Conflict if it holds a live link and `force` is not given."""
+        await self.ask(calls.deregister(node_id, force=force))
+
+    # Status
+
+    async def mark_online(
+        self, node_id: str, session: Mapping[str, object] | None = None, *, instance: str | None = None
+    ) -> OnlineNode:
+        """The node is up: `.node`, and `.session` if one was given. Raises: NotFound, InvalidRequest, Conflict."""
+        return (await self.ask(calls.mark_online(node_id, session, instance=instance))).value
+
+    async def mark_offline(self, node_id: str, reason: str | None = None) -> PresentNode:
+        """Take the node down, as an operator does, until the override is lifted. Raises: NotFound, InvalidRequest."""
+        return (await self.ask(calls.mark_offline(node_id, reason))).value.node
+
+    async def mark_status(self, node_id: str, status: str, reason: str | None = None) -> PresentNode:
+        """Set `online`, `degraded` or `offline` by hand. Raises: NotFound, InvalidRequest."""
+        return (await self.ask(calls.mark_status(node_id, status, reason))).value.node
+
+    async def clear_override(self, node_id: str) -> PresentNode:
+        """Let the observed status show again. Raises: NotFound."""
+        return (await self.ask(calls.clear_override(node_id))).value.node
+
+    # Heartbeats
+
+    async def heartbeat(
+        self, node_id: str, status: str = "online", metrics: Mapping[str, object] | None = None
+    ) -> KeptHeartbeat:
+        """Keep one beat, durably; says when the next is due. `metrics` are its other fields: `cpu_load`, `seq`, ...
+
+        A repeated beat (same incarnation and `seq`) is kept once. Raises: NotFound, InvalidRequest, Conflict.
+        """
+        return (await self.ask(calls.heartbeat(node_id, status, metrics))).value
+
+    async def recent_heartbeats(
+        self, node_id: str | None = None, minutes: float = 60, *, limit: int = HEARTBEATS_MAX
+    ) -> list[Heartbeat]:
+        """The beats of the last `minutes`, the newest `limit` of them, in ascending time; of one node, or of all.
+
+        The id of a deregistered node still finds its beats. Raises: NotFound, InvalidRequest.
+        """
+        return (await self.ask(calls.recent_heartbeats(node_id, minutes, limit=limit))).value.heartbeats
+
+    # Reading
+
+    async def get_node(self, node_id: str) -> PresentNode:
+        """The node with this id or name. Raises: NotFound."""
+        return (await self.ask(calls.get_node(node_id))).value.node
+
+    async def list_nodes(
+        self,
+        *,
+        status: str | None = None,
+        role: str | None = None,
+        domain: str | None = None,
+        cluster_type: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        name: str | None = None,
+    ) -> list[PresentNode]:
+        """All nodes for which all given conditions hold, by name; `status` may list several, separated by commas.
+
+        A `name` that ends in `*` is a prefix. Large lists are fetched in pages, each as of its own moment: to follow
+        what changes, take `cursor()` first, then list, then watch from there. Raises: InvalidRequest.
+        """
+        conditions = calls.node_filter(
+            status=status, role=role, domain=domain, cluster_type=cluster_type, labels=labels, name=name
+        )
+        found: list[PresentNode] = []
+        cursor = None
+        while True:
+            page = (await self.ask(calls.list_nodes(conditions, cursor=cursor))).value
+            found += page.nodes
+            cursor = page.next_cursor
+            if cursor is None:
+                return found
+
+    async def graph(self, *, include_offline: bool = False, domain: str | None = None) -> Graph:
+        """The topology; nodes that are offline only if asked for."""
+        return (await self.ask(calls.graph(include_offline=include_offline, domain=domain))).value
+
+    # Events
+
+    async def events(
+        self, since: str | None = None, *, before: str | None = None, pattern: str = ">", limit: int = 100
+    ) -> EventPage:
+        """A page of the log after the cursor `since`, by default from the oldest event that is kept.
+
+        Raises: InvalidRequest, ListAgain.
+        """
+        return self._page((await self.ask(calls.events(since, before=before, pattern=pattern, limit=limit))).value)
+
+    async def cursor(self) -> str:
+        """Where the log stands: watching from here tells everything that a list fetched after this may lack."""
+        return self._page((await self.ask(calls.log_end())).value).cursor
+
+    def watch(
+        self,
+        pattern: str = ">",
+        since: str | None = None,
+        *,
+        transient: bool = True,
+        on_lost: OnLost | None = None,
+        on_back: OnBack | None = None,
+    ) -> Watch:
+        """Watch events whose name matches, from now on, or everything after the cursor `since`.
+
+        Use it as `async with client.watch(...) as events: async for event in events: ...`. When the connection breaks,
+        `on_lost` is told why, once; the watch connects again until it can go on exactly behind the last event, and
+        tells `on_back`. Without `transient` events, heartbeats are left out whatever the pattern.
+
+        Raises, in the watch: ServerUnreachable and ServerUnavailable before it was ever connected; ListAgain when the
+        log cannot continue; InvalidRequest for a bad pattern.
+        """
+        following = Following(
+            self.url,
+            pattern=pattern,
+            transient=transient,
+            since=since,
+            rng=self._rng,
+            on_lost=on_lost,
+            on_back=on_back,
+        )
+        return Watch(self, self._http, following, timeout_s=self._timeout_s, clock=self._clock)
+
+    # Health
+
+    async def health(self) -> Health:
+        """That the process answers, and its version."""
+        return (await self.ask(calls.health())).value
+
+    async def ready(self) -> Health:
+        """That changes are taken. Raises: ServerUnavailable."""
+        return (await self.ask(calls.ready())).value
+
+    def _page(self, answer: EventsAnswer) -> EventPage:
+        try:
+            return calls.page_of(answer)
+        except msgspec.DecodeError as error:
+            raise NotThunderline(self.url, reason=str(error)) from error
+
+
+class Watch:
+    """An async iterator of events; made by `Client.watch`, closed at the end of its `async with`.
+
+    Cancelling a wait for the next event loses none. One task iterates it.
+    """
+
+    def __init__(
+        self, client: Client, http: httpx.AsyncClient, following: Following, *, timeout_s: float, clock: Clock
+    ) -> None:
+        """Use `Client.watch`."""
+        self._client = client
+        self._http = http
+        self._following = following
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._response: httpx.Response | None = None
+        self._pieces: AsyncIterator[bytes] | None = None
+        self._closed = False
+
+    @property
+    def cursor(self) -> str | None:
+        """Watching from here goes on behind the last event that was given; None before the first connection."""
+        return self._following.cursor
+
+    async def __aenter__(self) -> Self:
+        # So that "from now on" begins with the block, and a server that is not there is told before it.
+        try:
+            await self._connect()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ToldEvent:
+        while not self._closed:
+            if (event := self._following.next_event()) is not None:
+                return event
+            try:
+                self._following.heard(await self._piece())
+            except ClientError as error:
+                await self._disconnect()
+                await self._clock.sleep(self._following.lost(error))
+            except BaseException:
+                # Cancelled: what was under way on this connection cannot be taken up again.
+                await self._disconnect()
+                raise
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Close the connection and end the iteration; idempotent."""
+        self._closed = True
+        await self._disconnect()
+
+    async def _piece(self) -> bytes:
+        pieces = self._pieces or await self._connect()
+        with naming_failures(self._client.url, timeout_s=self._timeout_s):
+            piece = await anext(pieces, None)
+        if piece is None:
+            raise self._following.ended()
+        return piece
+
+    async def _connect(self) -> AsyncIterator[bytes]:
+        following, url = self._following, self._client.url
+        if following.cursor is None:
+            following.cursor = await self._client.cursor()
+        options = stream_options(following.query, following.cursor, timeout_s=self._timeout_s)
+        with naming_failures(url, timeout_s=self._timeout_s):
+            self._response = await self._http.send(self._http.build_request(**options), stream=True)
+            if not self._response.is_success:
+                await self._response.aread()
+                raise refused(url, self._response)
+        check_stream(url, self._response)
+        self._pieces = self._response.aiter_bytes()
+        following.connected()
+        return self._pieces
+
+    async def _disconnect(self) -> None:
+        response, self._response, self._pieces = self._response, None, None
+        if response is not None:
+            await response.aclose()

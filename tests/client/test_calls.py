@@ -1,0 +1,226 @@
+"""What both clients give for every call, as the embedded registry does."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from types import MappingProxyType
+from typing import Any
+
+import httpx
+import pytest
+
+import thunderline.client
+from tests.cli.servers import ServedRegistry
+from tests.client.clients import Driven, driven, scripted
+from thunderline.client import BlockingClient, Client, Conflict, InvalidRequest, NotFound, PresentNode, calls
+from thunderline.client.errors import ServerUnavailable
+from thunderline.core.errors import InvalidInput
+from thunderline.core.records import Heartbeat, LinkSession, Node, NodeStatus
+from thunderline.gate.app import build_app
+from thunderline.link.registry import Registry
+from thunderline.testing.harness import BASE_URL, open_cluster
+
+SHARED = (
+    *("ensure_node", "update_node", "deregister", "mark_online", "mark_offline", "mark_status", "clear_override"),
+    *("heartbeat", "recent_heartbeats", "get_node", "list_nodes", "graph"),
+)
+
+
+def arguments(method: Any) -> list[tuple[str, Any, Any]]:
+    found = inspect.signature(method).parameters.values()
+    return [(each.name, each.kind, each.default) for each in found if each.name != "actor"]
+
+
+@pytest.fixture
+def name(kind: str, request: pytest.FixtureRequest) -> str:
+    """A node's name that no other test uses."""
+    return f"{request.node.originalname.replace('_', '-')}-{kind.lower()}"
+
+
+def test_the_public_names_are_these() -> None:
+    assert thunderline.client.__all__ == [
+        *("Client", "BlockingClient", "Watch", "BlockingWatch", "Link", "LinkStats"),
+        *("EventPage", "Graph", "GraphLink", "GraphNode", "Health", "KeptHeartbeat", "OnlineNode", "PresentNode"),
+        "ToldEvent",
+        *("AnswerLost", "ClientError", "Conflict", "InvalidRequest", "ListAgain", "NotFound", "NotThunderline"),
+        *("ServerRefused", "ServerUnavailable", "ServerUnreachable"),
+        *("BeatDropped", "BeatRefused", "LinkDeregistered", "LinkEnded", "LinkError", "LinkLeft", "LinkSuperseded"),
+        "LinkTimeout",
+    ]
+    assert all(hasattr(thunderline.client, name) for name in thunderline.client.__all__)
+
+
+def test_importing_the_package_and_its_errors_loads_no_http_library() -> None:
+    program = "import sys\nfrom thunderline.client import ClientError, ToldEvent\nprint('httpx' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_a_call_takes_what_the_registry_takes(name: str) -> None:
+    assert arguments(getattr(Client, name)) == arguments(getattr(Registry, name))
+
+
+def test_the_blocking_client_has_the_same_calls() -> None:
+    def public(kind: type) -> dict[str, list[tuple[str, Any, Any]]]:
+        return {name: arguments(member) for name, member in vars(kind).items() if name[0] != "_" and callable(member)}
+
+    there = public(Client)
+    there["close"] = there.pop("aclose")
+    assert public(BlockingClient) == there
+
+
+def test_a_node_is_registered_once_and_found_by_name_and_id(client: Driven, name: str) -> None:
+    node = client.ensure_node({"name": name, "labels": {"zone": "a"}, "meta": {"deep": [1, {"x": None}]}})
+    assert isinstance(node, PresentNode)
+    assert isinstance(node, Node)
+    assert (node.status, node.presence.sessions) == (NodeStatus.CONNECTING, 0)
+    assert client.ensure_node(MappingProxyType({"name": name})) == node
+    assert client.get_node(name) == client.get_node(node.id) == node
+    assert node.meta == {"deep": [1, {"x": None}]}
+
+
+def test_a_patch_changes_and_resets(client: Driven, name: str) -> None:
+    client.ensure_node({"name": name, "address": "10.0.0.1"})
+    assert client.update_node(name, {"address": None, "labels": {"a": "b"}}).labels == {"a": "b"}
+    assert client.get_node(name).address is None
+
+
+def test_a_deregistered_node_is_not_found(client: Driven, name: str) -> None:
+    client.ensure_node({"name": name})
+    assert client.deregister(name) is None
+    with pytest.raises(NotFound) as caught:
+        client.deregister(name)
+    assert (caught.value.code, caught.value.status, caught.value.retryable) == ("unknown_node", 404, False)
+    assert name in caught.value.detail
+
+
+def test_a_linked_node_is_deregistered_by_force_only(client: Driven, name: str) -> None:
+    client.ensure_node({"name": name})
+    client.mark_online(name, {"session_id": name})
+    with pytest.raises(Conflict) as caught:
+        client.deregister(name)
+    assert caught.value.code == "live_link"
+    client.deregister(name, force=True)
+
+
+def test_an_announcement_gives_node_and_session(client: Driven, name: str) -> None:
+    client.ensure_node({"name": name})
+    online = client.mark_online(name, {"session_id": name, "latency_ms": 1.5}, instance="i1")
+    assert (online.node.status, online.node.instance, online.node.presence.sessions) == (NodeStatus.ONLINE, "i1", 1)
+    assert isinstance(online.session, LinkSession)
+    assert online.session.session_id == name
+    assert client.mark_online(name).session is None
+
+
+def test_an_override_is_laid_and_lifted(client: Driven, name: str) -> None:
+    client.ensure_node({"name": name})
+    client.heartbeat(name)
+    assert client.mark_offline(name, "rack move").status_reason == "rack move"
+    assert client.mark_status(name, "degraded", "disk").status is NodeStatus.DEGRADED
+    assert client.mark_offline(name).status is NodeStatus.OFFLINE
+    assert client.clear_override(name).status is NodeStatus.ONLINE
+
+
+def test_a_beat_is_kept_and_says_when_the_next_is_due(client: Driven, name: str) -> None:
+    node = client.ensure_node({"name": name, "heartbeat_interval_ms": 2_000})
+    kept = client.heartbeat(name, "degraded", {"cpu_load": 12.5, "seq": 1, "peers": {"a": None}})
+    assert kept.next_interval_ms == 2_000
+    assert isinstance(kept.heartbeat, Heartbeat)
+    assert client.recent_heartbeats(name) == client.recent_heartbeats(node.id, 0.5, limit=1) == [kept.heartbeat]
+    assert kept.heartbeat in client.recent_heartbeats()
+    assert client.get_node(name).presence.last_heartbeat == kept.heartbeat
+
+
+def test_lists_hold_all_pages_and_what_matches(
+    client: Driven, name: str, monkeypatch: pytest.MonkeyPatch, server: ServedRegistry
+) -> None:
+    monkeypatch.setattr(calls, "NODES_PAGE", 2)
+    names = [f"{name}-{i}" for i in range(5)]
+    for each in names:
+        client.ensure_node({"name": each, "labels": {"zone": each[-1], "all": "x=y"}, "role": "edge"})
+    assert [node.name for node in client.list_nodes(name=f"{name}-*")] == names
+    assert [node.name for node in client.list_nodes(labels={"zone": "3", "all": "x=y"}, name=f"{name}-*")] == names[3:4]
+    assert client.list_nodes(name=f"{name}-*", status="online,offline") == []
+    assert len(client.list_nodes(role="edge", cluster_type="in_cluster", domain="thunderlink")) >= 5
+    assert len(client.list_nodes()) == len(server.registry.list_nodes())
+
+
+def test_the_graph_is_typed_and_tells_where_to_watch_from(client: Driven, name: str) -> None:
+    client.ensure_node({"name": name})
+    client.mark_online(name, {"session_id": name})
+    graph = client.graph(include_offline=True)
+    (node,) = (node for node in graph.nodes if node.name == name)
+    assert [link.session_id for link in graph.links if link.source == node.id] == [name]
+    assert graph.cursor == client.cursor()
+    assert client.graph(domain="nowhere").nodes == []
+
+
+def test_pages_of_the_log_lead_through_it(client: Driven, name: str, server: ServedRegistry) -> None:
+    before = client.cursor()
+    client.ensure_node({"name": name})
+    client.heartbeat(name)
+    assert before != client.cursor() == server.registry.cursor
+    page = client.events(before, limit=1)
+    (event,) = page.events
+    assert (event.name, event.subject, event.cursor) == ("cluster.node.registered", name, page.next_since)
+    assert isinstance(event.record, Node)
+    assert event.record.status is NodeStatus.CONNECTING
+    assert page.next_since != page.cursor == server.registry.cursor
+    rest = client.events(page.next_since, pattern="cluster.link.*")
+    assert (rest.events, rest.next_since) == ([], rest.cursor)
+    client.deregister(name)
+    assert [event.deleted for event in client.events(before).events] == [False, False, True]
+    assert len(client.events(before, before=client.cursor()).events) == 2
+
+
+def test_health_names_the_version(client: Driven) -> None:
+    assert client.health().version == thunderline.__version__
+    assert client.ready().status == "ready"
+
+
+@pytest.mark.parametrize("wrong", ["", "a/b", "..", "a b", "a\n", "?", 7])
+def test_a_name_that_no_node_can_have_is_not_sent(client: Driven, wrong: Any) -> None:
+    for call in (client.get_node, client.deregister, client.heartbeat):
+        with pytest.raises(InvalidInput, match="node_id"):
+            call(wrong)
+
+
+@pytest.mark.parametrize("metrics", [{"cpu_load": float("nan")}, {"cpu_load": float("inf")}, {"meta": object()}])
+def test_what_json_does_not_have_is_not_sent(client: Driven, metrics: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput, match="body"):
+        client.heartbeat("a", metrics=metrics)
+
+
+def test_a_refused_field_is_named(client: Driven, name: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        client.ensure_node({"name": name, "meta": {}, "colour": "red"})
+    assert (caught.value.field, caught.value.code, caught.value.status) == ("colour", "invalid_input", 422)
+    with pytest.raises(InvalidRequest, match="minutes"):
+        client.recent_heartbeats(minutes=-1)
+
+
+def test_fields_of_a_newer_server_are_passed_over(kind: str) -> None:
+    body = b'{"status": "alive", "version": "9.9", "mood": "fine", "deep": {"er": [1]}}'
+    with scripted([(200, "application/json", body)]) as script, driven(kind, script.url) as client:
+        assert client.health().version == "9.9"
+
+
+async def test_a_client_speaks_to_a_server_in_the_same_process_too() -> None:
+    async with open_cluster() as cluster:
+        transport = httpx.ASGITransport(app=build_app(cluster.registry))
+        async with Client(BASE_URL, transport=transport) as client:
+            await client.ensure_node({"name": "a"})
+            assert [node.name for node in await client.list_nodes()] == ["a"]
+
+
+async def test_an_absent_store_is_unavailable_and_says_when_to_try_again() -> None:
+    async with open_cluster() as cluster:
+        transport = httpx.ASGITransport(app=build_app(cluster.registry))
+        async with Client(BASE_URL, transport=transport) as client:
+            cluster.registry._writer.close()
+            with pytest.raises(ServerUnavailable) as caught:
+                await client.ensure_node({"name": "a"})
+    assert (caught.value.code, caught.value.retryable, caught.value.retry_after_s) == ("shutting_down", True, 1.0)

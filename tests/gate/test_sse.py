@@ -1,0 +1,254 @@
+"""`GET /api/events` as a stream: everything once, in order, cursors that move, and an end that says where to go on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from tests.gate.streams import OpenStream, open_stream
+from thunderline.core.settings import Settings
+from thunderline.flow.taxonomy import NODE_HEARTBEAT
+from thunderline.gate.app import build_litestar
+from thunderline.gate.openapi import build_document
+from thunderline.gate.sse import KEEP_ALIVE_S
+from thunderline.testing.harness import Cluster, open_cluster
+
+
+async def settled() -> None:
+    """Let everything that is ready run."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+def listens(cluster: Cluster, name: str = "cluster.node.online") -> bool:
+    return cluster.registry._bus.wants(name)
+
+
+async def revisions(stream: OpenStream, count: int) -> list[int]:
+    return [(await stream.event())["revision"] for _ in range(count)]
+
+
+async def test_a_stream_gives_the_log_and_then_what_happens(cluster: Cluster) -> None:
+    await cluster.node("old")
+    async with open_stream(cluster) as stream:
+        assert (stream.status, stream.headers["content-type"]) == (200, "text/event-stream")
+        assert stream.headers["cache-control"] == "no-store"
+        assert await revisions(stream, 2) == [1, 2]
+        await cluster.node("new")
+        assert await revisions(stream, 2) == [3, 4]
+
+
+async def test_a_message_carries_cursor_name_and_the_object_of_a_page(cluster: Cluster) -> None:
+    await cluster.registry.ensure_node({"name": "a", "meta": {"text": "one\u2028two\nthree"}})
+    (listed,) = (await cluster.http.get("/api/events")).json()["events"]
+    async with open_stream(cluster, since="0") as stream:
+        event = await stream.event()
+    assert event.pop("stream") == (cluster.registry.cursor, "cluster.node.registered")
+    assert event == listed
+
+
+async def test_a_stream_begins_with_its_cursor(cluster: Cluster) -> None:
+    await cluster.node("a")
+    async with open_stream(cluster, since=cluster.registry.cursor) as stream:
+        message = await stream.message()
+    assert (message.id, message.data) == (cluster.registry.cursor, None)
+
+
+async def test_the_last_event_id_wins_over_since(cluster: Cluster) -> None:
+    for name in ("a", "b"):
+        await cluster.node(name)
+    cursor = cluster.registry.cursor_at(3)
+    async with open_stream(cluster, last_event_id=cursor, since="0") as stream:
+        assert await revisions(stream, 1) == [4]
+
+
+async def test_a_pattern_filters_the_log_and_what_happens(cluster: Cluster) -> None:
+    await cluster.node("a")
+    async with open_stream(cluster, match="cluster.node.online") as stream:
+        await cluster.node("b")
+        assert await revisions(stream, 2) == [2, 4]
+
+
+async def test_a_heartbeat_has_no_id(cluster: Cluster) -> None:
+    node = await cluster.node("a")
+    async with open_stream(cluster, match=NODE_HEARTBEAT, since=cluster.registry.cursor) as stream:
+        await settled()
+        await node.beat(cpu_load=7)
+        event = await stream.event()
+    assert event["stream"] == (None, NODE_HEARTBEAT)
+    assert event["payload"]["cpu_load"] == 7
+
+
+async def test_without_transient_events_heartbeats_are_not_even_made(cluster: Cluster) -> None:
+    node = await cluster.node("a")
+    async with open_stream(cluster, since=cluster.registry.cursor, transient="false") as stream:
+        await settled()
+        assert listens(cluster)
+        assert not listens(cluster, NODE_HEARTBEAT)
+        await node.beat()
+        await cluster.node("b")
+        assert (await stream.event())["subject"] == "b"
+
+
+async def test_silence_is_broken_and_moves_the_cursor_past_what_does_not_match(cluster: Cluster) -> None:
+    async with open_stream(cluster, match="cluster.link.*") as stream:
+        first = await stream.message()
+        await settled()
+        await cluster.node("a")
+        await cluster.clock.advance(KEEP_ALIVE_S)
+        second = await stream.message()
+        await cluster.clock.advance(KEEP_ALIVE_S)
+        third = await stream.message()
+    assert first.id == cluster.registry.cursor_at(0)
+    assert (second.id, second.data) == (cluster.registry.cursor_at(2), None)
+    assert third.id == second.id
+    assert stream.body.count(b": thunderline\n") == 3
+
+
+async def test_a_cursor_never_runs_ahead_of_an_event_that_is_still_to_come(cluster: Cluster) -> None:
+    async with open_stream(cluster) as stream:
+        await stream.message()
+        await settled()
+        stream.reading.clear()
+        for i in range(5):
+            await cluster.registry.ensure_node({"name": f"n{i}"})
+            await cluster.clock.advance(KEEP_ALIVE_S)
+        stream.reading.set()
+        given = 0
+        while given < 5:
+            message = await stream.message()
+            at = int((message.id or "").rpartition(":")[2])
+            if message.data is None:
+                assert at == given
+            else:
+                given += 1
+                assert at == given
+
+
+@pytest.mark.parametrize("reading", [True, False])
+async def test_a_client_that_goes_away_leaves_no_subscription(cluster: Cluster, reading: bool) -> None:
+    async with open_stream(cluster) as stream:
+        await settled()
+        assert listens(cluster)
+        if not reading:
+            stream.reading.clear()
+            await cluster.node("a")
+            await settled()
+    assert not listens(cluster)
+
+
+async def test_a_stream_that_is_cancelled_leaves_no_subscription(cluster: Cluster) -> None:
+    async with open_stream(cluster) as stream:
+        await settled()
+        assert listens(cluster)
+        assert stream.serving is not None
+        stream.serving.cancel()
+        await asyncio.wait([stream.serving])
+        assert stream.serving.cancelled()
+        assert not listens(cluster)
+
+
+async def test_a_server_that_tells_a_dead_client_by_its_send_is_understood(cluster: Cluster) -> None:
+    async with open_stream(cluster) as stream:
+        await settled()
+        stream.gone.set()
+        await cluster.registry.ensure_node({"name": "a"})
+    assert not listens(cluster)
+
+
+async def test_a_watcher_behind_its_backlog_is_told_where_to_go_on() -> None:
+    async with open_cluster(settings=Settings(watch_backlog_max=8)) as cluster:
+        heard: list[int] = []
+        async with open_stream(cluster) as stream:
+            await settled()
+            stream.reading.clear()
+            for i in range(30):
+                await cluster.registry.ensure_node({"name": f"n{i}"})
+            stream.reading.set()
+            while True:
+                event = await stream.event()
+                if event["stream"][1] == "thunderline.cut":
+                    break
+                heard.append(event["revision"])
+            await settled()
+            assert stream.ended
+        assert (event["code"], event["retryable"]) == ("watch_cut", True)
+        assert event["resume_from"] == cluster.registry.cursor_at(heard[-1])
+        assert event["stream"][0] is None
+        async with open_stream(cluster, last_event_id=event["resume_from"]) as stream:
+            heard += await revisions(stream, 30 - len(heard))
+        assert heard == list(range(1, 31))
+
+
+async def test_the_end_of_watches_ends_streams_and_lets_none_begin(cluster: Cluster) -> None:
+    async with open_stream(cluster) as stream:
+        await settled()
+        await cluster.registry.ensure_node({"name": "a"})
+        cluster.registry.end_watches()
+        assert await revisions(stream, 1) == [1]
+        assert (await stream.event())["code"] == "shutting_down"
+        await settled()
+        assert stream.ended
+    async with open_stream(cluster, since=cluster.registry.cursor) as stream:
+        cut = await stream.event()
+    assert (cut["code"], cut["resume_from"]) == ("shutting_down", cluster.registry.cursor)
+
+
+@pytest.mark.parametrize(
+    ("cursor", "status"), [("0190f5fe-7a1b-7c3d-8e4f-123456789abc:1", 410), ("99", 410), ("yesterday", 422)]
+)
+@pytest.mark.parametrize("field", ["since", "Last-Event-ID"])
+async def test_a_cursor_that_cannot_be_used_is_refused_before_any_stream(
+    cluster: Cluster, cursor: str, status: int, field: str
+) -> None:
+    given = {"since": cursor} if field == "since" else {"last_event_id": cursor}
+    async with open_stream(cluster, **given) as stream:
+        assert stream.status == status
+        assert stream.headers["content-type"] == "application/problem+json"
+        await settled()
+        body = json.loads(stream.body)
+    assert body["field"] == field
+    assert body["detail"].startswith(f"{field}: ")
+
+
+@pytest.mark.parametrize("name", ["before", "limit"])
+async def test_what_is_of_a_page_is_refused_for_a_stream(cluster: Cluster, name: str) -> None:
+    async with open_stream(cluster, **{name: "1"}) as stream:
+        await settled()
+        assert (stream.status, json.loads(stream.body)["field"]) == (422, name)
+
+
+async def test_last_event_id_is_no_parameter_of_the_query(cluster: Cluster) -> None:
+    answer = await cluster.http.get("/api/events?last_event_id=0")
+    assert (answer.status_code, answer.json()["field"]) == (422, "last_event_id")
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "*/*",
+        "application/json",
+        "application/json, application/problem+json",
+        "text/html,application/xhtml+xml,*/*;q=0.8",
+        "application/json, text/event-stream;q=0.5",
+        "text/plain",
+    ],
+)
+async def test_a_page_is_what_a_client_gets_that_does_not_prefer_a_stream(cluster: Cluster, accept: str) -> None:
+    answer = await cluster.http.get("/api/events", headers={"accept": accept})
+    assert answer.json()["events"] == []
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream", "text/event-stream, */*;q=0.1", "text/*"])
+async def test_a_client_that_prefers_a_stream_gets_one(cluster: Cluster, accept: str) -> None:
+    async with open_stream(cluster, accept=accept) as stream:
+        assert stream.headers["content-type"] == "text/event-stream"
+
+
+async def test_the_document_tells_of_the_stream_and_its_header(cluster: Cluster) -> None:
+    operation = build_document(build_litestar(cluster.registry))["paths"]["/api/events"]["get"]
+    assert set(operation["responses"]["200"]["content"]) == {"application/json", "text/event-stream"}
+    (header,) = (parameter for parameter in operation["parameters"] if parameter["in"] == "header")
+    assert header["name"].lower() == "last-event-id"

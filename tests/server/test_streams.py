@@ -1,0 +1,57 @@
+"""Streams of events of a real server: over a socket, and through its end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.server.processes import running
+from thunderline.client import BlockingClient
+from thunderline.client.events import Message, MessageReader
+
+
+def test_a_server_that_stops_ends_its_streams_and_exits_with_0(tmp_path: Path) -> None:
+    reader, found = MessageReader(), list[Message]()
+    # Far longer than a test may take: a stream that held the server up would fail this one.
+    with running(tmp_path / "t.db", environ={"THUNDERLINE_SHUTDOWN_TIMEOUT_S": "600"}) as server:
+        with server.http.stream("GET", "/api/events", headers={"accept": "text/event-stream"}) as stream:
+            pieces = stream.iter_bytes()
+            found += reader.feed(next(pieces))
+            server.process.terminate()
+            # Ended, and not broken off: that would raise here.
+            for piece in pieces:
+                found += reader.feed(piece)
+        assert server.process.wait(30) == 0
+        assert server.process.stderr is not None
+        assert server.process.stderr.read() == ""
+    last = json.loads(found[-1].data or b"")
+    assert (found[-1].event, last["code"]) == ("thunderline.cut", "shutting_down")
+    assert last["resume_from"].rpartition(":")[0]
+
+
+def test_a_client_that_hangs_up_does_not_disturb_the_others(tmp_path: Path) -> None:
+    with running(tmp_path / "t.db") as server, BlockingClient(server.url) as client:
+        with client.watch("cluster.node.registered") as staying:
+            for i in range(20):
+                with client.watch(since="0") as leaving:
+                    next(leaving)
+                client.ensure_node({"name": f"n{i}"})
+            assert [next(staying).subject for _ in range(20)] == [f"n{i}" for i in range(20)]
+        assert server.stop() == 0
+        assert server.process.stderr is not None
+        assert server.process.stderr.read() == ""
+
+
+def test_a_client_that_does_not_read_is_cut_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    meta = {"filler": "x" * 15_000}
+    lost: list[str] = []
+    with (
+        running(tmp_path / "t.db", environ={"THUNDERLINE_WATCH_BACKLOG_MAX": "16"}) as server,
+        BlockingClient(server.url) as client,
+        client.watch("cluster.node.registered", on_lost=lambda error: lost.append(str(error))) as events,
+    ):
+        # More than sockets and their buffers hold between them.
+        for i in range(600):
+            client.ensure_node({"name": f"n{i}", "meta": meta})
+        assert [next(events).subject for _ in range(600)] == [f"n{i}" for i in range(600)]
+    assert "fell behind" in lost[0]
