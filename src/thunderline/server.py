@@ -21,7 +21,9 @@ from thunderline.core.errors import SettingsError
 from thunderline.core.host import HostMeter
 from thunderline.core.logging import get_logger
 from thunderline.core.settings import Settings
-from thunderline.gate.app import build_app
+from thunderline.gate.app import build_app, host_rules
+from thunderline.gate.link_gate import LinkGate
+from thunderline.gate.link_protocol import LinkProtocolFactory
 from thunderline.gate.protocol import BoundedHttpProtocol
 from thunderline.link.controller import Controller
 from thunderline.link.registry import Registry
@@ -73,7 +75,9 @@ async def open_server(settings: Settings, *, clock: Clock | None = None) -> Asyn
             controller = Controller(registry, HostMeter(registry.clock), address=url)
             await controller.start()
             registry.tasks.start(controller.run(), name="controller")
-            server = _Uvicorn(_uvicorn_config(registry, settings))
+            links = LinkGate(registry)
+            links.start()
+            server = _Uvicorn(_uvicorn_config(registry, settings, links))
             serving = asyncio.create_task(server.serve(sockets=[listener]), name="gate")
             try:
                 await _started(server, serving)
@@ -163,13 +167,13 @@ def _url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _uvicorn_config(registry: Registry, settings: Settings) -> uvicorn.Config:
+def _uvicorn_config(registry: Registry, settings: Settings, links: LinkGate) -> uvicorn.Config:
     return uvicorn.Config(
         build_app(registry),
         http=BoundedHttpProtocol,
         loop="none",
         lifespan="on",
-        ws="none",
+        ws=LinkProtocolFactory(links, host_rules(settings)),  # type: ignore[arg-type]  # called, like the class it asks for
         log_config=None,
         access_log=False,
         server_header=False,

@@ -83,6 +83,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "lower finds a dead node sooner and convicts more healthy ones.",
         ),
     ] = 3.0
+    drop_grace_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3600,
+            description="Seconds in which a link that broke may be resumed before its node is `disconnected`. Higher "
+            "rides out longer network faults, lower finds a dead process sooner.",
+        ),
+    ] = 5.0
     offline_after_s: Annotated[
         float,
         Meta(
@@ -117,6 +126,33 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "event loop back to others sooner.",
         ),
     ] = 2_000
+    links_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="Links open at most; beyond it a newcomer is told to come back later. Each takes a file "
+            "descriptor and a few KiB of memory.",
+        ),
+    ] = 50_000
+    handshakes_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description="Handshakes of links under way at most; beyond it a newcomer is told to come back later. Lower "
+            "spreads a fleet that comes back at once over a longer time.",
+        ),
+    ] = 512
+    link_frames_per_second: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="Frames that one link may send each second, twice as many at once; what is more is refused "
+            "(`rate_limited`) and still counts as a sign of life.",
+        ),
+    ] = 5_000.0
     body_max_bytes: Annotated[
         int, Meta(ge=1024, le=8_388_608, description="Longest request body that is read, in bytes.")
     ] = 65_536

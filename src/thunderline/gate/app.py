@@ -12,9 +12,10 @@ from litestar.typing import FieldDefinition
 
 from thunderline import __version__
 from thunderline.core.errors import InvalidInput, ThunderlineError
+from thunderline.core.settings import Settings
 from thunderline.gate import events, graph, health, heartbeats, nodes, page
 from thunderline.gate.beat_route import BeatRoute
-from thunderline.gate.edge import AsgiApp, Edge
+from thunderline.gate.edge import AsgiApp, Edge, HostRules
 from thunderline.gate.faults import answer_error
 from thunderline.gate.methods import allow
 from thunderline.gate.openapi import ApiDocument
@@ -50,13 +51,18 @@ def build_litestar(registry: Registry) -> Litestar:
     )
 
 
+def host_rules(settings: Settings) -> HostRules:
+    """The hosts that a server with these settings answers for."""
+    return HostRules((*settings.allowed_hosts, settings.host))
+
+
 def build_app(registry: Registry) -> AsgiApp:
     """The whole gate as one ASGI application."""
     settings = registry.settings
     litestar: Any = build_litestar(registry)
     return Edge(
         BeatRoute(litestar, registry),
-        allowed_hosts=(*settings.allowed_hosts, settings.host),
+        rules=host_rules(settings),
         body_max_bytes=settings.body_max_bytes,
     )
 

@@ -35,23 +35,44 @@ _SINGLE: Final = (b"host", b"origin", b"content-type")
 _KNOWN_HOSTS_MAX: Final = 256
 
 
+class HostRules:
+    """For which hosts this server answers, and to which origins' pages."""
+
+    def __init__(self, allowed: Iterable[str]) -> None:
+        """`allowed` names hosts besides `localhost` and loopback addresses."""
+        self._allowed = frozenset(host.lower() for host in allowed)
+        # `Host` values that passed: parsing one costs more than all the rest of the edge's checks.
+        self._known: set[bytes] = set()
+
+    def check_host(self, host: bytes) -> None:
+        """Return if requests for `host` are ours to answer. Raises: HostRefused."""
+        if host in self._known:
+            return
+        text = host.decode("latin-1")
+        name = text.rpartition(":")[0] if ":" in text and not text.endswith("]") else text
+        name = name.lower()
+        if not (name == "localhost" or name in self._allowed or _is_loopback(name.strip("[]"))):
+            raise HostRefused(text)
+        if len(self._known) < _KNOWN_HOSTS_MAX:
+            self._known.add(host)
+
+    def check_origin(self, origin: bytes | None, *, scheme: str, host: bytes) -> None:
+        """Return if the request is of no page, or of one of ours. Raises: OriginRefused."""
+        if origin is not None and origin != scheme.encode() + b"://" + host:
+            raise OriginRefused(origin.decode("latin-1"))
+
+
 class Edge:
     """Refuses what no route should see; all else goes on to `app`, `HEAD` as the `GET` whose body is left out."""
 
-    def __init__(self, app: AsgiApp, *, allowed_hosts: Iterable[str], body_max_bytes: int) -> None:
+    def __init__(self, app: AsgiApp, *, rules: HostRules, body_max_bytes: int) -> None:
         self._app = app
-        self._allowed = frozenset(host.lower() for host in allowed_hosts)
+        self._rules = rules
         self._body_max_bytes = body_max_bytes
-        # `Host` values that passed: parsing one costs more than all the rest of these checks.
-        self._known_hosts: set[bytes] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
-            return
-        if scope["type"] == "websocket":
-            # No route takes one yet; the handshake is refused before anything is accepted.
-            await send({"type": "websocket.close", "code": 1008})
             return
         headers: dict[bytes, bytes] = dict(scope["headers"])
         if len(headers) != len(scope["headers"]) and (name := _repeated(scope["headers"])) is not None:
@@ -71,14 +92,11 @@ class Edge:
 
     def _checked(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> Receive:
         host = headers.get(b"host", b"")
-        if host not in self._known_hosts:
-            self._check_host(host)
+        self._rules.check_host(host)
         method: str = scope["method"]
         if method in _SAFE:
             return receive
-        origin = headers.get(b"origin")
-        if origin is not None and origin != scope["scheme"].encode() + b"://" + host:
-            raise OriginRefused(origin.decode("latin-1"))
+        self._rules.check_origin(headers.get(b"origin"), scheme=scope["scheme"], host=host)
         length = headers.get(b"content-length")
         if length is None and b"transfer-encoding" not in headers:
             return receive
@@ -90,15 +108,6 @@ class Edge:
         if not length.isdigit() or int(length) > self._body_max_bytes:
             raise BodyTooLarge(self._body_max_bytes)
         return receive
-
-    def _check_host(self, host: bytes) -> None:
-        text = host.decode("latin-1")
-        name = text.rpartition(":")[0] if ":" in text and not text.endswith("]") else text
-        name = name.lower()
-        if not (name == "localhost" or name in self._allowed or _is_loopback(name.strip("[]"))):
-            raise HostRefused(text)
-        if len(self._known_hosts) < _KNOWN_HOSTS_MAX:
-            self._known_hosts.add(host)
 
 
 def _repeated(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:

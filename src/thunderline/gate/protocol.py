@@ -1,6 +1,7 @@
 """HTTP/1.1 on a connection: uvicorn's protocol, with an end to what one connection may ask of the server.
 
-An upgrade is ignored, as RFC 9110 section 7.8 lets a server do, and its request is answered in HTTP/1.1. The head of a
+A request for a WebSocket hands the connection over to the link protocol. Any other upgrade is ignored, as RFC 9110
+section 7.8 lets a server do, and its request is answered in HTTP/1.1. The head of a
 request is bounded in size, and head and body together in time. How long an answer takes to be read is not bounded here.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httptools
 import msgspec
@@ -17,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from thunderline.gate.faults import PROBLEM_TYPE, plain_problem
+from thunderline.gate.link_protocol import LinkProtocolFactory
 
 HEAD_MAX_BYTES: Final = 32 * 1024
 """URL and headers of one request. Ours take a few hundred bytes; more lets proxies in front add theirs."""
@@ -78,8 +80,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
+            rest = memoryview(data)[upgrade.args[0] :]
+            if self._wants_websocket():
+                self._hand_over(rest)
+                return b""
             self._ignore_upgrade()
-            return memoryview(data)[upgrade.args[0] :]
+            return rest
         except httptools.HttpParserError as error:
             if isinstance(error.__context__, _HeadTooLarge):
                 self._refuse_head()
@@ -123,6 +129,27 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+
+    def _wants_websocket(self) -> bool:
+        asked = (self.parser.get_method(), self.parser.get_http_version())
+        return self._should_upgrade() and asked == (b"GET", "1.1")
+
+    def _hand_over(self, rest: memoryview) -> None:
+        """Let the link protocol have the connection, and what came behind the request."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._refuse(HTTPStatus.BAD_REQUEST, "an upgrade must wait for the answers to the requests before it")
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self.connections.discard(self)
+        factory = cast(LinkProtocolFactory, self.ws_protocol_class)
+        protocol = factory(config=self.config, server_state=self.server_state, app_state=self.app_state)
+        url = httptools.parse_url(self.url)
+        self.parser = None  # type: ignore[assignment]  # as uvicorn ends it; it refers back to us
+        self.transport.set_protocol(protocol)
+        protocol.upgrade(self.transport, url.path.decode("latin-1"), self.headers, scheme=self.scheme or "http")
+        if rest:
+            protocol.data_received(bytes(rest))
 
     def _ignore_upgrade(self) -> None:
         """Parse the request again without its wish. The parser stops after such a head and would skip the body."""

@@ -9,11 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 from thunderline.block.beats import to_heartbeat
 from thunderline.block.store import Store
-from thunderline.core.errors import ContentRejected, StaleIncarnation
+from thunderline.core.errors import (
+    ContentRejected,
+    SessionEnded,
+    ShuttingDown,
+    StaleIncarnation,
+    ThunderlineError,
+)
 from thunderline.core.ids import NodeId
 from thunderline.core.inputs import (
     HeartbeatInput,
@@ -22,26 +28,79 @@ from thunderline.core.inputs import (
     OnlineInput,
     StatusInput,
 )
+from thunderline.core.logging import get_logger
 from thunderline.core.records import Heartbeat, LinkSession, Node, NodeStatus
 from thunderline.core.settings import Settings
-from thunderline.link import plans
+from thunderline.link import link_plans, plans
 from thunderline.link.actor import DETECTION, Action, Actor, ActorKind, authorise
-from thunderline.link.lanes import Lane
+from thunderline.link.lanes import Lane, Operation
 from thunderline.link.liveness import BEAT_SIGNALS, Signal, observe
 from thunderline.link.overlay import Overlay
 from thunderline.link.plans import Announced, Ensured, Kept
 from thunderline.link.roster import Entry, Roster
 from thunderline.link.sentinel import Sentinel
+from thunderline.link.uplinks import Uplink, Uplinks
 from thunderline.link.writer import Writer
 
+log = get_logger(__name__)
+
 V = TypeVar("V")
+
+
+class BeatListener(Protocol):
+    """Who is told what became of a beat that came over a link."""
+
+    def beat_kept(self, seq: int) -> None:
+        """The beat is durable. Must not raise."""
+
+    def beat_refused(self, seq: int, error: BaseException) -> None:
+        """The beat was not kept, or it is not known; `beat_kept` may still follow. Must not raise."""
+
+
+class LinkBeat(Operation):
+    """A beat of a link on its way to history."""
+
+    __slots__ = ("_beat", "_late_ms", "_listener", "_seq", "_uplink")
+
+    def __init__(self, uplink: Uplink, beat: HeartbeatInput, seq: int, listener: BeatListener, late_ms: int) -> None:
+        super().__init__(uplink.actor)
+        self._uplink = uplink
+        self._beat = beat
+        self._seq = seq
+        self._listener = listener
+        self._late_ms = late_ms
+
+    def plan(self, overlay: Overlay) -> Kept | ThunderlineError:
+        node = overlay.node(self._uplink.entry.node.id)
+        if node.incarnation != self._uplink.incarnation:
+            raise StaleIncarnation(given=self._uplink.incarnation, current=node.incarnation)
+        return plans.beat(overlay, self._uplink.entry, self._beat, self._late_ms)
+
+    def answer(self, result: Any) -> None:
+        if isinstance(result, ThunderlineError):
+            self._listener.beat_refused(self._seq, result)
+        else:
+            self._listener.beat_kept(self._seq)
+
+    def fail(self, error: BaseException) -> None:
+        self._listener.beat_refused(self._seq, error)
 
 
 class NodeDomain:
     """All actions. Each returns after its commit and raises what its plan refused, or what `Writer.submit` does."""
 
-    def __init__(self, writer: Writer, roster: Roster, sentinel: Sentinel, store: Store, *, settings: Settings) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        roster: Roster,
+        sentinel: Sentinel,
+        uplinks: Uplinks,
+        store: Store,
+        *,
+        settings: Settings,
+    ) -> None:
         self._writer = writer
+        self._uplinks = uplinks
         self._roster = roster
         self._sentinel = sentinel
         self._store = store
@@ -85,21 +144,34 @@ class NodeDomain:
     ) -> Announced:
         """The node is up. A new `instance` is a new incarnation; a session is opened, or opened again.
 
-        An override stays. Raises: UnknownNode; Conflict when the session belongs to another node.
+        An override stays. Raises: UnknownNode; Conflict when the session belongs to another node; Superseded,
+        NameInUse when another process speaks for the node.
         """
         authorise(actor, Action.ANNOUNCE, node_id=node_id)
         announcement = announcement or OnlineInput()
+        before = None
         if (entry := self._roster.get(node_id)) is not None:
+            if announcement.instance is not None:
+                self._uplinks.admit(entry.node, announcement.instance)
+            before = entry.node.instance
             self._sentinel.announced(entry)
         known = await self._find_session(announcement)
         try:
-            return await self._mutate(lambda overlay: plans.announce(overlay, node_id, announcement, known), actor)
+            announced = await self._announce(node_id, announcement, known, actor)
         except ContentRejected:
             # The roster forgets closed sessions: this one may have been opened and closed since it was looked up.
             found = await self._find_session(announcement)
             if found is None or found == known:
                 raise
-        return await self._mutate(lambda overlay: plans.announce(overlay, node_id, announcement, found), actor)
+            announced = await self._announce(node_id, announcement, found, actor)
+        if before is not None and before != announced.node.instance:
+            self._uplinks.superseded(node_id, before)
+        return announced
+
+    async def _announce(
+        self, node_id: NodeId, announcement: OnlineInput, known: LinkSession | None, actor: Actor
+    ) -> Announced:
+        return await self._mutate(lambda overlay: plans.announce(overlay, node_id, announcement, known=known), actor)
 
     async def _find_session(self, announcement: OnlineInput) -> LinkSession | None:
         """The session that is announced, as the store has it; None when the roster knows it, or nobody does."""
@@ -145,6 +217,131 @@ class NodeDomain:
 
         return self._writer.submit(Lane.OWN, plan, actor=DETECTION)
 
+    # Links
+
+    def resume_link(self, uplink: Uplink, session_id: str, secret: str, *, name: str, instance: str) -> Node | None:
+        """Let the link go on over this connection as if it had not broken, and write nothing; None: it cannot.
+
+        It can within the grace, or while the connection it had still seems to stand, and is a sign of life.
+        """
+        entry = self._uplinks.resumable(session_id, secret, name=name, instance=instance)
+        if entry is None:
+            return None
+        self._uplinks.replace(session_id)
+        self._open(uplink, entry, session_id, entry.node, instance)
+        self._sentinel.heard(entry)
+        return entry.node
+
+    async def open_link(self, uplink: Uplink, attrs: NodeAttrs, *, instance: str, session_id: str) -> Node:
+        """The handshake of a new link: the node ensured, up, and linked by a session of that id, in one commit.
+
+        A process that was not known becomes the node's; its predecessor's links end. Raises: Mismatch, InvalidInput,
+        Superseded, NameInUse, ShuttingDown, and what `Writer.submit` does.
+        """
+        actor = Actor(kind=ActorKind.NODE, name=attrs.name)
+        authorise(actor, Action.REGISTER)
+        if self._uplinks.draining:
+            raise ShuttingDown
+        self._uplinks.expect(session_id)
+        try:
+            opened = await self._mutate(
+                lambda overlay: link_plans.open_link(
+                    overlay,
+                    attrs,
+                    instance=instance,
+                    session_id=session_id,
+                    holder=self._uplinks.holder,
+                    admit=self._uplinks.admit,
+                    default_interval_ms=self._default_interval_ms,
+                ),
+                actor,
+            )
+        except BaseException:
+            self._uplinks.unexpect(session_id)
+            raise
+        node = opened.node
+        if opened.before is not None and opened.before != instance:
+            self._uplinks.superseded(node.id, opened.before)
+        entry = self._roster.find(node.id)
+        if self._roster.open_session(session_id) is None:
+            # A later commit of the same moment has already ended it: another process, or a removal.
+            self._uplinks.unexpect(session_id)
+            raise SessionEnded(session_id)
+        self._open(uplink, entry, session_id, node, instance)
+        self._sentinel.announced(entry)
+        return node
+
+    def _open(self, uplink: Uplink, entry: Entry, session_id: str, node: Node, instance: str) -> None:
+        uplink.entry = entry
+        uplink.actor = Actor(kind=ActorKind.NODE, name=node.name, node_id=node.id)
+        authorise(uplink.actor, Action.BEAT, node_id=node.id)
+        uplink.session_id = session_id
+        uplink.instance = instance
+        uplink.incarnation = node.incarnation
+        uplink.interval_ms = node.heartbeat_interval_ms
+        self._uplinks.opened(uplink)
+
+    def hear_link(self, uplink: Uplink) -> None:
+        """Count a frame as a sign of life."""
+        if uplink.entry.node.incarnation == uplink.incarnation:
+            self._sentinel.heard(uplink.entry)
+
+    def take_beat(self, uplink: Uplink, beat: HeartbeatInput, seq: int, listener: BeatListener, late_ms: int) -> None:
+        """Queue a beat that came over a link, and was heard; `listener` is told what became of `seq`.
+
+        Raises: StaleIncarnation, Overloaded, StoreUnavailable, ShuttingDown.
+        """
+        if beat.incarnation is not None and beat.incarnation != uplink.incarnation:
+            raise StaleIncarnation(given=beat.incarnation, current=uplink.incarnation)
+        self._writer.put(Lane.HEARTBEATS, LinkBeat(uplink, beat, seq, listener, late_ms))
+
+    async def leave_link(self, uplink: Uplink, reason: str | None) -> None:
+        """The node's goodbye: its link's session ended, and with its last one the node gone."""
+        uplink.leaving, uplink.leaving_reason = True, reason
+        await self._mutate(lambda overlay: self._leave(overlay, uplink), uplink.actor)
+
+    def _leave(self, overlay: Overlay, uplink: Uplink) -> None:
+        is_last = not self._uplinks.has_other(uplink.entry.node.id, uplink.session_id)
+        link_plans.leave(overlay, uplink.session_id, reason=uplink.leaving_reason, is_last=is_last)
+
+    def drop_link(self, uplink: Uplink) -> None:
+        """The connection is gone. Within the grace the node may resume; then `lose_link` follows."""
+        if self._uplinks.drop(uplink):
+            self._sentinel.link_dropped(uplink.session_id)
+
+    def lose_link(self, session_id: str) -> asyncio.Future[None]:
+        """Queue what the end of the grace means for the link that broke, unless it was resumed."""
+        authorise(DETECTION, Action.CONVICT)
+
+        def plan(overlay: Overlay) -> None:
+            if (dropped := self._uplinks.give_up(session_id)) is None:
+                return
+            entry = dropped.uplink.entry
+            if dropped.uplink.leaving:
+                self._leave(overlay, dropped.uplink)
+                return
+            heard_since = entry.heard_at is not None and entry.heard_at > dropped.at
+            is_alive = heard_since or self._uplinks.has_other(entry.node.id, session_id)
+            link_plans.lose_link(overlay, session_id, is_alive=is_alive)
+
+        done = self._writer.submit(Lane.OWN, plan, actor=DETECTION)
+        done.add_done_callback(lambda ended: None if _failed(ended) else self._uplinks.ended(session_id))
+        return done
+
+    def reap_session(self, session_id: str) -> None:
+        """Queue the end of a session whose connection is gone, if it still is when its turn comes."""
+        try:
+            done = self._writer.submit(Lane.OWN, lambda overlay: link_plans.reap(overlay, session_id), actor=DETECTION)
+        except ThunderlineError as error:
+            # The next commit about its node finds it again.
+            log.warning("session not reaped", session_id=session_id, error=str(error))
+        else:
+            done.add_done_callback(_failed)
+
+    def drain_links(self) -> None:
+        """The process is about to end its links: no node is the worse for that."""
+        self._uplinks.draining = True
+
     @property
     def store_is_away(self) -> bool:
         """Whether no change can be committed at present."""
@@ -179,3 +376,8 @@ class NodeDomain:
 
     async def _mutate(self, plan: Callable[[Overlay], V], actor: Actor) -> V:
         return await self._writer.submit(Lane.MUTATIONS, plan, actor=actor)
+
+
+def _failed(done: asyncio.Future[None]) -> bool:
+    """Whether it did; looks, so that the error does not count as one that nobody asked for."""
+    return done.cancelled() or done.exception() is not None

@@ -119,6 +119,10 @@ class Overlay:
             return self._sessions[self._session_ids[session_id]]
         return self._roster.open_session(session_id)
 
+    def is_connected(self, session: LinkSession) -> bool:
+        """Whether the session's connection is there, as far as this process can tell."""
+        return session.holder is None or session.session_id in self._roster.held
+
     def is_taken(self, key: bytes, incarnation: int, seq: int) -> bool:
         """Whether this batch already holds the beat with that number."""
         return (key, incarnation, seq) in self._taken

@@ -14,14 +14,13 @@ from msgspec import UNSET
 
 from thunderline.block.beats import PackedBeat, to_heartbeat
 from thunderline.core.errors import (
-    Conflict,
     InvalidInput,
     LiveLink,
     Mismatch,
     StaleIncarnation,
     StaleSequence,
 )
-from thunderline.core.ids import LinkId, NodeId, Revision
+from thunderline.core.ids import NodeId, Revision
 from thunderline.core.inputs import (
     CAPABILITIES_MAX,
     LABELS_MAX,
@@ -29,7 +28,6 @@ from thunderline.core.inputs import (
     NodeAttrs,
     NodePatch,
     OnlineInput,
-    SessionAttrs,
     check_json_object,
 )
 from thunderline.core.records import (
@@ -46,7 +44,7 @@ from thunderline.core.records import (
 )
 from thunderline.flow import taxonomy
 from thunderline.flow.taxonomy import status_event
-from thunderline.link import liveness
+from thunderline.link import liveness, session_plans
 from thunderline.link.actor import Actor
 from thunderline.link.liveness import BEAT_SIGNALS, Signal, effective, observe
 from thunderline.link.overlay import Overlay
@@ -187,36 +185,47 @@ def deregister(overlay: Overlay, node_id: NodeId, force: bool) -> Node:
     if sessions and liveness.is_up(node.observed_status) and not force:
         raise LiveLink(node.name)
     for session in sessions:
-        _end_session(overlay, session, SessionStatus.CLOSED)
+        session_plans.end(overlay, session, SessionStatus.CLOSED)
     return overlay.remove_node(taxonomy.NODE_DEREGISTERED, node)
 
 
-def announce(overlay: Overlay, node_id: NodeId, announcement: OnlineInput, known: LinkSession | None) -> Announced:
+def announce(
+    overlay: Overlay,
+    node_id: NodeId,
+    announcement: OnlineInput,
+    *,
+    known: LinkSession | None = None,
+    holder: str | None = None,
+    interval_ms: int | None = None,
+) -> Announced:
     """The node up, under a new incarnation if another process speaks, and its session open.
 
-    `known` is the session as the store has it, where the roster does not. Raises: UnknownNode, Conflict.
+    `known` is the session as the store has it, where the roster does not; `holder` holds its connection. A starting
+    process' `interval_ms` becomes the node's. Raises: UnknownNode, Conflict.
     """
     node = overlay.node(node_id)
     instance = announcement.instance or node.instance
-    if instance != node.instance and node.instance is not None:
-        node = _restart(overlay, node, instance)
+    if instance != node.instance:
+        node = msgspec.structs.replace(node, heartbeat_interval_ms=interval_ms or node.heartbeat_interval_ms)
+        if node.instance is not None:
+            node = _restart(overlay, node, instance)
     observed = observe(node.observed_status, node.observed_reason, Signal.ANNOUNCED)
     announced = msgspec.structs.replace(
         node, instance=instance, observed_status=observed[0], observed_reason=observed[1]
     )
     if (announced.observed_status, announced.observed_reason) != (node.observed_status, node.observed_reason):
         node = _put_status(overlay, announced)
-    elif announced != node:
+    elif announced != overlay.node(node_id):
         node = overlay.put_node(taxonomy.NODE_UPDATED, announced)
     if announcement.session is None:
         return Announced(node, None)
-    return Announced(node, _open_session(overlay, node, announcement.session, known))
+    return Announced(node, session_plans.open_session(overlay, node, announcement.session, known=known, holder=holder))
 
 
 def _restart(overlay: Overlay, node: Node, instance: str | None) -> Node:
     """Another process speaks for the node: a new incarnation, and what the old one held is closed."""
     for session in overlay.open_sessions(node.id):
-        _end_session(overlay, session, SessionStatus.CLOSED)
+        session_plans.end(overlay, session, SessionStatus.CLOSED)
     if liveness.is_up(node.observed_status):
         node = msgspec.structs.replace(node, observed_reason=liveness.REASON_RESTARTED)
         reason = effective((node.observed_status, node.observed_reason), node.override)[1]
@@ -262,78 +271,22 @@ def _put_status(overlay: Overlay, node: Node) -> Node:
         msgspec.structs.replace(node, status=status, status_reason=reason, status_since=since),
     )
     if node.observed_status is not before.observed_status:
-        _sessions_follow(overlay, node)
+        session_plans.follow(overlay, node)
     return node
 
 
-def _sessions_follow(overlay: Overlay, node: Node) -> None:
-    """Sessions follow what is observed: an override changes what shows, not whether a link is there."""
-    status = node.observed_status
-    for session in overlay.open_sessions(node.id):
-        if status is NodeStatus.OFFLINE:
-            left = liveness.has_left(status, node.observed_reason)
-            _end_session(overlay, session, SessionStatus.CLOSED if left else SessionStatus.FAILED)
-        elif status is NodeStatus.DISCONNECTED and session.status is not SessionStatus.DEGRADED:
-            _update_session(overlay, session, SessionStatus.DEGRADED)
-        elif liveness.is_up(status) and session.status is SessionStatus.DEGRADED:
-            _update_session(overlay, session, SessionStatus.ESTABLISHED)
+def beat(overlay: Overlay, entry: Entry, beat: HeartbeatInput, late_ms: int = 0) -> Kept | StaleSequence:
+    """The beat in history, and what it says of its node; one that comes late says nothing any more.
 
-
-def _update_session(overlay: Overlay, session: LinkSession, status: SessionStatus) -> None:
-    overlay.put_session(
-        taxonomy.LINK_UPDATED, msgspec.structs.replace(session, status=status, last_activity_at=overlay.now)
-    )
-
-
-def _end_session(overlay: Overlay, session: LinkSession, status: SessionStatus) -> None:
-    overlay.put_session(taxonomy.LINK_CLOSED, msgspec.structs.replace(session, status=status, closed_at=overlay.now))
-
-
-def _open_session(overlay: Overlay, node: Node, attrs: SessionAttrs, known: LinkSession | None) -> LinkSession:
-    session_id = attrs.session_id or overlay.new_id()
-    present = overlay.session_named(session_id) or known
-    if present is not None and present.node_id != node.id:
-        raise Conflict(f"session.session_id: {session_id!r} belongs to another node")
-    session = LinkSession(
-        id=LinkId(overlay.new_id()) if present is None else present.id,
-        session_id=session_id,
-        node_id=node.id,
-        remote_node_id=None,
-        role=attrs.role,
-        session_type=attrs.session_type,
-        connection_type=attrs.connection_type,
-        local_peer_id=attrs.local_peer_id,
-        remote_peer_id=attrs.remote_peer_id,
-        status=SessionStatus.ESTABLISHED,
-        weight=attrs.weight,
-        latency_ms=attrs.latency_ms,
-        bandwidth_mbps=attrs.bandwidth_mbps,
-        established_at=overlay.now,
-        last_activity_at=overlay.now,
-        closed_at=None,
-        meta=attrs.meta,
-    )
-    if present is not None and present.status is SessionStatus.ESTABLISHED:
-        session = msgspec.structs.replace(
-            session, established_at=present.established_at, last_activity_at=present.last_activity_at
-        )
-        if session == present:
-            return present
-        return overlay.put_session(
-            taxonomy.LINK_UPDATED, msgspec.structs.replace(session, last_activity_at=overlay.now)
-        )
-    return overlay.put_session(taxonomy.LINK_ESTABLISHED, session)
-
-
-def beat(overlay: Overlay, entry: Entry, beat: HeartbeatInput) -> Kept | StaleSequence:
-    """The beat in history, and what it says of its node. Raises: UnknownNode, StaleIncarnation, StaleSequence."""
+    Raises: UnknownNode, StaleIncarnation, StaleSequence.
+    """
     node = overlay.node(entry.node.id)
     incarnation = node.incarnation if beat.incarnation is None else beat.incarnation
     if incarnation != node.incarnation:
         raise StaleIncarnation(given=incarnation, current=node.incarnation)
     packed = PackedBeat(
         entry.key,
-        overlay.now_ms,
+        overlay.now_ms - late_ms,
         incarnation,
         beat.seq,
         beat.status,
@@ -342,18 +295,23 @@ def beat(overlay: Overlay, entry: Entry, beat: HeartbeatInput) -> Kept | StaleSe
         beat.latency_ms,
         beat.peers,
         beat.meta,
+        late_ms,
     )
     if beat.seq is not None:
         taken = entry.look(incarnation, beat.seq)
         if taken is Taken.TOO_OLD:
-            _revive(overlay, node, beat.status)
+            if not late_ms:
+                _revive(overlay, node, beat.status)
             return StaleSequence(seq=beat.seq, highest=entry.window.high or 0)
         if taken is Taken.REPEATED or overlay.is_taken(entry.key, incarnation, beat.seq):
-            _revive(overlay, node, beat.status)
+            if not late_ms:
+                _revive(overlay, node, beat.status)
             last = entry.last_beat
             kept = last if last is not None and last.seq == beat.seq else packed
             return Kept(kept, node.id, True, node.heartbeat_interval_ms)
     overlay.add_beat(packed)
+    if late_ms:
+        return Kept(packed, node.id, False, node.heartbeat_interval_ms)
     observed = observe(node.observed_status, node.observed_reason, BEAT_SIGNALS[beat.status])
     if observed[0] is not node.observed_status or observed[1] != node.observed_reason:
         set_observed(overlay, node, observed)

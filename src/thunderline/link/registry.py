@@ -60,6 +60,7 @@ from thunderline.link.overlay import Overlay
 from thunderline.link.plans import Announced
 from thunderline.link.roster import Entry, NodeFilter, Roster
 from thunderline.link.sentinel import Sentinel
+from thunderline.link.uplinks import Uplinks
 from thunderline.link.watch import Watch
 from thunderline.link.writer import Writer
 
@@ -101,6 +102,7 @@ class Registry:
         self._bus = bus
         self._oldest = Revision(0)
         self._sentinel = Sentinel(self.roster, clock=clock, settings=settings, rng=rng)
+        self.uplinks = Uplinks(self.roster, self._sentinel, holder=self.owner)
         self._checkpoint = PresenceCheckpoint(self.roster, clock=clock)
         self._writer = Writer(
             store,
@@ -117,11 +119,43 @@ class Registry:
             },
             commit_max=settings.commit_max,
             checkpoint=self._checkpoint,
-            settled=self._sentinel.settled,
+            settled=self._settled,
             beats_kept=self._heartbeat_events,
         )
         self.stats = self._writer.stats
-        self.domain = NodeDomain(self._writer, self.roster, self._sentinel, store, settings=settings)
+        self.domain = NodeDomain(self._writer, self.roster, self._sentinel, self.uplinks, store, settings=settings)
+        self.tasks = Supervisor()
+        """The registry's own tasks; the server adds its own, so that readiness speaks for all of them."""
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        store: str | Store,
+        settings: Settings | None = None,
+        *,
+        bus: Bus | None = None,
+        clock: Clock | None = None,
+        ids: IdSource = new_uuid7,
+        rng: random.Random | None = None,
+    ) -> AsyncIterator[Registry]:
+        """A registry over `store` (a URL, or one that is not yet opened), closed at the end of the block.
+
+        Closing refuses what is new, commits what is queued, ends watchers, then closes the store.
+
+        Raises: SettingsError, StoreLocked, StoreIncompatible, StoreUnavailable.
+        """
+        clock = clock or SystemClock()
+        if isinstance(store, str):
+            store = store_from_url(store, clock=clock, ids=ids, writer_id="registry")
+        registry = cls(
+            store,
+            bus or LocalBus(),
+            settings=settings or Settings(),
+            clock=clock,
+            ids=ids,
+            rng=rng or random.Random(),
+        )
         try:
             await registry._start()
         except BaseException:
@@ -386,6 +420,10 @@ class Registry:
         self._bus.close()
         await self._store.close()
         log.info("registry closed", revision=self.roster.revision)
+
+    def _settled(self, node_id: NodeId, node: Node | None) -> None:
+        self._sentinel.settled(node_id, node)
+        self.uplinks.settled(node_id, node, reap=self.domain.reap_session)
 
     def _heartbeat_events(self, overlay: Overlay) -> list[Event]:
         if not self._bus.wants(NODE_HEARTBEAT):

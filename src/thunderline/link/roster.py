@@ -146,6 +146,8 @@ class Roster:
     def __init__(self) -> None:
         self.log_id = LogId("")
         self.revision = Revision(0)
+        self.held: set[str] = set()
+        """The `session_id`s whose connection this process holds, or which may still be resumed."""
         self._by_id: dict[NodeId, Entry] = {}
         self._by_name: dict[str, Entry] = {}
         self._by_key: dict[bytes, Entry] = {}

@@ -7,6 +7,7 @@ planned like any other change and looks again at that moment: a node that was he
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from typing import Final, Protocol
 
@@ -41,6 +42,9 @@ class Convicter(Protocol):
     def convict(self, node_id: NodeId, signal: Signal) -> asyncio.Future[None]:
         """Queue the transition that `signal` means, unless the node is heard before its turn comes."""
 
+    def lose_link(self, session_id: str) -> asyncio.Future[None]:
+        """Queue what the end of the grace means for the link that broke, unless it was resumed."""
+
     @property
     def store_is_away(self) -> bool:
         """Whether no transition can be committed at present."""
@@ -54,12 +58,13 @@ class Sentinel:
         self._clock = clock
         self._settings = settings
         self._rng = rng
-        self._deadlines = Deadlines()
+        self._deadlines: Deadlines[NodeId] = Deadlines()
+        self._graces: Deadlines[str] = Deadlines()
         self._paused_s = 0.0
 
     def start(self) -> None:
         """Give every node of a freshly loaded roster a full deadline: nobody is convicted for our own absence."""
-        now = self._now()
+        now = self.now()
         for entry in self._roster:
             if is_up(entry.node.observed_status):
                 entry.patience_s = self._promised_s(entry.node)
@@ -80,16 +85,28 @@ class Sentinel:
         entry.last_seen_ms = self._clock.now_ms()
         self._heard(entry)
 
+    def link_dropped(self, session_id: str) -> None:
+        """A link broke; it may be resumed for `drop_grace_s`."""
+        self._graces.arm(session_id, self.now() + self._settings.drop_grace_s)
+
     def is_overdue(self, entry: Entry) -> bool:
         """Whether the node's silence is longer than its deadline."""
-        return entry.heard_at is None or self._now() >= entry.heard_at + self._patience_s(entry)
+        return self.remaining_s(entry) <= 0
+
+    def remaining_s(self, entry: Entry) -> float:
+        """How much longer the node may be silent."""
+        return -math.inf if entry.heard_at is None else entry.heard_at + self._patience_s(entry) - self.now()
+
+    def now(self) -> float:
+        """Monotonic time in which our own pauses did not happen."""
+        return self._clock.monotonic() - self._paused_s
 
     def settled(self, node_id: NodeId, node: Node | None) -> None:
         """A commit left the node like this; None: it was removed."""
         if node is None or node.observed_status is NodeStatus.OFFLINE:
             self._deadlines.disarm(node_id)
             return
-        now = self._now()
+        now = self.now()
         entry = self._roster.get(node_id)
         if entry is None:
             return
@@ -107,10 +124,13 @@ class Sentinel:
             if convicter.store_is_away:
                 await self._wait(AWAY_LOOK_S)
                 continue
-            for node_id in self._deadlines.expire(self._now()):
+            now = self.now()
+            for session_id in self._graces.expire(now):
+                self._grace_over(convicter, session_id)
+            for node_id in self._deadlines.expire(now):
                 self._expired(convicter, node_id)
-            look = self._deadlines.next_look()
-            await self._wait(IDLE_LOOK_S if look is None else min(look - self._now(), IDLE_LOOK_S))
+            looks = [look for look in (self._deadlines.next_look(), self._graces.next_look()) if look is not None]
+            await self._wait(min([IDLE_LOOK_S, *(look - now for look in looks)]))
 
     async def _wait(self, duration_s: float) -> None:
         """Wait, and leave out of account by how much the wait was longer than asked for, if that is much.
@@ -148,17 +168,27 @@ class Sentinel:
         if entry is not None and self._deadlines.deadline(node_id) is None:
             self.settled(node_id, entry.node)
 
+    def _grace_over(self, convicter: Convicter, session_id: str) -> None:
+        def look_again(error: BaseException) -> None:
+            log.warning("end of link not committed", session_id=session_id, error=str(error))
+            self._graces.arm(session_id, self.now() + IDLE_LOOK_S)
+
+        def ended(done: asyncio.Future[None]) -> None:
+            if not done.cancelled() and (error := done.exception()) is not None:
+                look_again(error)
+
+        try:
+            convicter.lose_link(session_id).add_done_callback(ended)
+        except ThunderlineError as error:
+            look_again(error)
+
     def _try_again(self, node_id: NodeId, error: BaseException) -> None:
         log.warning("transition not committed", node_id=node_id, error=str(error))
         if self._deadlines.deadline(node_id) is None and self._roster.get(node_id) is not None:
-            self._deadlines.arm(node_id, self._now() + IDLE_LOOK_S)
-
-    def _now(self) -> float:
-        """Monotonic time in which our own pauses did not happen."""
-        return self._clock.monotonic() - self._paused_s
+            self._deadlines.arm(node_id, self.now() + IDLE_LOOK_S)
 
     def _heard(self, entry: Entry) -> None:
-        entry.heard_at = self._now()
+        entry.heard_at = self.now()
         entry.patience_s = self._promised_s(entry.node)
         self._deadlines.arm(entry.node.id, entry.heard_at + entry.patience_s)
 

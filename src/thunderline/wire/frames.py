@@ -179,7 +179,7 @@ class Bye(_Frame, frozen=True, kw_only=True, tag="bye"):
 # From the registry
 
 
-class Welcome(_Frame, frozen=True, kw_only=True, tag="welcome"):
+class Welcome(_Frame, frozen=True, kw_only=True, tag="welcome", omit_defaults=False):
     """The link stands. `secret` is for `resume`; `cursor` is where a watch of the cluster would go on from.
 
     `resumed` tells whether session and incarnation are those of the link before. `server_time` is RFC 3339, UTC.
@@ -217,7 +217,7 @@ class Drain(_Frame, frozen=True, kw_only=True, tag="drain", gc=False):
     reconnect_within_ms: int
 
 
-class ErrorFrame(_Frame, frozen=True, kw_only=True, tag="error", gc=False):
+class ErrorFrame(_Frame, frozen=True, kw_only=True, tag="error", gc=False, omit_defaults=False):
     """What went wrong; `code` is the word for machines. With a `seq` it is about that beat, else about the link.
 
     `retryable`: the same may go through after `retry_after_ms`. Not retryable and about the link: it ends, for good.

@@ -1,0 +1,310 @@
+"""One link at the gate: from frames to what the registry does, and back. It knows no socket: `Peer` carries it."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol, assert_never
+
+from thunderline.core.errors import (
+    MalformedBody,
+    OutcomeUnknown,
+    Overloaded,
+    ProtocolViolation,
+    RateLimited,
+    ShuttingDown,
+    ThunderlineError,
+    Unavailable,
+)
+from thunderline.core.logging import get_logger
+from thunderline.core.records import BeatStatus, Node
+from thunderline.gate.faults import close_code
+from thunderline.gate.link_gate import LinkGate
+from thunderline.link.uplinks import Uplink
+from thunderline.wire.codec import BadFrame
+from thunderline.wire.frames import (
+    BACKLOG_AGE_MAX_MS,
+    FEATURES,
+    UNACKED_MAX,
+    Backlog,
+    Beat,
+    Bye,
+    Hello,
+    LateBeat,
+    Links,
+    NodeFrame,
+    Welcome,
+)
+from thunderline.wire.registry_end import LinkState, RegistryEnd
+
+log = get_logger(__name__)
+
+NORMAL_CLOSURE: Final = 1000
+BURST_S: Final = 2.0
+"""A link may be ahead of its rate by so many seconds' worth of frames."""
+
+
+class Peer(Protocol):
+    """What a link needs of whatever carries it."""
+
+    def send(self, data: bytes) -> None:
+        """Send one whole message; to a peer that is gone, nothing happens."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Close behind what was sent; idempotent."""
+
+    def hold(self, held: bool) -> None:
+        """Read nothing more from the peer, or go on reading."""
+
+
+class LinkConnection(Uplink):
+    """The registry's end of one connection."""
+
+    __slots__ = ("_allowance", "_allowed_at", "_drain_ms", "_end", "_flushing", "_gate", "_gone", "_held", "_peer")
+
+    def __init__(self, gate: LinkGate, peer: Peer, *, subprotocol: str, address: str | None) -> None:
+        """`address` is the peer's, for the log. Raises: Overloaded when there is no room for another link."""
+        super().__init__()
+        self._gate = gate
+        self._peer = peer
+        self._end = RegistryEnd(subprotocol)
+        self._gone = False
+        self._held = False
+        self._flushing = False
+        self._drain_ms: int | None = None
+        self._allowance = gate.registry.settings.link_frames_per_second * BURST_S
+        self._allowed_at = gate.registry.clock.monotonic()
+        gate.connected(self)
+
+    # What comes from the peer
+
+    def received(self, data: bytes) -> None:
+        """One whole message came."""
+        end = self._end
+        try:
+            frame = end.receive(data)
+        except BadFrame as error:
+            self._bad_frame(error)
+            return
+        except (MalformedBody, ProtocolViolation) as error:
+            self.end(error)
+            return
+        if end.state is LinkState.OPEN:
+            # Before anything else can refuse it: whatever came, the node is alive.
+            self._gate.registry.domain.hear_link(self)
+            if not self._within_rate() and not isinstance(frame, Bye):
+                self._throttle(frame)
+                return
+        if type(frame) is Beat:
+            self._take(frame, 0)
+        elif frame is not None:
+            self._handle(frame)
+
+    def _handle(self, frame: NodeFrame) -> None:
+        match frame:
+            case Hello():
+                self._greet(frame)
+            case Beat():
+                self._take(frame, 0)
+            case Backlog():
+                for beat in frame.beats:
+                    # Of no age at all it would pass for one of now.
+                    self._take(beat, min(max(beat.age_ms, 1), BACKLOG_AGE_MAX_MS))
+            case Links():
+                pass  # a sign of life; the registry has no use for sessions between nodes yet, and `features` say so
+            case Bye():
+                self._gate.work(self._leave(frame.reason))
+            case _:
+                assert_never(frame)
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        if self._gone:
+            return
+        self._gone = True
+        self._end.close()
+        self._gate.disconnected(self)
+        if self.session_id:
+            self._gate.registry.domain.drop_link(self)
+
+    # Handshake and goodbye
+
+    def _greet(self, hello: Hello) -> None:
+        try:
+            self._gate.greeted(self)
+        except ThunderlineError as error:
+            self.end(error)
+            return
+        resume = hello.resume
+        if resume is not None and not self._gate.draining:
+            node = self._gate.registry.domain.resume_link(
+                self, resume.session_id, resume.secret, name=hello.name, instance=hello.instance
+            )
+            if node is not None:
+                self._welcome(node, resumed=True)
+                return
+        self._gate.work(self._open(hello))
+
+    async def _open(self, hello: Hello) -> None:
+        registry = self._gate.registry
+        try:
+            node = await registry.domain.open_link(
+                self, hello.attrs, instance=hello.instance, session_id=registry.new_id()
+            )
+        except ThunderlineError as error:
+            self.end(error)
+            return
+        if self.leaving:
+            await self._leave(self.leaving_reason)
+        elif self._end.state is LinkState.OPENING:
+            self._welcome(node, resumed=False)
+        else:
+            registry.domain.drop_link(self)
+
+    def _welcome(self, node: Node, *, resumed: bool) -> None:
+        registry = self._gate.registry
+        welcome = Welcome(
+            node_id=node.id,
+            session_id=self.session_id,
+            secret=registry.uplinks.secret(self.session_id),
+            incarnation=self.incarnation,
+            interval_ms=self.interval_ms,
+            cursor=registry.cursor,
+            server_time=registry.clock.now().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            resumed=resumed,
+            features=FEATURES,
+        )
+        self._peer.send(self._end.welcome(welcome))
+        log.debug("link open", node=node.name, session_id=self.session_id, resumed=resumed)
+        if self._drain_ms is not None:
+            self.drain(self._drain_ms)
+
+    async def _leave(self, reason: str | None) -> None:
+        self.leaving, self.leaving_reason = True, reason
+        if not self.session_id:
+            return  # not open yet; it leaves once it is
+        try:
+            await self._gate.registry.domain.leave_link(self, reason)
+        except ThunderlineError as error:
+            self.end(error)
+            return
+        self.flush()
+
+    # Beats
+
+    def _take(self, beat: Beat | LateBeat, late_ms: int) -> None:
+        acks = self._end.acks
+        acks.received(beat.seq)
+        if beat.status is BeatStatus.OFFLINE and not late_ms:
+            self.leaving = True
+        try:
+            self._gate.registry.domain.take_beat(self, beat, beat.seq, self, late_ms)
+        except ThunderlineError as error:
+            self.beat_refused(beat.seq, error)
+        if acks.in_flight >= UNACKED_MAX and not self._held:
+            self._held = True
+            self._peer.hold(True)
+
+    def beat_kept(self, seq: int) -> None:
+        """The beat is durable."""
+        self._end.acks.settled(seq)
+        if not self._flushing:
+            self._flushing = True
+            self._gate.flush_soon(self)
+
+    def beat_refused(self, seq: int, error: BaseException) -> None:
+        """The beat was not kept, or it is not known: the peer is told, and whether it should come again."""
+        if self._gone or self._end.state is LinkState.CLOSED:
+            return
+        if not isinstance(error, ThunderlineError):
+            error = OutcomeUnknown(f"the server failed: {type(error).__name__}")
+        acks = self._end.acks
+        # Numbers are recognised, so that a beat whose outcome is unknown may come again, too.
+        for_now = isinstance(error, Unavailable | OutcomeUnknown)
+        self._peer.send(self._end.error(error, seq=seq, retryable=for_now))
+        if for_now:
+            acks.postponed(seq)
+            if acks.owed > UNACKED_MAX:
+                self.end(Overloaded("link's"))
+        else:
+            acks.settled(seq)
+        if not self._flushing:
+            self._flushing = True
+            self._gate.flush_soon(self)
+
+    def flush(self) -> None:
+        """Tell what has become durable, and close if that was the last there is to tell."""
+        self._flushing = False
+        if self._gone or self._end.state is LinkState.CLOSED:
+            return
+        if (ack := self._end.ack()) is not None:
+            self._peer.send(ack)
+        in_flight = self._end.acks.in_flight
+        if self._held and in_flight < UNACKED_MAX // 2:
+            self._held = False
+            self._peer.hold(False)
+        if in_flight:
+            return
+        if self.leaving:
+            # The goodbye itself may still be on its way; it flushes again.
+            if self._gate.registry.roster.open_session(self.session_id) is None:
+                self._close(NORMAL_CLOSURE, "goodbye")
+        elif self._drain_ms is not None:
+            self._close(close_code(ShuttingDown), "drain")
+
+    # What the registry has to say
+
+    def end(self, error: ThunderlineError) -> None:
+        """Tell the peer why, and close."""
+        if self._gone or self._end.state is LinkState.CLOSED:
+            return
+        self._peer.send(self._end.error(error))
+        self._close(close_code(type(error)), error.code)
+
+    def tell_interval(self, interval_ms: int) -> None:
+        """Tell the peer at which interval to beat from now on."""
+        if self._end.state is LinkState.OPEN:
+            self._peer.send(self._end.interval(interval_ms))
+
+    def drain(self, within_ms: int) -> None:
+        """Ask the peer to connect again in a while; the link closes once all that it sent is durable."""
+        self._drain_ms = within_ms
+        if self._end.state is LinkState.GREETING:
+            self.end(ShuttingDown())
+        elif self._end.state is LinkState.OPEN:
+            self._peer.send(self._end.drain(within_ms))
+            self.flush()
+
+    def _close(self, code: int, reason: str) -> None:
+        self._end.close()
+        self._peer.close(code, reason)
+
+    # Bounds
+
+    def _bad_frame(self, error: BadFrame) -> None:
+        if self._end.state is not LinkState.OPEN:
+            self.end(error)
+            return
+        self._gate.registry.domain.hear_link(self)
+        if self._within_rate():
+            self._peer.send(self._end.error(error, seq=error.seq, retryable=False))
+        else:
+            self._throttle(None)
+
+    def _within_rate(self) -> bool:
+        rate = self._gate.registry.settings.link_frames_per_second
+        now = self._gate.registry.clock.monotonic()
+        self._allowance = min(self._allowance + (now - self._allowed_at) * rate, rate * BURST_S)
+        self._allowed_at = now
+        self._allowance -= 1
+        return self._allowance >= 0
+
+    def _throttle(self, frame: NodeFrame | None) -> None:
+        rate = self._gate.registry.settings.link_frames_per_second
+        error = RateLimited(f"{rate:g} frames a second")
+        beats = frame.beats if isinstance(frame, Backlog) else (frame,) if isinstance(frame, Beat) else ()
+        for beat in beats:
+            self._end.acks.received(beat.seq)
+            self.beat_refused(beat.seq, error)
+        if self._allowance < -rate * BURST_S:
+            self.end(error)  # it was told often enough
+        elif not beats:
+            self._peer.send(self._end.error(error))
