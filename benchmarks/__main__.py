@@ -12,7 +12,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import http_writes
+from benchmarks import http_writes, links
 from benchmarks.server import running_server
 
 
@@ -25,13 +25,21 @@ def main() -> int:
     progress = Console(stderr=True)
     measured = []
     with running_server(store=options.store) as server:
-        for benchmark in (http_writes.registrations, http_writes.heartbeats):
+        for benchmark in (
+            http_writes.registrations,
+            http_writes.heartbeats,
+            links.beats_one_by_one,
+            links.beats_ahead,
+        ):
             with progress.status(f"measuring {benchmark.__name__}"):
                 measured.append(benchmark(server))
+    with running_server(store=options.store) as server, progress.status("measuring links that only stand"):
+        held = links.held(server)
     if options.json:
-        sys.stdout.buffer.write(msgspec.json.encode([_row(item) for item in measured]) + b"\n")
+        document = {"writes": [_row(item) for item in measured], "held_links": held}
+        sys.stdout.buffer.write(msgspec.json.encode(document) + b"\n")
     else:
-        _print(measured)
+        _print(measured, held)
     return 0 if all(item.result.per_second >= item.must for item in measured) else 1
 
 
@@ -39,8 +47,8 @@ def _row(item: http_writes.Measured) -> dict[str, object]:
     return {"per_second": round(item.result.per_second), **msgspec.to_builtins(item)}
 
 
-def _print(measured: list[http_writes.Measured]) -> None:
-    table = Table(title="Durable writes over HTTP, client included on the same machine")
+def _print(measured: list[http_writes.Measured], held: links.Held) -> None:
+    table = Table(title="Durable writes, each answered behind its flush, client included on the same machine")
     for column in ("what", "must/s", "measured/s", "p50 ms", "p99 ms", "server CPU us each"):
         table.add_column(column, justify="left" if column == "what" else "right")
     for item in measured:
@@ -56,7 +64,12 @@ def _print(measured: list[http_writes.Measured]) -> None:
     console.print(table)
     console.print(
         f"{os.cpu_count()} cores, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, "
-        f"{http_writes.CONNECTIONS} connections with one request under way each"
+        f"HTTP: {http_writes.CONNECTIONS} connections with one request under way each"
+    )
+    console.print(
+        f"{held.links:,} links opened at {held.opened_per_second:,.0f}/s take {held.kib_each:.1f} KiB each with their "
+        f"nodes; standing they use {held.idle_cpu_percent:.1f} % of a core, with a beat every "
+        f"{links.HELD_INTERVAL_MS / 1000:g} s from each {held.beating_cpu_percent:.1f} %"
     )
 
 

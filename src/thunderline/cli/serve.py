@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import resource
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from thunderline.core.settings import load_settings, unknown_environ
+
+_OPEN_FILES: Final = 65_536
+"""More than the links that a server holds by default, with files and connections of other kinds."""
 
 
 def serve(
@@ -34,7 +38,17 @@ def serve(
     configure_logging(level=settings.log_level, format=settings.log_format)
     for name in unknown_environ():
         get_logger(__name__).warning("not a setting, ignored", variable=name)
+    _raise_open_files()
     uvloop.run(serve_until_signalled(settings, announce=_announce))
+
+
+def _raise_open_files() -> None:
+    """Let the process have as many open files as it may: each link takes one, and the usual limit is 1,024."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if most == resource.RLIM_INFINITY else min(most, _OPEN_FILES)
+    if now == resource.RLIM_INFINITY or now >= wanted:
+        return
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _announce(url: str, data: str) -> None:
