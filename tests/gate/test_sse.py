@@ -252,3 +252,11 @@ async def test_the_document_tells_of_the_stream_and_its_header(cluster: Cluster)
     assert set(operation["responses"]["200"]["content"]) == {"application/json", "text/event-stream"}
     (header,) = (parameter for parameter in operation["parameters"] if parameter["in"] == "header")
     assert header["name"].lower() == "last-event-id"
+
+
+async def test_head_of_a_stream_is_its_head_and_ends_at_once(cluster: Cluster) -> None:
+    answer = await cluster.http.head("/api/events", headers={"accept": "text/event-stream"})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream")
+    assert answer.content == b""
+    await settled()
+    assert not listens(cluster)

@@ -5,6 +5,7 @@ A plain ASGI layer, so that routes which go around the framework pass it too.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from http import HTTPStatus
@@ -86,7 +87,8 @@ class Edge:
             await send_problem(send, error)
             return
         if scope["method"] == "HEAD":
-            await self._app({**scope, "method": "GET"}, receive, _without_body(send))
+            head = _Head(receive, send)
+            await self._app({**scope, "method": "GET"}, head.receive, head.send)
             return
         await self._app(scope, receive, send)
 
@@ -115,13 +117,31 @@ def _repeated(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
     return next((name for name in _SINGLE if names.count(name) > 1), None)
 
 
-def _without_body(send: Send) -> Send:
-    async def bodiless(message: Message) -> None:
-        if message["type"] == "http.response.body":
-            message = {**message, "body": b""}
-        await send(message)
+class _Head:
+    """An answer without its body. A stream, whose body would not end, is told that its client has gone."""
 
-    return bodiless
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._answered = asyncio.Event()
+
+    async def send(self, message: Message) -> None:
+        if self._answered.is_set():
+            return
+        if message["type"] == "http.response.body":
+            self._answered.set()
+            message = {"type": "http.response.body", "body": b""}
+        await self._send(message)
+
+    async def receive(self) -> Message:
+        received = asyncio.ensure_future(self._receive())
+        answered = asyncio.ensure_future(self._answered.wait())
+        try:
+            await asyncio.wait([received, answered], return_when=asyncio.FIRST_COMPLETED)
+            return received.result() if received.done() else {"type": "http.disconnect"}
+        finally:
+            received.cancel()
+            answered.cancel()
 
 
 def _is_loopback(name: str) -> bool:
