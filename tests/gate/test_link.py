@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from datetime import timedelta
 
@@ -664,3 +665,14 @@ async def test_presence_after_a_beat_is_that_of_the_link(links: Links) -> None:
     assert presence.last_heartbeat.peers == {"worker-2": None}
     assert presence.last_heartbeat.at == from_ms(links.cluster.clock.now_ms())
     assert presence.sessions == 1
+
+
+async def test_late_beats_are_not_told_to_watchers(links: Links) -> None:
+    node = await links.open()
+    async with links.cluster.registry.subscribe("cluster.node.heartbeat") as events:
+        reading = asyncio.ensure_future(anext(events))
+        await links.settle()
+        node.say("backlog", beats=[{"seq": 1, "age_ms": 5_000}])
+        node.say("hb", seq=2)
+        await links.settle()
+        assert (await reading).payload.seq == 2  # type: ignore[union-attr]

@@ -39,7 +39,7 @@ from thunderline.link.overlay import Overlay
 from thunderline.link.plans import Announced, Ensured, Kept
 from thunderline.link.roster import Entry, Roster
 from thunderline.link.sentinel import Sentinel
-from thunderline.link.uplinks import Uplink, Uplinks
+from thunderline.link.uplinks import Dropped, Uplink, Uplinks
 from thunderline.link.writer import Writer
 
 log = get_logger(__name__)
@@ -309,23 +309,28 @@ class NodeDomain:
         if self._uplinks.drop(uplink):
             self._sentinel.link_dropped(uplink.session_id)
 
-    def lose_link(self, session_id: str) -> asyncio.Future[None]:
+    def lose_link(self, session_id: str) -> asyncio.Future[Dropped | None]:
         """Queue what the end of the grace means for the link that broke, unless it was resumed."""
         authorise(DETECTION, Action.CONVICT)
 
-        def plan(overlay: Overlay) -> None:
+        def plan(overlay: Overlay) -> Dropped | None:
             if (dropped := self._uplinks.give_up(session_id)) is None:
-                return
+                return None
             entry = dropped.uplink.entry
             if dropped.uplink.leaving:
                 self._leave(overlay, dropped.uplink)
-                return
+                return dropped
             heard_since = entry.heard_at is not None and entry.heard_at > dropped.at
             is_alive = heard_since or self._uplinks.has_other(entry.node.id, session_id)
             link_plans.lose_link(overlay, session_id, is_alive=is_alive)
+            return dropped
+
+        def settled(done: asyncio.Future[Dropped | None]) -> None:
+            if not _failed(done) and (dropped := done.result()) is not None:
+                self._uplinks.ended(dropped)
 
         done = self._writer.submit(Lane.OWN, plan, actor=DETECTION)
-        done.add_done_callback(lambda ended: None if _failed(ended) else self._uplinks.ended(session_id))
+        done.add_done_callback(settled)
         return done
 
     def reap_session(self, session_id: str) -> None:
@@ -378,6 +383,6 @@ class NodeDomain:
         return await self._writer.submit(Lane.MUTATIONS, plan, actor=actor)
 
 
-def _failed(done: asyncio.Future[None]) -> bool:
+def _failed(done: asyncio.Future[Any]) -> bool:
     """Whether it did; looks, so that the error does not count as one that nobody asked for."""
     return done.cancelled() or done.exception() is not None

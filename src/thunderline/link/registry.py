@@ -431,7 +431,7 @@ class Registry:
         told = []
         for beat in overlay.beats:
             entry = self.roster.by_key(beat.node_key)
-            if entry is None:
+            if entry is None or beat.late_ms:
                 continue
             told.append(
                 Event(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from thunderline.core.clock import Clock
 from thunderline.core.errors import ThunderlineError
@@ -42,7 +42,7 @@ class Convicter(Protocol):
     def convict(self, node_id: NodeId, signal: Signal) -> asyncio.Future[None]:
         """Queue the transition that `signal` means, unless the node is heard before its turn comes."""
 
-    def lose_link(self, session_id: str) -> asyncio.Future[None]:
+    def lose_link(self, session_id: str) -> asyncio.Future[Any]:
         """Queue what the end of the grace means for the link that broke, unless it was resumed."""
 
     @property
@@ -173,7 +173,7 @@ class Sentinel:
             log.warning("end of link not committed", session_id=session_id, error=str(error))
             self._graces.arm(session_id, self.now() + IDLE_LOOK_S)
 
-        def ended(done: asyncio.Future[None]) -> None:
+        def ended(done: asyncio.Future[Any]) -> None:
             if not done.cancelled() and (error := done.exception()) is not None:
                 look_again(error)
 

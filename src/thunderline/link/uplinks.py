@@ -172,10 +172,11 @@ class Uplinks:
             for uplink in (*self.of_node(node_id), *in_grace)
         )
 
-    def ended(self, session_id: str) -> None:
-        """The end of the session, or of its grace, is durable."""
-        self._forget_dropped(session_id)
-        if session_id not in self._live:
+    def ended(self, dropped: Dropped) -> None:
+        """What the end of this grace meant is durable. The link may have been resumed, and have broken again, since."""
+        session_id = dropped.uplink.session_id
+        if self._dropped.get(session_id) is dropped:
+            self._forget_dropped(session_id)
             self._roster.held.discard(session_id)
 
     def _in_grace(self, session_id: str) -> Uplink | None:
