@@ -34,7 +34,8 @@ class Walk:
         rng = self.rng
         action = rng.choice(
             [self.join, self.join, self.rejoin, self.blink, self.blink, self.cut, self.beat, self.beat, self.beat,
-             self.late, self.bye, self.http_beat, self.http_online, self.deregister, self.patch, self.turn, self.turn, self.store]
+             self.late, self.bye, self.http_beat, self.http_online, self.deregister, self.patch, self.turn, self.turn,
+             self.store]
         )  # fmt: skip
         await action()
         await self.links.settle()
