@@ -13,6 +13,7 @@ from thunderline.core.clock import from_ms
 from thunderline.core.records import BeatStatus, LinkSession, SessionStatus
 from thunderline.core.settings import Settings
 from thunderline.link.registry import Registry
+from thunderline.testing.faults import Fault
 from thunderline.testing.harness import Cluster, open_cluster
 
 
@@ -100,6 +101,21 @@ async def test_handshake_with_the_store_away_says_when_to_come_again(links: Link
     assert node.closed == (1013, "store_unavailable")
     links.cluster.store.away = False
     await links.cluster.clock.advance(5)
+
+
+async def test_handshake_whose_outcome_is_unknown_may_be_made_again(links: Links) -> None:
+    store = links.cluster.store
+    store.faults, store.away = [Fault.LOST_AFTER], True
+    node = links.connect()
+    node.hello()
+    await links.cluster.clock.advance(15)
+    assert (node.error["code"], node.error["retryable"]) == ("outcome_unknown", True)
+    node.cut()
+    store.away = False
+    await links.cluster.clock.advance(5)
+    again = await links.open()
+    assert again.welcome["incarnation"] == 1
+    assert [session.session_id for session in sessions(links)] == [again.welcome["session_id"]]
 
 
 async def test_starting_process_sets_its_interval_and_a_returning_one_leaves_it(links: Links) -> None:

@@ -6,6 +6,7 @@ from typing import Final, NoReturn
 
 import typer
 
+from thunderline.cli.agent import agent
 from thunderline.cli.failures import CommandFailed
 from thunderline.cli.graph import graph
 from thunderline.cli.lift import lift
@@ -38,6 +39,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(epilog=_examples("serve", "serve --port 4040 --store sqlite:///nodes.db"))(serve)
+app.command(
+    epilog=_examples(
+        "agent --label zone=eu-1",
+        "agent --name worker-1@prod --role worker --capability gpu=a100",
+        "agent --peer worker-2=10.0.0.7:22 --peer worker-3=10.0.0.8:22",
+    )
+)(agent)
 app.command(
     epilog=_examples(
         "nodes",

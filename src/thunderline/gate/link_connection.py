@@ -111,7 +111,7 @@ class LinkConnection(Uplink):
             case Links():
                 pass  # a sign of life; the registry has no use for sessions between nodes yet, and `features` say so
             case Bye():
-                self._gate.work(self._leave(frame.reason))
+                self._gate.work(self, self._leave(frame.reason))
             case _:
                 assert_never(frame)
 
@@ -141,7 +141,7 @@ class LinkConnection(Uplink):
             if node is not None:
                 self._welcome(node, resumed=True)
                 return
-        self._gate.work(self._open(hello))
+        self._gate.work(self, self._open(hello))
 
     async def _open(self, hello: Hello) -> None:
         registry = self._gate.registry
@@ -256,7 +256,9 @@ class LinkConnection(Uplink):
         """Tell the peer why, and close."""
         if self._gone or self._end.state is LinkState.CLOSED:
             return
-        self._peer.send(self._end.error(error))
+        # A handshake or a goodbye whose outcome is unknown may be made again: it finds what is there.
+        retryable = error.retryable or isinstance(error, OutcomeUnknown)
+        self._peer.send(self._end.error(error, retryable=retryable))
         self._close(close_code(type(error)), error.code)
 
     def tell_interval(self, interval_ms: int) -> None:

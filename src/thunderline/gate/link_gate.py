@@ -7,7 +7,7 @@ import random
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
-from thunderline.core.errors import InvalidInput, Overloaded
+from thunderline.core.errors import InvalidInput, OutcomeUnknown, Overloaded
 from thunderline.core.logging import get_logger
 from thunderline.link.registry import Registry
 
@@ -64,11 +64,11 @@ class LinkGate:
         if len(self._opening) >= self.registry.settings.handshakes_max:
             raise self._no_room("handshake")
 
-    def work(self, body: Coroutine[Any, Any, None]) -> None:
-        """Run a handshake or a goodbye to its end."""
-        task = asyncio.create_task(body)
+    def work(self, link: LinkConnection, body: Coroutine[Any, Any, None]) -> None:
+        """Run the link's handshake or goodbye to its end."""
+        task = asyncio.create_task(body, name="link handshake")
         self._opening.add(task)
-        task.add_done_callback(self._worked)
+        task.add_done_callback(lambda done: self._worked(link, done))
 
     def disconnected(self, link: LinkConnection) -> None:
         """The connection is gone."""
@@ -97,10 +97,12 @@ class LinkGate:
     def _no_room(self, lane: str) -> Overloaded:
         return Overloaded(lane, retry_after_s=round(self._rng.uniform(*RETRY_S), 1))
 
-    def _worked(self, task: asyncio.Task[None]) -> None:
+    def _worked(self, link: LinkConnection, task: asyncio.Task[None]) -> None:
         self._opening.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
+            # A bug of ours; the peer need not wait for an answer that does not come.
             log.error("link failed", exc_info=error)
+            link.end(OutcomeUnknown(f"the server failed: {type(error).__name__}"))
 
     def _flush(self) -> None:
         links, self._to_flush = self._to_flush, []
