@@ -130,6 +130,16 @@ async def test_starting_process_sets_its_interval_and_a_returning_one_leaves_it(
     assert restarted.welcome["interval_ms"] == 5_000
 
 
+async def test_nobody_else_speaks_for_the_registry_itself(links: Links) -> None:
+    registry = links.cluster.registry
+    await links.cluster.http.post("/api/nodes", json={"name": registry.owner})
+    node = await links.open(registry.owner)
+    assert (node.error["code"], node.closed) == ("not_permitted", (4403, "not_permitted"))
+    answer = await links.cluster.http.post(f"/api/nodes/{registry.owner}/online", json={"instance": "mine"})
+    assert (answer.status_code, answer.json()["code"]) == (403, "not_permitted")
+    assert registry.get_node(registry.owner).status == "connecting"
+
+
 # Beats
 
 

@@ -151,6 +151,7 @@ class NodeDomain:
         announcement = announcement or OnlineInput()
         before = None
         if (entry := self._roster.get(node_id)) is not None:
+            self._check_name(entry.node.name, actor)
             if announcement.instance is not None:
                 self._uplinks.admit(entry.node, announcement.instance)
             before = entry.node.instance
@@ -240,6 +241,7 @@ class NodeDomain:
         """
         actor = Actor(kind=ActorKind.NODE, name=attrs.name)
         authorise(actor, Action.REGISTER)
+        self._check_name(attrs.name, actor)
         if self._uplinks.draining:
             raise ShuttingDown
         self._uplinks.expect(session_id)
@@ -374,6 +376,11 @@ class NodeDomain:
         """The newest `limit` beats of a node, also a deregistered one (None: of all), in ascending time."""
         beats = await self._store.read_beats(node_id=node_id, since_ms=since_ms, until_ms=until_ms, limit=limit)
         return [to_heartbeat(beat, node_id=node_id) for beat in beats]
+
+    def _check_name(self, name: str, actor: Actor) -> None:
+        """Return unless somebody else would speak for the registry's own node. Raises: NotPermitted."""
+        if name == self._uplinks.holder:
+            authorise(actor, Action.CLAIM)
 
     @property
     def _default_interval_ms(self) -> int:
