@@ -39,6 +39,7 @@ EXAMPLES: list[ThunderlineError] = [
     errors.Overloaded("mutation"),
     errors.StoreUnavailable("disk full"),
     errors.RateLimited("200 frames a second"),
+    errors.NoHello(within_s=10),
     errors.NameInUse("worker-1", retry_after_s=30),
     errors.SessionEnded("0193a5a4"),
     errors.ShuttingDown(),

@@ -9,12 +9,14 @@ from datetime import timedelta
 import pytest
 
 from tests.gate.links import Links
+from thunderline.block.store import WriteBatch
 from thunderline.core.clock import from_ms
 from thunderline.core.records import BeatStatus, LinkSession, SessionStatus
 from thunderline.core.settings import Settings
 from thunderline.link.registry import Registry
 from thunderline.testing.faults import Fault
 from thunderline.testing.harness import Cluster, open_cluster
+from thunderline.wire.frames import UNACKED_MAX
 
 
 @pytest.fixture
@@ -640,7 +642,19 @@ async def test_silent_newcomers_are_cut(links: Links) -> None:
     await links.cluster.clock.advance(9)
     assert node.closed is None
     await links.cluster.clock.advance(2)
-    assert node.closed == (4422, "invalid_input")
+    assert (node.error["code"], node.error["retryable"]) == ("no_hello", True)
+    assert node.closed == (4408, "no_hello")
+
+
+async def test_pause_of_our_own_cuts_no_newcomer(links: Links) -> None:
+    node = links.connect()
+    await links.cluster.clock.advance(5)
+    links.cluster.clock.pause(30)
+    await links.cluster.clock.advance(1)
+    assert node.closed is None
+    node.hello()
+    await links.settle()
+    assert node.welcome
 
 
 async def test_more_links_or_handshakes_than_there_is_room_for_are_told_to_come_later() -> None:
@@ -702,3 +716,199 @@ async def test_late_beats_are_not_told_to_watchers(links: Links) -> None:
         node.say("hb", seq=2)
         await links.settle()
         assert (await reading).payload.seq == 2  # type: ignore[union-attr]
+
+
+# What reviews and mutations found
+
+
+async def test_no_ack_covers_a_beat_of_a_backlog_that_nobody_was_told_of(links: Links) -> None:
+    node = await links.open()
+    beats = [{"seq": seq, "age_ms": 1_000} for seq in range(1, 6)]
+    node.say("backlog", beats=[*beats, {"seq": 6, "age_ms": -3}, {"seq": 7, "age_ms": 1, "cpu_load": -1}])
+    node.say("hb", seq=8)
+    await links.settle()
+    assert [(error["seq"], error["field"], error["retryable"]) for error in node.of("error")] == [
+        (6, "beats[5].age_ms", False),
+        (7, "beats[6].cpu_load", False),
+    ]
+    assert node.acked == 8
+    assert sorted(filter(None, await kept(links))) == [1, 2, 3, 4, 5, 8]
+
+
+@pytest.mark.parametrize(
+    "beats", [[{"seq": seq, "age_ms": 1} for seq in range(257)], [{"age_ms": 1}], [{"seq": "x", "age_ms": 1}], 7, [7]]
+)
+async def test_backlog_of_which_it_cannot_be_told_what_is_lost_ends_the_link(links: Links, beats: object) -> None:
+    node = await links.open()
+    node.say("backlog", beats=beats)
+    assert (node.error["code"], node.error["retryable"]) == ("malformed_body", False)
+    assert node.error["field"].startswith("beats")
+    assert node.closed == (1007, "malformed_body")
+
+
+async def test_goodbye_that_is_refused_leaves_the_link_as_it_was(links: Links) -> None:
+    node = await links.open()
+    node.say("hb", seq=1, status="offline", incarnation=7)
+    assert node.error["code"] == "stale_incarnation"
+    node.cut()
+    again = await links.open(resume=node.resume)
+    assert again.welcome["resumed"] is True
+    again.cut()
+    await links.cluster.clock.advance(6)
+    assert status(links) == ("disconnected", "link_lost")
+
+
+@pytest.mark.parametrize("way", ["hb", "bye"])
+async def test_goodbye_that_is_refused_for_now_ends_the_link_and_is_made_good(links: Links, way: str) -> None:
+    node = await links.open()
+    links.cluster.store.away = True
+    if way == "bye":
+        node.say("bye")
+    else:
+        node.say("hb", seq=1, status="offline")
+    await links.settle()
+    assert node.closed == (1013, "store_unavailable")
+    node.cut()
+    links.cluster.store.away = False
+    await links.cluster.clock.advance(10)
+    assert status(links) == ("offline", "goodbye")
+
+
+async def test_goodbye_is_taken_beyond_the_rate() -> None:
+    async with open_cluster(settings=Settings(link_frames_per_second=1)) as cluster:
+        links = Links(cluster)
+        node = await links.open()
+        for seq in (1, 2):
+            node.say("hb", seq=seq)
+        node.say("hb", seq=3, status="offline")
+        await links.settle()
+        assert node.closed == (1000, "goodbye")
+        assert status(links) == ("offline", "goodbye")
+
+
+async def test_lost_link_is_told_from_silence_also_where_the_deadline_is_shorter_than_the_grace(
+    links: Links,
+) -> None:
+    cut = await links.open("cut", interval_ms=500)
+    await links.open("frozen", interval_ms=500)
+    cut.cut()
+    await links.cluster.clock.advance(2)
+    assert status(links, "cut") == ("disconnected", "link_lost")
+    assert status(links, "frozen") == ("disconnected", "silent")
+
+
+async def test_hello_within_the_grace_counts_when_it_arrives(links: Links) -> None:
+    node = await links.open()
+    node.cut()
+    await links.cluster.clock.advance(4.9)
+    going = asyncio.Event()
+    commit = links.cluster.store.commit
+
+    async def slow(batch: WriteBatch) -> int | None:
+        await going.wait()
+        return await commit(batch)
+
+    links.cluster.store.commit = slow  # type: ignore[method-assign]
+    other = links.connect()
+    other.hello("other")
+    await links.cluster.clock.advance(0)
+    again = links.connect()
+    again.hello()
+    await links.cluster.clock.advance(1)
+    going.set()
+    await links.settle()
+    events = [event.name for batch in links.cluster.store.commits for event in batch.events]
+    assert "cluster.node.status_changed" not in events
+    assert [session.session_id for session in sessions(links)] == [again.welcome["session_id"]]
+
+
+async def test_connection_lost_behind_its_bye_leaves_nothing_behind(links: Links) -> None:
+    for _ in range(3):
+        node = links.connect()
+        node.hello()
+        node.say("bye")
+        node.cut()
+        await links.settle()
+    assert (len(links.cluster.registry.uplinks), links.cluster.registry.roster.held) == (0, set())
+    assert status(links) == ("offline", "goodbye")
+
+
+async def test_handshake_of_a_node_that_is_deregistered_in_the_same_commit_says_so(links: Links) -> None:
+    await links.open("worker-1")
+    node = links.connect()
+    node.hello("worker-1")
+    node_id = links.cluster.registry.find_id("worker-1")
+    removing = asyncio.ensure_future(links.cluster.registry.deregister(node_id, force=True))
+    await links.settle()
+    await removing
+    assert (node.error["code"], "worker-1 was deregistered" in node.error["message"]) == ("deregistered", True)
+    assert links.cluster.registry.roster.held == set()
+
+
+async def test_goodbye_over_one_link_spares_the_handshake_of_another_that_is_on_its_way(links: Links) -> None:
+    first = await links.open()
+    second = links.connect()
+    second.hello()
+    first.say("bye")
+    await links.settle()
+    assert first.closed == (1000, "goodbye")
+    assert second.welcome
+    assert status(links)[0] == "online"
+
+
+async def test_link_in_grace_keeps_its_node_when_another_one_says_bye(links: Links) -> None:
+    first, second = await links.open(), await links.open()
+    first.cut()
+    second.say("bye")
+    await links.settle()
+    assert status(links)[0] == "online"
+    assert (await links.open(resume=first.resume)).welcome["resumed"] is True
+
+
+async def test_link_of_a_silent_node_is_not_resumed_but_opened_anew(links: Links) -> None:
+    node = await links.open()
+    await links.cluster.clock.advance(31)
+    assert status(links) == ("disconnected", "silent")
+    again = await links.open(resume=node.resume)
+    assert again.welcome["resumed"] is False
+    assert status(links) == ("online", "announced")
+
+
+async def test_link_that_was_left_is_not_resumed(links: Links) -> None:
+    node = await links.open()
+    links.cluster.store.away = True
+    node.say("bye")
+    await links.settle()
+    node.cut()
+    links.cluster.store.away = False
+    await links.cluster.clock.advance(3)
+    again = await links.open(resume=node.resume)
+    assert again.welcome["resumed"] is False
+
+
+async def test_every_attempt_prolongs_a_conflict(links: Links) -> None:
+    await links.open(instance="a")
+    incumbent = await links.open(instance="b")
+    for number in range(4):
+        for seq in range(10):
+            await links.cluster.clock.advance(20)
+            incumbent.say("hb", seq=number * 10 + seq)
+        newcomer = await links.open(instance=f"c{number}")
+        assert newcomer.error["code"] == "name_in_use", number
+    for seq in range(16):
+        await links.cluster.clock.advance(20)
+        incumbent.say("hb", seq=100 + seq)
+    assert (await links.open(instance="d")).welcome["incarnation"] == 3
+
+
+async def test_link_that_never_sends_again_what_it_owes_is_ended(links: Links) -> None:
+    node = await links.open()
+    links.cluster.store.away = True
+    for seq in range(UNACKED_MAX + 2):
+        node.say("hb", seq=seq)
+        if seq % 100 == 0:
+            await links.settle()
+    await links.settle()
+    assert node.closed == (1013, "overloaded")
+    links.cluster.store.away = False
+    await links.cluster.clock.advance(5)

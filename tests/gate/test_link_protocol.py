@@ -21,7 +21,7 @@ from thunderline.gate.edge import HostRules
 from thunderline.gate.link_gate import LinkGate
 from thunderline.gate.link_protocol import UNREAD_MAX_BYTES, LinkProtocol
 from thunderline.server import Server, open_server
-from thunderline.testing.harness import Cluster
+from thunderline.testing.harness import Cluster, open_cluster
 from thunderline.wire.frames import FRAME_MAX_BYTES, JSON_SUBPROTOCOL, MSGPACK_SUBPROTOCOL
 
 HELLO = {"type": "hello", "name": "worker-1", "instance": "a"}
@@ -188,6 +188,7 @@ class Clogged(asyncio.Transport):
         super().__init__()
         self.unread_bytes = 0
         self.aborted = False
+        self.paused = False
 
     def write(self, data: Any) -> None:
         self.unread_bytes += len(data)
@@ -197,6 +198,12 @@ class Clogged(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return self.aborted
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
 
     def abort(self) -> None:
         self.aborted = True
@@ -215,6 +222,54 @@ async def test_peer_that_reads_nothing_is_cut(cluster: Cluster) -> None:
         assert transport.unread_bytes < UNREAD_MAX_BYTES + 1_000
     protocol.connection_lost(None)
     assert len(cluster.registry.uplinks) == 0
+
+
+@pytest.mark.parametrize(("opcode", "payload", "fin"), [(9, b"x" * 100, True), (0, b"", False)])
+async def test_frames_that_are_no_messages_count_too(opcode: int, payload: bytes, fin: bool) -> None:
+    async with open_cluster(settings=Settings(link_frames_per_second=10)) as cluster:
+        protocol = LinkProtocol(LinkGate(cluster.registry), HostRules(()), ServerState())
+        transport = Clogged()
+        head = [line.partition(b": ")[::2] for line in upgrade().split(b"\r\n")[1:-2]]
+        protocol.upgrade(transport, "/link", head, scheme="http")
+        protocol.data_received(frame(1, msgspec.json.encode(HELLO)))
+        await cluster.clock.advance(0)
+        if opcode == 0:
+            protocol.data_received(frame(1, b"{", fin=False))
+        before = transport.unread_bytes
+        for _ in range(50):
+            protocol.data_received(frame(opcode, payload, fin=fin))
+        assert transport.unread_bytes > before  # the error, and the close
+        protocol.connection_lost(None)
+
+
+async def test_close_of_a_peer_that_was_held_is_read(cluster: Cluster) -> None:
+    protocol = LinkProtocol(LinkGate(cluster.registry), HostRules(()), ServerState())
+    transport = Clogged()
+    head = [line.partition(b": ")[::2] for line in upgrade().split(b"\r\n")[1:-2]]
+    protocol.upgrade(transport, "/link", head, scheme="http")
+    protocol.hold(True)
+    assert transport.paused
+    protocol.close(1000, "")
+    assert not transport.paused
+    protocol.connection_lost(None)
+
+
+async def test_pongs_that_nobody_reads_end_the_connection(cluster: Cluster) -> None:
+    protocol = LinkProtocol(LinkGate(cluster.registry), HostRules(()), ServerState())
+    transport = Clogged()
+    head = [line.partition(b": ")[::2] for line in upgrade().split(b"\r\n")[1:-2]]
+    protocol.upgrade(transport, "/link", head, scheme="http")
+    while not transport.aborted:
+        protocol.data_received(frame(9, b"x" * 125))
+        assert transport.unread_bytes < UNREAD_MAX_BYTES + 1_000
+    protocol.connection_lost(None)
+
+
+@pytest.mark.parametrize("target", [b"http://x", b"http://127.0.0.1:99999/link", b"http://[::1/link"])
+async def test_upgrade_whose_url_cannot_be_used_is_answered(server: Server, target: bytes) -> None:
+    reader, writer = await raw(server, upgrade().replace(b" /link ", b" " + target + b" "))
+    assert (await reader.readline()).split()[1] in (b"400", b"404")
+    writer.close()
 
 
 async def test_peer_that_does_not_answer_the_close_is_cut(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

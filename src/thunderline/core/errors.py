@@ -25,6 +25,7 @@
     │   ├── Overloaded              a bounded lane is full
     │   ├── StoreUnavailable        nothing was written
     │   ├── RateLimited             this caller asks too often
+    │   ├── NoHello                 a connection that says nothing
     │   ├── NameInUse               another process of this name is alive
     │   ├── SessionEnded            a link that the registry has given up
     │   └── ShuttingDown
@@ -199,7 +200,7 @@ class StaleSequence(Conflict):
     def __init__(self, *, seq: int, highest: int) -> None:
         super().__init__(
             f"seq: {seq} lies too far behind {highest} to tell it from a repeated one; a restarted process "
-            "announces itself with a new `instance` at /online and then counts from 1"
+            "announces itself with a new `instance`, in hello or at /online, and then counts from 1"
         )
         self.field = "seq"
         self.seq = seq
@@ -286,6 +287,16 @@ class RateLimited(Unavailable):
     def __init__(self, limit: str, *, retry_after_s: float = 1.0) -> None:
         super().__init__(f"more than {limit}", retry_after_s=retry_after_s)
         self.limit = limit
+
+
+class NoHello(Unavailable):
+    """The first frame of a link did not come in time; a new connection may say it."""
+
+    code = "no_hello"
+
+    def __init__(self, *, within_s: float) -> None:
+        super().__init__(f"no hello came within {within_s:g} s of connecting", retry_after_s=1.0)
+        self.within_s = within_s
 
 
 class NameInUse(Unavailable):

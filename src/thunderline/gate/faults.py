@@ -36,6 +36,7 @@ HTTP_STATUS: Final[dict[type[ThunderlineError], HTTPStatus]] = {
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
     errors.NameInUse: HTTPStatus.CONFLICT,
+    errors.NoHello: HTTPStatus.REQUEST_TIMEOUT,
     errors.OutcomeUnknown: HTTPStatus.SERVICE_UNAVAILABLE,
     # Content that passed our checks but not the store's: still the caller's content, and nothing was written.
     errors.ContentRejected: HTTPStatus.UNPROCESSABLE_ENTITY,

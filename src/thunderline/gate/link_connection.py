@@ -19,7 +19,7 @@ from thunderline.core.records import BeatStatus, Node
 from thunderline.gate.faults import close_code
 from thunderline.gate.link_gate import LinkGate
 from thunderline.link.uplinks import Uplink
-from thunderline.wire.codec import BadFrame
+from thunderline.wire.codec import BadBacklog, BadFrame
 from thunderline.wire.frames import (
     BACKLOG_AGE_MAX_MS,
     FEATURES,
@@ -58,7 +58,18 @@ class Peer(Protocol):
 class LinkConnection(Uplink):
     """The registry's end of one connection."""
 
-    __slots__ = ("_allowance", "_allowed_at", "_drain_ms", "_end", "_flushing", "_gate", "_gone", "_held", "_peer")
+    __slots__ = (
+        "_allowance",
+        "_allowed_at",
+        "_drain_ms",
+        "_end",
+        "_flushing",
+        "_gate",
+        "_gone",
+        "_goodbye_seq",
+        "_held",
+        "_peer",
+    )
 
     def __init__(self, gate: LinkGate, peer: Peer, *, subprotocol: str, address: str | None) -> None:
         """`address` is the peer's, for the log. Raises: Overloaded when there is no room for another link."""
@@ -70,6 +81,7 @@ class LinkConnection(Uplink):
         self._held = False
         self._flushing = False
         self._drain_ms: int | None = None
+        self._goodbye_seq: int | None = None
         self._allowance = gate.registry.settings.link_frames_per_second * BURST_S
         self._allowed_at = gate.registry.clock.monotonic()
         gate.connected(self)
@@ -90,7 +102,7 @@ class LinkConnection(Uplink):
         if end.state is LinkState.OPEN:
             # Before anything else can refuse it: whatever came, the node is alive.
             self._gate.registry.domain.hear_link(self)
-            if not self._within_rate() and not isinstance(frame, Bye):
+            if not self.count_frame() and not _is_goodbye(frame):
                 self._throttle(frame)
                 return
         if type(frame) is Beat:
@@ -154,6 +166,8 @@ class LinkConnection(Uplink):
             return
         if self.leaving:
             await self._leave(self.leaving_reason)
+            if self._gone:
+                registry.domain.drop_link(self)
         elif self._end.state is LinkState.OPENING:
             self._welcome(node, resumed=False)
         else:
@@ -194,7 +208,7 @@ class LinkConnection(Uplink):
         acks = self._end.acks
         acks.received(beat.seq)
         if beat.status is BeatStatus.OFFLINE and not late_ms:
-            self.leaving = True
+            self._goodbye_seq = beat.seq
         try:
             self._gate.registry.domain.take_beat(self, beat, beat.seq, self, late_ms)
         except ThunderlineError as error:
@@ -220,7 +234,11 @@ class LinkConnection(Uplink):
         # Numbers are recognised, so that a beat whose outcome is unknown may come again, too.
         for_now = isinstance(error, Unavailable | OutcomeUnknown)
         self._peer.send(self._end.error(error, seq=seq, retryable=for_now))
-        if for_now:
+        if for_now and seq == self._goodbye_seq:
+            # As after a bye: the node goes, and its goodbye is made good when the store takes it.
+            self.leaving = True
+            self.end(error)
+        elif for_now:
             acks.postponed(seq)
             if acks.owed > UNACKED_MAX:
                 self.end(Overloaded("link's"))
@@ -286,27 +304,40 @@ class LinkConnection(Uplink):
             self.end(error)
             return
         self._gate.registry.domain.hear_link(self)
-        if self._within_rate():
-            self._peer.send(self._end.error(error, seq=error.seq, retryable=False))
-        else:
-            self._throttle(None)
+        if not self.count_frame():
+            self._throttle(error.good if isinstance(error, BadBacklog) else None)
+            return
+        for bad in error.bad if isinstance(error, BadBacklog) else (error,):
+            self._peer.send(self._end.error(bad, seq=bad.seq, retryable=False))
+        if isinstance(error, BadBacklog):
+            self._handle(error.good)
 
-    def _within_rate(self) -> bool:
+    def count_frame(self) -> bool:
+        """Count one frame of whatever kind; whether the link is still within its rate."""
         rate = self._gate.registry.settings.link_frames_per_second
         now = self._gate.registry.clock.monotonic()
         self._allowance = min(self._allowance + (now - self._allowed_at) * rate, rate * BURST_S)
         self._allowed_at = now
         self._allowance -= 1
+        if self._allowance < -rate * BURST_S:
+            self.end(_too_many(rate))  # it was told often enough, or does not listen
         return self._allowance >= 0
 
     def _throttle(self, frame: NodeFrame | None) -> None:
-        rate = self._gate.registry.settings.link_frames_per_second
-        error = RateLimited(f"{rate:g} frames a second")
+        if self._end.state is not LinkState.OPEN:
+            return
+        error = _too_many(self._gate.registry.settings.link_frames_per_second)
         beats = frame.beats if isinstance(frame, Backlog) else (frame,) if isinstance(frame, Beat) else ()
         for beat in beats:
             self._end.acks.received(beat.seq)
             self.beat_refused(beat.seq, error)
-        if self._allowance < -rate * BURST_S:
-            self.end(error)  # it was told often enough
-        elif not beats:
+        if not beats:
             self._peer.send(self._end.error(error))
+
+
+def _is_goodbye(frame: NodeFrame | None) -> bool:
+    return isinstance(frame, Bye) or (isinstance(frame, Beat) and frame.status is BeatStatus.OFFLINE)
+
+
+def _too_many(rate: float) -> RateLimited:
+    return RateLimited(f"{rate:g} frames a second")

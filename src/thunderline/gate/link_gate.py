@@ -7,7 +7,7 @@ import random
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
-from thunderline.core.errors import InvalidInput, OutcomeUnknown, Overloaded
+from thunderline.core.errors import NoHello, OutcomeUnknown, Overloaded
 from thunderline.core.logging import get_logger
 from thunderline.link.registry import Registry
 
@@ -110,9 +110,15 @@ class LinkGate:
             link.flush()
 
     async def _watch_greetings(self) -> None:
+        clock = self.registry.clock
         while True:
-            await self.registry.clock.sleep(GREETING_LOOK_S)
-            now = self.registry.clock.monotonic()
+            due = clock.monotonic() + GREETING_LOOK_S
+            await clock.sleep_until(due)
+            now = clock.monotonic()
+            if now - due > GREETING_LOOK_S:
+                # A pause of our own: what the peers said meanwhile has not been read yet.
+                for link in self._greeting:
+                    self._greeting[link] += now - due
             # In the order of arrival, which is that of their deadlines.
             late = []
             for link, deadline in self._greeting.items():
@@ -120,4 +126,4 @@ class LinkGate:
                     break
                 late.append(link)
             for link in late:
-                link.end(InvalidInput("frame", f"should be hello, within {HELLO_TIMEOUT_S:g} s"))
+                link.end(NoHello(within_s=HELLO_TIMEOUT_S))

@@ -29,6 +29,8 @@ from thunderline.gate.link_connection import LinkConnection
 from thunderline.gate.link_gate import LinkGate
 from thunderline.wire.frames import FRAME_MAX_BYTES, JSON_SUBPROTOCOL, PATH, SUBPROTOCOLS
 
+_MESSAGES: Final = (Opcode.TEXT, Opcode.BINARY)
+
 CLOSE_TIMEOUT_S: Final = 2.0
 """How long a peer may take to answer our close before the connection is cut."""
 
@@ -42,7 +44,7 @@ _KEEPALIVE: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT"
 class LinkProtocol(asyncio.Protocol):
     """One upgraded connection. It refuses the upgrade with a problem, or carries a link until either end closes it."""
 
-    __slots__ = ("_close_timer", "_gate", "_link", "_parts", "_rules", "_state", "_text", "_transport", "_ws")
+    __slots__ = ("_close_timer", "_gate", "_held", "_link", "_parts", "_rules", "_state", "_text", "_transport", "_ws")
 
     def __init__(self, gate: LinkGate, rules: HostRules, server_state: ServerState) -> None:
         self._gate = gate
@@ -52,6 +54,7 @@ class LinkProtocol(asyncio.Protocol):
         self._ws = Protocol(SERVER, state=State.OPEN, max_size=FRAME_MAX_BYTES)
         self._link: LinkConnection | None = None
         self._text = False
+        self._held = False
         self._parts: list[bytes] = []
         self._close_timer: asyncio.TimerHandle | None = None
 
@@ -132,6 +135,9 @@ class LinkProtocol(asyncio.Protocol):
         if self._link is None:
             return
         opcode = frame.opcode
+        if opcode not in _MESSAGES or not frame.fin:
+            # Whole messages are counted as the frames of ours that they are.
+            self._link.count_frame()
         if opcode is Opcode.TEXT or opcode is Opcode.BINARY:
             if opcode is Opcode.TEXT and not self._text:
                 self._link.end(MalformedBody("frame", "should be binary, as the subprotocol says"))
@@ -140,7 +146,8 @@ class LinkProtocol(asyncio.Protocol):
             else:
                 self._parts = [bytes(frame.data)]
         elif opcode is Opcode.CONT:
-            self._parts.append(bytes(frame.data))
+            if frame.data:
+                self._parts.append(bytes(frame.data))
             if frame.fin:
                 parts, self._parts = self._parts, []
                 self._link.received(b"".join(parts))
@@ -174,8 +181,6 @@ class LinkProtocol(asyncio.Protocol):
         else:
             self._ws.send_binary(data)
         self._write()
-        if self._transport.get_write_buffer_size() > UNREAD_MAX_BYTES:
-            self._transport.abort()
 
     def close(self, code: int, reason: str) -> None:
         """Close behind what was sent."""
@@ -186,8 +191,9 @@ class LinkProtocol(asyncio.Protocol):
 
     def hold(self, held: bool) -> None:
         """Read nothing more from the peer, or go on reading."""
-        if self._transport.is_closing():
+        if held is self._held or self._transport.is_closing():
             return
+        self._held = held
         if held:
             self._transport.pause_reading()
         else:
@@ -198,12 +204,14 @@ class LinkProtocol(asyncio.Protocol):
             for data in self._ws.data_to_send():
                 if data:
                     self._transport.write(data)
+            if self._transport.get_write_buffer_size() > UNREAD_MAX_BYTES:
+                self._transport.abort()
 
     def _finish(self) -> None:
         if self._ws.close_rcvd is not None or self._ws.parser_exc is not None:
             self._transport.close()
         elif self._close_timer is None:
-            self.hold(False)
+            self.hold(False)  # the peer's own close is to be read
             self._close_timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._transport.abort)
 
 

@@ -139,15 +139,19 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self._refuse(HTTPStatus.BAD_REQUEST, "an upgrade must wait for the answers to the requests before it")
             return
+        try:
+            path = httptools.parse_url(self.url).path or b"/"
+        except httptools.HttpParserInvalidURLError:
+            self._refuse(HTTPStatus.BAD_REQUEST, "the URL cannot be read")
+            return
         if self._timer is not None:
             self._timer.cancel()
         self.connections.discard(self)
         factory = cast(LinkProtocolFactory, self.ws_protocol_class)
         protocol = factory(config=self.config, server_state=self.server_state, app_state=self.app_state)
-        url = httptools.parse_url(self.url)
         self.parser = None  # type: ignore[assignment]  # as uvicorn ends it; it refers back to us
         self.transport.set_protocol(protocol)
-        protocol.upgrade(self.transport, url.path.decode("latin-1"), self.headers, scheme=self.scheme or "http")
+        protocol.upgrade(self.transport, path.decode("latin-1"), self.headers, scheme=self.scheme or "http")
         if rest:
             protocol.data_received(bytes(rest))
 

@@ -15,6 +15,7 @@ from thunderline.block.beats import to_heartbeat
 from thunderline.block.store import Store
 from thunderline.core.errors import (
     ContentRejected,
+    Deregistered,
     SessionEnded,
     ShuttingDown,
     StaleIncarnation,
@@ -29,12 +30,12 @@ from thunderline.core.inputs import (
     StatusInput,
 )
 from thunderline.core.logging import get_logger
-from thunderline.core.records import Heartbeat, LinkSession, Node, NodeStatus
+from thunderline.core.records import BeatStatus, Heartbeat, LinkSession, Node, NodeStatus
 from thunderline.core.settings import Settings
 from thunderline.link import link_plans, plans
 from thunderline.link.actor import DETECTION, Action, Actor, ActorKind, authorise
 from thunderline.link.lanes import Lane, Operation
-from thunderline.link.liveness import BEAT_SIGNALS, Signal, observe
+from thunderline.link.liveness import BEAT_SIGNALS, Signal, has_left, observe
 from thunderline.link.overlay import Overlay
 from thunderline.link.plans import Announced, Ensured, Kept
 from thunderline.link.roster import Entry, Roster
@@ -60,7 +61,7 @@ class BeatListener(Protocol):
 class LinkBeat(Operation):
     """A beat of a link on its way to history."""
 
-    __slots__ = ("_beat", "_late_ms", "_listener", "_seq", "_uplink")
+    __slots__ = ("_beat", "_late_ms", "_leaves", "_listener", "_seq", "_uplink")
 
     def __init__(self, uplink: Uplink, beat: HeartbeatInput, seq: int, listener: BeatListener, late_ms: int) -> None:
         super().__init__(uplink.actor)
@@ -69,12 +70,18 @@ class LinkBeat(Operation):
         self._seq = seq
         self._listener = listener
         self._late_ms = late_ms
+        self._leaves = False
 
     def plan(self, overlay: Overlay) -> Kept | ThunderlineError:
         node = overlay.node(self._uplink.entry.node.id)
         if node.incarnation != self._uplink.incarnation:
             raise StaleIncarnation(given=self._uplink.incarnation, current=node.incarnation)
-        return plans.beat(overlay, self._uplink.entry, self._beat, self._late_ms)
+        planned = plans.beat(overlay, self._uplink.entry, self._beat, self._late_ms)
+        if self._beat.status is BeatStatus.OFFLINE and not self._uplink.leaving:
+            after = overlay.node(node.id)
+            # Told before the commit is: the link that says goodbye is not one that a goodbye ends.
+            self._leaves = self._uplink.leaving = has_left(after.observed_status, after.observed_reason)
+        return planned
 
     def answer(self, result: Any) -> None:
         if isinstance(result, ThunderlineError):
@@ -83,6 +90,8 @@ class LinkBeat(Operation):
             self._listener.beat_kept(self._seq)
 
     def fail(self, error: BaseException) -> None:
+        if self._leaves:
+            self._leaves = self._uplink.leaving = False
         self._listener.beat_refused(self._seq, error)
 
 
@@ -214,7 +223,9 @@ class NodeDomain:
         def plan(overlay: Overlay) -> None:
             node, entry = overlay.find(node_id), self._roster.get(node_id)
             if node is not None and entry is not None and self._sentinel.is_overdue(entry):
-                plans.set_observed(overlay, node, observe(node.observed_status, node.observed_reason, signal))
+                # Nothing can come over a link that broke: its end explains the silence, also before the grace is over.
+                seen = Signal.LINK_LOST if signal is Signal.SILENT and self._uplinks.is_cut(node_id) else signal
+                plans.set_observed(overlay, node, observe(node.observed_status, node.observed_reason, seen))
 
         return self._writer.submit(Lane.OWN, plan, actor=DETECTION)
 
@@ -244,6 +255,9 @@ class NodeDomain:
         self._check_name(attrs.name, actor)
         if self._uplinks.draining:
             raise ShuttingDown
+        known = self._roster.named(attrs.name)
+        if known is not None and known.node.instance == instance:
+            self._sentinel.heard(known)
         self._uplinks.expect(session_id)
         try:
             opened = await self._mutate(
@@ -264,11 +278,11 @@ class NodeDomain:
         node = opened.node
         if opened.before is not None and opened.before != instance:
             self._uplinks.superseded(node.id, opened.before)
-        entry = self._roster.find(node.id)
-        if self._roster.open_session(session_id) is None:
-            # A later commit of the same moment has already ended it: another process, or a removal.
+        entry = self._roster.get(node.id)
+        if entry is None or self._roster.open_session(session_id) is None:
+            # Something else in the same commit has already ended it: a removal, or another process.
             self._uplinks.unexpect(session_id)
-            raise SessionEnded(session_id)
+            raise Deregistered(node.name) if entry is None else SessionEnded(session_id)
         self._open(uplink, entry, session_id, node, instance)
         self._sentinel.announced(entry)
         return node
@@ -303,8 +317,11 @@ class NodeDomain:
         await self._mutate(lambda overlay: self._leave(overlay, uplink), uplink.actor)
 
     def _leave(self, overlay: Overlay, uplink: Uplink) -> None:
-        is_last = not self._uplinks.has_other(uplink.entry.node.id, uplink.session_id)
+        is_last = not self._has_other(overlay, uplink)
         link_plans.leave(overlay, uplink.session_id, reason=uplink.leaving_reason, is_last=is_last)
+
+    def _has_other(self, overlay: Overlay, uplink: Uplink) -> bool:
+        return self._uplinks.has_other(overlay.open_sessions(uplink.entry.node.id), uplink.session_id)
 
     def drop_link(self, uplink: Uplink) -> None:
         """The connection is gone. Within the grace the node may resume; then `lose_link` follows."""
@@ -323,7 +340,7 @@ class NodeDomain:
                 self._leave(overlay, dropped.uplink)
                 return dropped
             heard_since = entry.heard_at is not None and entry.heard_at > dropped.at
-            is_alive = heard_since or self._uplinks.has_other(entry.node.id, session_id)
+            is_alive = heard_since or self._has_other(overlay, dropped.uplink)
             link_plans.lose_link(overlay, session_id, is_alive=is_alive)
             return dropped
 

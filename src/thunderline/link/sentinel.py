@@ -115,8 +115,13 @@ class Sentinel:
                 self._heard(entry)
             else:
                 self._deadlines.arm(node_id, entry.heard_at + self._patience_s(entry))
-        elif self._deadlines.deadline(node_id) is None:
-            self._deadlines.arm(node_id, now + self._settings.offline_after_s)
+        else:
+            deadline = self._deadlines.deadline(node_id)
+            # Where a link broke, the deadline of the silence is still armed; it must not cut `offline_after` short.
+            if deadline is None or (
+                entry.heard_at is not None and deadline <= entry.heard_at + self._patience_s(entry)
+            ):
+                self._deadlines.arm(node_id, now + self._settings.offline_after_s)
 
     async def run(self, convicter: Convicter) -> None:
         """Convict who is overdue, until cancelled."""

@@ -12,7 +12,7 @@ import hmac
 import secrets
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -20,7 +20,7 @@ import msgspec
 from thunderline.core.errors import Deregistered, NameInUse, SaidGoodbye, SessionEnded, Superseded, ThunderlineError
 from thunderline.core.ids import NodeId
 from thunderline.core.logging import get_logger
-from thunderline.core.records import Node
+from thunderline.core.records import LinkSession, Node
 from thunderline.link.actor import Actor
 from thunderline.link.liveness import has_left, is_up
 from thunderline.link.roster import Entry, Roster
@@ -162,22 +162,32 @@ class Uplinks:
         """The grace is over: the link that broke, unless it was resumed; nobody resumes it from now on."""
         if (dropped := self._dropped.get(session_id)) is not None:
             dropped.lost = True
+            self._roster.held.discard(session_id)
         return dropped
 
-    def has_other(self, node_id: NodeId, session_id: str) -> bool:
-        """Whether the node has another link that it does not leave, or one that may still be resumed."""
-        in_grace = map(self._in_grace, self._dropped_of_node.get(node_id, ()))
+    def has_other(self, sessions: Iterable[LinkSession], session_id: str) -> bool:
+        """Whether one of a node's open `sessions` is of another link that it does not leave."""
         return any(
-            uplink is not None and uplink.session_id != session_id and not uplink.leaving
-            for uplink in (*self.of_node(node_id), *in_grace)
+            session.session_id != session_id and session.session_id in self._roster.held and not self._leaves(session)
+            for session in sessions
+            if session.holder == self.holder
         )
+
+    def is_cut(self, node_id: NodeId) -> bool:
+        """Whether all that is left of the node's links is one that broke and may still be resumed."""
+        return node_id not in self._of_node and node_id in self._dropped_of_node
+
+    def _leaves(self, session: LinkSession) -> bool:
+        uplink = self._live.get(session.session_id)
+        if uplink is None and (dropped := self._dropped.get(session.session_id)) is not None:
+            uplink = dropped.uplink
+        return uplink is not None and uplink.leaving
 
     def ended(self, dropped: Dropped) -> None:
         """What the end of this grace meant is durable. The link may have been resumed, and have broken again, since."""
         session_id = dropped.uplink.session_id
         if self._dropped.get(session_id) is dropped:
             self._forget_dropped(session_id)
-            self._roster.held.discard(session_id)
 
     def _in_grace(self, session_id: str) -> Uplink | None:
         dropped = self._dropped.get(session_id)

@@ -5,16 +5,20 @@ What cannot be read raises; what is of an unknown type is None, which the receiv
 
 from __future__ import annotations
 
-from typing import Any, Final, Generic, TypeVar
+from typing import Annotated, Any, Final, Generic, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from thunderline.core.errors import InvalidInput, MalformedBody
-from thunderline.core.inputs import refuse
+from thunderline.core.inputs import explain, refuse
 from thunderline.wire.frames import (
+    BACKLOG_BEATS_MAX,
     FRAME_MAX_BYTES,
     JSON_SUBPROTOCOL,
     MSGPACK_SUBPROTOCOL,
+    Backlog,
+    LateBeat,
     NodeFrame,
     RegistryFrame,
 )
@@ -29,6 +33,12 @@ class _Envelope(msgspec.Struct):
     seq: Any = None
 
 
+class _Numbered(msgspec.Struct):
+    """As much of a beat as tells which it is."""
+
+    seq: Any = None
+
+
 class BadFrame(InvalidInput):
     """A frame of a known type that cannot be used; `seq` if it is a beat that says which."""
 
@@ -37,6 +47,21 @@ class BadFrame(InvalidInput):
     def __init__(self, field: str, problem: str, *, seq: int | None) -> None:
         super().__init__(field, problem)
         self.seq = seq
+
+
+class BadBacklog(BadFrame):
+    """A backlog some of whose beats cannot be used: `bad`, each with its number. The others are in `good`."""
+
+    def __init__(self, good: Backlog, bad: list[BadFrame]) -> None:
+        super().__init__(bad[0].field, bad[0].problem, seq=None)
+        self.good = good
+        self.bad = bad
+
+
+class _LooseBacklog(msgspec.Struct):
+    """A backlog whose beats are yet to be read."""
+
+    beats: Annotated[list[msgspec.Raw], Meta(max_length=BACKLOG_BEATS_MAX)]
 
 
 class Codec(Generic[T]):
@@ -53,12 +78,16 @@ class Codec(Generic[T]):
         """The bytes of a frame."""
         self._decode: Final = form.Decoder(reads).decode
         self._look: Final = form.Decoder(_Envelope).decode
+        self._look_loosely: Final = form.Decoder(_LooseBacklog).decode
+        self._look_at_beat: Final = form.Decoder(_Numbered).decode
+        self._decode_late: Final = form.Decoder(LateBeat).decode
         self._types: Final = frozenset(kind.__struct_config__.tag for kind in reads.__args__)
 
     def decode(self, data: bytes) -> T | None:
         """The frame in `data`; None when its type is unknown.
 
-        Raises: MalformedBody when it is no frame at all; BadFrame when it is one that cannot be used.
+        Raises: MalformedBody when it is no frame at all, or carries beats of which it cannot be told which; BadFrame
+        when it is one that cannot be used, BadBacklog when that is some beats of many.
         """
         if len(data) > FRAME_MAX_BYTES:
             raise MalformedBody("frame", f"takes {len(data)} bytes, {FRAME_MAX_BYTES} at most")
@@ -83,13 +112,47 @@ class Codec(Generic[T]):
             raise MalformedBody("frame", "should be an object with a `type`") from worse
         if envelope.type not in self._types:
             return
-        seq = envelope.seq if isinstance(envelope.seq, int) and not isinstance(envelope.seq, bool) else None
+        if envelope.type == _BACKLOG:
+            raise self._sorted(data) from error
+        seq = _number(envelope.seq)
         try:
             refuse(error)
         except InvalidInput as refused:
             raise BadFrame(refused.field, refused.problem, seq=seq) from error
 
+    def _sorted(self, data: bytes) -> InvalidInput:
+        """What is wrong with a backlog, beat by beat: an acknowledgement must not cover one that nobody was told of."""
+        good: list[LateBeat] = []
+        bad: list[BadFrame] = []
+        try:
+            beats = self._look_loosely(data).beats
+        except msgspec.ValidationError as error:
+            path, problem = explain(error)
+            return MalformedBody(path or "frame", problem)
+        for index, raw in enumerate(beats):
+            try:
+                good.append(self._decode_late(raw))
+            except msgspec.ValidationError as error:
+                path, problem = explain(error)
+                field = f"beats[{index}].{path}" if path else f"beats[{index}]"
+                seq = self._seq_of(raw)
+                if seq is None:
+                    return MalformedBody(field, f"{problem}; without a number it cannot be told which beat it is")
+                bad.append(BadFrame(field, problem, seq=seq))
+        return BadBacklog(Backlog(beats=tuple(good)), bad) if bad else MalformedBody("frame", "cannot be used")
 
+    def _seq_of(self, raw: msgspec.Raw) -> int | None:
+        try:
+            return _number(self._look_at_beat(raw).seq)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            return None
+
+
+def _number(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+_BACKLOG: Final = "backlog"
 _FORMATS: Final = {JSON_SUBPROTOCOL: msgspec.json, MSGPACK_SUBPROTOCOL: msgspec.msgpack}
 
 

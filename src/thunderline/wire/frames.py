@@ -220,7 +220,8 @@ class Drain(_Frame, frozen=True, kw_only=True, tag="drain", gc=False):
 class ErrorFrame(_Frame, frozen=True, kw_only=True, tag="error", gc=False, omit_defaults=False):
     """What went wrong; `code` is the word for machines. With a `seq` it is about that beat, else about the link.
 
-    `retryable`: the same may go through after `retry_after_ms`. Not retryable and about the link: it ends, for good.
+    `retryable`: the same may go through after `retry_after_ms`. An error that ends the link has a close behind it; the
+    link then has ended for good unless the error is retryable.
     """
 
     code: str

@@ -57,7 +57,7 @@ class RegistryEnd:
     def receive(self, data: bytes) -> NodeFrame | None:
         """The frame in one message; None: pass it over.
 
-        Raises: BadFrame for a frame that cannot be used, after which an open link goes on; MalformedBody,
+        Raises: BadFrame, BadBacklog for a frame that cannot be used, after which an open link goes on; MalformedBody,
         ProtocolViolation, after which it is to be closed.
         """
         state = self.state
