@@ -912,3 +912,14 @@ async def test_link_that_never_sends_again_what_it_owes_is_ended(links: Links) -
     assert node.closed == (1013, "overloaded")
     links.cluster.store.away = False
     await links.cluster.clock.advance(5)
+
+
+async def test_node_whose_link_broke_is_given_up_after_offline_after_and_no_sooner(links: Links) -> None:
+    node = await links.open(interval_ms=10_000)
+    node.cut()
+    await links.cluster.clock.advance(6)
+    assert status(links) == ("disconnected", "link_lost")
+    await links.cluster.clock.advance(58)
+    assert status(links) == ("disconnected", "link_lost")
+    await links.cluster.clock.advance(2)
+    assert status(links) == ("offline", "link_lost")

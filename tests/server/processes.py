@@ -2,17 +2,47 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 
 START_TIMEOUT_S = 30
+LOOK_S = 0.02
+
+T = TypeVar("T")
+
+
+async def until(look: Callable[[], T | None], *, within_s: float = 20.0) -> T:
+    """What `look` gives, once that is neither None nor False; the loop runs meanwhile."""
+    loop = asyncio.get_running_loop()
+    never: asyncio.Future[None] = loop.create_future()
+    deadline = loop.time() + within_s
+    while True:
+        found = look()
+        if found is not None and found is not False:
+            return found
+        assert loop.time() < deadline, f"not within {within_s:g} s"
+        await asyncio.wait([never], timeout=LOOK_S)
+
+
+def complaints(log: str) -> list[str]:
+    """The lines of a program's JSON log that nobody should ever see: errors, tracebacks, and what is no log line."""
+
+    def is_fine(line: str) -> bool:
+        return (
+            line.startswith("{") and "Traceback" not in line and json.loads(line)["level"] not in ("error", "critical")
+        )
+
+    return [line for line in log.splitlines() if not is_fine(line)]
 
 
 class ServerProcess:
@@ -33,6 +63,11 @@ class ServerProcess:
         """Ask it to stop; gives the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(30)
+
+    def complaints(self) -> list[str]:
+        """What it logged that it should not have, once it has ended."""
+        assert self.process.stderr is not None
+        return complaints(self.process.stderr.read())
 
 
 def serve_command(store: Path, *options: str) -> list[str]:
