@@ -59,6 +59,7 @@ class LinkConnection(Uplink):
     """The registry's end of one connection."""
 
     __slots__ = (
+        "_address",
         "_allowance",
         "_allowed_at",
         "_drain_ms",
@@ -82,6 +83,7 @@ class LinkConnection(Uplink):
         self._flushing = False
         self._drain_ms: int | None = None
         self._goodbye_seq: int | None = None
+        self._address = address
         self._allowance = gate.registry.settings.link_frames_per_second * BURST_S
         self._allowed_at = gate.registry.clock.monotonic()
         gate.connected(self)
@@ -187,7 +189,7 @@ class LinkConnection(Uplink):
             features=FEATURES,
         )
         self._peer.send(self._end.welcome(welcome))
-        log.debug("link open", node=node.name, session_id=self.session_id, resumed=resumed)
+        log.debug("link open", node=node.name, session_id=self.session_id, resumed=resumed, address=self._address)
         if self._drain_ms is not None:
             self.drain(self._drain_ms)
 
@@ -304,13 +306,17 @@ class LinkConnection(Uplink):
             self.end(error)
             return
         self._gate.registry.domain.hear_link(self)
-        if not self.count_frame():
-            self._throttle(error.good if isinstance(error, BadBacklog) else None)
+        within = self.count_frame()
+        if self._end.state is not LinkState.OPEN:
             return
+        # Also beyond the rate: a beat that nobody is told of would count as durable with the next acknowledgement.
         for bad in error.bad if isinstance(error, BadBacklog) else (error,):
             self._peer.send(self._end.error(bad, seq=bad.seq, retryable=False))
         if isinstance(error, BadBacklog):
-            self._handle(error.good)
+            if within:
+                self._handle(error.good)
+            else:
+                self._throttle(error.good)
 
     def count_frame(self) -> bool:
         """Count one frame of whatever kind; whether the link is still within its rate."""
@@ -325,7 +331,7 @@ class LinkConnection(Uplink):
 
     def _throttle(self, frame: NodeFrame | None) -> None:
         if self._end.state is not LinkState.OPEN:
-            return
+            return  # ended for it
         error = _too_many(self._gate.registry.settings.link_frames_per_second)
         beats = frame.beats if isinstance(frame, Backlog) else (frame,) if isinstance(frame, Beat) else ()
         for beat in beats:

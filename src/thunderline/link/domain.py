@@ -248,7 +248,8 @@ class NodeDomain:
         """The handshake of a new link: the node ensured, up, and linked by a session of that id, in one commit.
 
         A process that was not known becomes the node's; its predecessor's links end. Raises: Mismatch, InvalidInput,
-        Superseded, NameInUse, ShuttingDown, and what `Writer.submit` does.
+        Superseded, NameInUse, NotPermitted for the registry's own name; Deregistered, SessionEnded when the same commit
+        undid it; ShuttingDown, and what `Writer.submit` does.
         """
         actor = Actor(kind=ActorKind.NODE, name=attrs.name)
         authorise(actor, Action.REGISTER)
@@ -283,9 +284,10 @@ class NodeDomain:
             # Something else in the same commit has already ended it: a removal, or another process.
             self._uplinks.unexpect(session_id)
             raise Deregistered(node.name) if entry is None else SessionEnded(session_id)
-        self._open(uplink, entry, session_id, node, instance)
+        # As it is now: the same commit may have changed the node once more.
+        self._open(uplink, entry, session_id, entry.node, instance)
         self._sentinel.announced(entry)
-        return node
+        return entry.node
 
     def _open(self, uplink: Uplink, entry: Entry, session_id: str, node: Node, instance: str) -> None:
         uplink.entry = entry
