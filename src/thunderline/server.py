@@ -24,7 +24,7 @@ from thunderline.core.settings import Settings
 from thunderline.gate.app import build_app, host_rules
 from thunderline.gate.link_gate import LinkGate
 from thunderline.gate.link_protocol import LinkProtocolFactory
-from thunderline.gate.protocol import BoundedHttpProtocol
+from thunderline.gate.stream_protocol import StreamHttpProtocol
 from thunderline.link.controller import Controller
 from thunderline.link.registry import Registry
 
@@ -170,7 +170,7 @@ def _url(listener: socket.socket) -> str:
 def _uvicorn_config(registry: Registry, settings: Settings, links: LinkGate) -> uvicorn.Config:
     return uvicorn.Config(
         build_app(registry),
-        http=BoundedHttpProtocol,
+        http=StreamHttpProtocol,
         loop="none",
         lifespan="on",
         ws=LinkProtocolFactory(links, host_rules(settings)),  # type: ignore[arg-type]  # called, like the class it asks for

@@ -12,7 +12,7 @@ from thunderline.core.settings import Settings
 from thunderline.flow.taxonomy import NODE_HEARTBEAT
 from thunderline.gate.app import build_litestar
 from thunderline.gate.openapi import build_document
-from thunderline.gate.sse import KEEP_ALIVE_S
+from thunderline.gate.sse import END_TIMEOUT_S, KEEP_ALIVE_S, SEND_TIMEOUT_S
 from thunderline.testing.harness import Cluster, open_cluster
 
 
@@ -114,7 +114,7 @@ async def test_a_cursor_never_runs_ahead_of_an_event_that_is_still_to_come(clust
         stream.reading.clear()
         for i in range(5):
             await cluster.registry.ensure_node({"name": f"n{i}"})
-            await cluster.clock.advance(KEEP_ALIVE_S)
+            await cluster.clock.advance(KEEP_ALIVE_S / 3)  # all together less than a stream's patience
         stream.reading.set()
         given = 0
         while given < 5:
@@ -180,6 +180,52 @@ async def test_a_watcher_behind_its_backlog_is_told_where_to_go_on() -> None:
         async with open_stream(cluster, last_event_id=event["resume_from"]) as stream:
             heard += await revisions(stream, 30 - len(heard))
         assert heard == list(range(1, 31))
+
+
+async def test_a_client_that_takes_nothing_for_too_long_is_given_up(cluster: Cluster) -> None:
+    async with open_stream(cluster) as stream:
+        await settled()
+        await cluster.clock.advance(KEEP_ALIVE_S - 1)
+        stream.reading.clear()
+        await cluster.registry.ensure_node({"name": "a"})
+        await settled()
+        assert stream.serving is not None
+        await cluster.clock.advance(SEND_TIMEOUT_S - 0.1)
+        assert not stream.serving.done()
+        await cluster.clock.advance(0.1)
+        await settled()
+        assert stream.serving.done()
+        assert stream.serving.exception() is None
+        assert not listens(cluster)
+
+
+async def test_a_client_that_is_slow_but_reads_is_not_given_up(cluster: Cluster) -> None:
+    async with open_stream(cluster) as stream:
+        await settled()
+        for i in range(10):
+            stream.reading.clear()
+            await cluster.registry.ensure_node({"name": f"n{i}"})
+            await cluster.clock.advance(SEND_TIMEOUT_S - 1)
+            stream.reading.set()
+            await settled()
+        assert await revisions(stream, 10) == list(range(1, 11))
+
+
+async def test_the_end_of_watches_ends_a_stream_whose_client_reads_nothing(cluster: Cluster) -> None:
+    async with open_stream(cluster) as stream:
+        await settled()
+        stream.reading.clear()
+        await cluster.registry.ensure_node({"name": "a"})
+        await settled()
+        cluster.registry.end_watches()
+        await settled()
+        assert stream.serving is not None
+        assert not stream.serving.done()
+        assert END_TIMEOUT_S < 2
+        await cluster.clock.advance(END_TIMEOUT_S)
+        await settled()
+        assert stream.serving.done()
+        assert stream.serving.exception() is None
 
 
 async def test_the_end_of_watches_ends_streams_and_lets_none_begin(cluster: Cluster) -> None:

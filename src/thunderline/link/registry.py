@@ -98,6 +98,8 @@ class Registry:
         self.store_location = store.location
         self.roster = Roster()
         self.controller_id: NodeId | None = None
+        self.watches_ended = asyncio.Event()
+        """Set once watches end, and none begins any more."""
         self._store = store
         self._bus = bus
         self._oldest = Revision(0)
@@ -331,6 +333,7 @@ class Registry:
 
     def end_watches(self) -> None:
         """End every watch, and let none begin: nothing else waits for them when the server is to stop. Idempotent."""
+        self.watches_ended.set()
         self._bus.close()
 
     async def events_page(
@@ -417,7 +420,7 @@ class Registry:
         self._writer.close()
         await self.tasks.join("writer")
         await self.tasks.close()
-        self._bus.close()
+        self.end_watches()
         await self._store.close()
         log.info("registry closed", revision=self.roster.revision)
 
