@@ -228,7 +228,7 @@ class LinkConnection(Uplink):
 
     def beat_refused(self, seq: int, error: BaseException) -> None:
         """The beat was not kept, or it is not known: the peer is told, and whether it should come again."""
-        if self._gone or self._end.state is LinkState.CLOSED:
+        if self._is_closed:
             return
         if not isinstance(error, ThunderlineError):
             error = OutcomeUnknown(f"the server failed: {type(error).__name__}")
@@ -253,7 +253,7 @@ class LinkConnection(Uplink):
     def flush(self) -> None:
         """Tell what has become durable, and close if that was the last there is to tell."""
         self._flushing = False
-        if self._gone or self._end.state is LinkState.CLOSED:
+        if self._is_closed:
             return
         if (ack := self._end.ack()) is not None:
             self._peer.send(ack)
@@ -274,7 +274,7 @@ class LinkConnection(Uplink):
 
     def end(self, error: ThunderlineError) -> None:
         """Tell the peer why, and close."""
-        if self._gone or self._end.state is LinkState.CLOSED:
+        if self._is_closed:
             return
         # A handshake or a goodbye whose outcome is unknown may be made again: it finds what is there.
         retryable = error.retryable or isinstance(error, OutcomeUnknown)
@@ -295,6 +295,10 @@ class LinkConnection(Uplink):
             self._peer.send(self._end.drain(within_ms))
             self.flush()
 
+    @property
+    def _is_closed(self) -> bool:
+        return self._gone or self._end.state is LinkState.CLOSED
+
     def _close(self, code: int, reason: str) -> None:
         self._end.close()
         self._peer.close(code, reason)
@@ -307,7 +311,7 @@ class LinkConnection(Uplink):
             return
         self._gate.registry.domain.hear_link(self)
         within = self.count_frame()
-        if self._end.state is not LinkState.OPEN:
+        if self._is_closed:
             return
         # Also beyond the rate: a beat that nobody is told of would count as durable with the next acknowledgement.
         for bad in error.bad if isinstance(error, BadBacklog) else (error,):
@@ -330,7 +334,7 @@ class LinkConnection(Uplink):
         return self._allowance >= 0
 
     def _throttle(self, frame: NodeFrame | None) -> None:
-        if self._end.state is not LinkState.OPEN:
+        if self._is_closed:
             return  # ended for it
         error = _too_many(self._gate.registry.settings.link_frames_per_second)
         beats = frame.beats if isinstance(frame, Backlog) else (frame,) if isinstance(frame, Beat) else ()
