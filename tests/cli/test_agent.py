@@ -6,6 +6,8 @@ import asyncio
 import configparser
 import contextlib
 import json
+import os
+import shlex
 import shutil
 import signal
 import socket
@@ -231,6 +233,15 @@ def test_a_server_that_is_not_ours_ends_the_agent_with_1(server: ServerProcess) 
     ("options", "named"),
     [
         (["--name", "not a name"], ["--name", "letters"]),
+        (["--name", ""], ["--name", "length"]),
+        (["--label", "zone=a", "--label", "zone=b"], ["--label", "'zone'", "twice"]),
+        (["--meta", "owner=a", "--meta", "owner=a"], ["--meta", "'owner'", "twice"]),
+        (["--capability", "gpu", "--capability", "gpu=a100"], ["--capability", "'gpu'", "twice"]),
+        (["--peer", "b=host:22", "--peer", "b=host:23"], ["--peer", "'b'", "twice"]),
+        (["--server", "http://127.0.0.1:1/x?y=z"], ["--server", "query"]),
+        (["--server", "http://127.0.0.1:1/x?"], ["--server", "query"]),
+        (["--server", "http://127.0.0.1:1/#x"], ["--server", "fragment"]),
+        (["--server", "http://ada@127.0.0.1:1"], ["--server", "user"]),
         (["--role", "No Slug"], ["--role", "lower-case"]),
         (["--domain", ""], ["--domain"]),
         (["--interval", "0.01"], ["--interval", "0.1 to 3600"]),
@@ -255,6 +266,33 @@ def test_options_that_cannot_be_are_usage_errors_that_name_the_option(options: l
     assert refused.exit_code == 2
     told = " ".join(refused.stderr.split())
     assert all(word in told for word in named), told
+
+
+def test_a_password_in_the_servers_address_is_refused_and_not_repeated() -> None:
+    refused = parsed("agent", "--server", "http://ada:hunter2@127.0.0.1:1")
+    assert refused.exit_code == 2
+    assert "--server" in refused.stderr
+    assert "hunter2" not in refused.stderr
+
+
+@pytest.mark.parametrize("streams", ["", ">&-", "> /dev/full", "2>&-", ">&- 2>&-"])
+def test_an_agent_that_nobody_can_read_is_a_node_all_the_same(server: ServerProcess, streams: str) -> None:
+    command = shlex.join([*PROGRAM, "agent", "--server", server.url, "--name", "box-1"])
+    reader, broken = os.pipe()
+    os.close(reader)
+    process = subprocess.Popen(
+        ["sh", "-c", f"exec {command} {streams}"], stdout=broken, stderr=subprocess.DEVNULL, env=environ()
+    )
+    os.close(broken)
+    try:
+        found(server, "box-1", lambda node: bool(beat_of(node)))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(PATIENCE_S)
+    assert found(server, "box-1", lambda node: True)["status_reason"] == "goodbye"
 
 
 def test_an_agent_loads_no_library_of_the_server_or_of_the_http_client() -> None:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.cli.commands import PROGRAM, environ, on_screen, parsed, piped
 from tests.cli.servers import ServedRegistry, stranger
 from tests.server.processes import running
@@ -156,6 +158,13 @@ def test_a_cursor_of_another_log_ends_the_watch_with_what_to_do(served: ServedRe
     done = piped("watch", "--since", "0190f5fe-7a1b-7c3d-8e4f-123456789abc:7", "--server", served.url)
     assert (done.returncode, done.stdout) == (1, "")
     assert "it belongs to another event log" in done.stderr
+
+
+@pytest.mark.parametrize("cursor", ["abc", "999999"])
+def test_a_cursor_that_cannot_be_used_is_told_by_the_name_of_its_option(served: ServedRegistry, cursor: str) -> None:
+    done = piped("watch", "--since", cursor, "--server", served.url)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("thunderline: --since: ")
 
 
 def test_a_bad_pattern_is_told(served: ServedRegistry) -> None:

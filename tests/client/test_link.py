@@ -14,7 +14,9 @@ from tests.client.worlds import NAME, World
 from thunderline.client.errors import NotThunderline, ServerUnreachable
 from thunderline.client.link import Link
 from thunderline.client.link_errors import (
+    BeatDropped,
     LinkEnded,
+    LinkLeft,
     LinkTimeout,
 )
 from thunderline.core.errors import InvalidInput
@@ -191,6 +193,62 @@ async def test_figures_that_cannot_be_are_refused_by_name(world: World, figures:
         assert error.value.field.startswith(field)
 
 
+async def test_of_two_beats_at_once_the_newer_says_how_the_node_is(world: World) -> None:
+    async with world.link() as link:
+        await world.settle()
+        await asyncio.gather(link.beat(cpu_load=1), link.beat(status="degraded"))
+        assert world.node.status == "degraded"
+        assert link.stats.beats_late == 0
+
+
+async def test_beats_that_come_faster_than_they_are_kept_wait_for_their_turn(world: World) -> None:
+    async with world.link(backlog_max=20) as link:
+        await world.settle()
+        beats = asyncio.gather(*(link.beat(cpu_load=at / 10) for at in range(300)))
+        await world.cluster.turn_until(beats, step_s=0.0)
+        kept = [beat["cpu_load"] for beat in await world.beats() if beat["cpu_load"] is not None]
+        assert kept == [at / 10 for at in range(300)]
+        assert (link.stats.beats_dropped, link.stats.beats_late) == (0, 0)
+
+
+async def test_a_beat_that_is_cancelled_before_its_turn_is_not_taken(world: World) -> None:
+    async with world.link(backlog_max=2) as link:
+        await world.settle()
+        first, second = (asyncio.create_task(link.beat(cpu_load=at)) for at in (1, 2))
+        await asyncio.sleep(0)
+        second.cancel()
+        await world.cluster.turn_until(first, step_s=0.0)
+        await world.settle()
+        assert (link.stats.beats_taken, link.stats.backlog) == (2, 0)
+
+
+async def test_a_beat_that_waits_for_its_turn_ends_with_the_link(world: World) -> None:
+    async with world.link(backlog_max=2) as link:
+        await world.settle()
+        world.transport.hold(up=True, down=True)
+        beats = [asyncio.create_task(link.beat(cpu_load=at)) for at in range(5)]
+        await world.settle()
+        assert link.stats.beats_taken == 2
+        await link.abandon()
+        outcomes = await asyncio.gather(*beats, return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {LinkLeft}
+
+
+async def test_in_an_outage_no_beat_waits_for_its_turn(world: World) -> None:
+    async with world.link(backlog_max=2) as link:
+        await world.settle()
+        world.transport.hold(up=True, down=True)
+        beats = [asyncio.create_task(link.beat(cpu_load=at)) for at in range(5)]
+        await world.settle()
+        world.transport.refusing = True
+        world.transport.cut()
+        await world.settle()
+        assert (link.stats.beats_taken, link.stats.backlog, link.stats.beats_dropped) == (6, 2, 3)
+        assert [beat.done() for beat in beats] == [True, True, True, False, False]
+    outcomes = await asyncio.gather(*beats, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [BeatDropped] * 3 + [LinkLeft] * 2
+
+
 async def test_the_round_trip_is_measured(world: World) -> None:
     async with world.link() as link:
         await world.turn(30)
@@ -267,6 +325,21 @@ async def failing() -> dict[str, object]:
     return raising()
 
 
+async def awaiting_what_is_cancelled() -> dict[str, object]:
+    other = asyncio.create_task(asyncio.sleep(10))
+    other.cancel()
+    await other
+    return {}
+
+
+async def cancelling_itself() -> dict[str, object]:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(0)
+    return {}
+
+
 async def nonsense() -> Any:
     return [1, 2]
 
@@ -289,6 +362,8 @@ async def nothing() -> None:
         (failing, "raised RuntimeError"),
         (hanging, "took longer than 5 s"),
         (stubborn, "took longer than 5 s"),
+        (awaiting_what_is_cancelled, "was cancelled from within"),
+        (cancelling_itself, "was cancelled from within"),
         (nonsense, "metrics: gave list, not a mapping"),
         (negative, "cpu_load"),
         (unknown, "load: is not a known field"),
@@ -307,6 +382,19 @@ async def test_liveness_does_not_depend_on_metrics(
     problems = [record.__dict__["problem"] for record in caplog.records if "metrics" in record.getMessage()]
     assert len(problems) == (0 if told is None else 1)
     assert told is None or told in problems[0]
+
+
+async def test_metrics_that_raise_cancelled_in_a_thread_give_a_beat_without_figures(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    def metrics() -> dict[str, object]:
+        raise asyncio.CancelledError
+
+    with caplog.at_level(logging.WARNING):
+        async with world.link(metrics=metrics) as link:
+            await world.cluster.turn_until(acked(link, 1), step_s=0.0)
+    (record,) = caplog.records
+    assert record.__dict__["problem"] == "was cancelled from within"
 
 
 async def test_metrics_that_hang_in_a_thread_are_called_no_second_time(world: World) -> None:

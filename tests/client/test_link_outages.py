@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import msgspec
 import pytest
 
 from tests.client.worlds import NAME, World
+from thunderline.client.backoff import Backoff
 from thunderline.client.errors import ServerUnreachable
 from thunderline.client.link_errors import (
     BeatDropped,
@@ -199,6 +201,34 @@ async def test_a_process_that_stood_still_comes_back_by_itself(world: World) -> 
         assert world.node.status == "online"
         await link.flush()
         assert link.stats.backlog == 0
+
+
+async def test_a_node_that_beats_often_waits_two_intervals_at_most(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.link(interval_s=1) as link:
+        await world.turn(6)
+        attempts = []
+
+        async def connect(url: str) -> Any:
+            attempts.append(world.clock.monotonic())
+            raise ServerUnreachable(url)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(world.transport, "connect", connect)
+            world.transport.cut()
+            await world.turn(60)
+        gaps = [b - a for a, b in itertools.pairwise(attempts)]
+        assert max(gaps) <= 2.1
+        assert sum(gaps) / len(gaps) > 0.6
+        await world.turn(2.1)
+        assert link.connected
+
+
+def test_the_wait_of_a_node_that_beats_very_often_is_not_capped_below_a_second() -> None:
+    backoff = Backoff(random.Random(1))
+    waits = [backoff.next_s(interval_s=0.1) for _ in range(100)]
+    assert 0.9 < max(waits) <= 1.0
 
 
 async def test_waits_grow_and_are_never_longer_than_the_cap(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,27 @@ async def test_task_that_fails_is_named_and_logged_with_its_traceback(caplog: py
     await supervisor.close()
 
 
+async def awaiting_what_is_cancelled() -> None:
+    other = asyncio.create_task(asyncio.sleep(10))
+    other.cancel()
+    await other
+
+
+async def test_task_that_is_cancelled_from_within_is_logged_with_its_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    supervisor = Supervisor()
+    with caplog.at_level(logging.ERROR):
+        supervisor.start(awaiting_what_is_cancelled(), name="sweeper")
+        await supervisor.join("sweeper")
+        await asyncio.sleep(0)
+    assert supervisor.failed == ["sweeper"]
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert record.exc_info[2] is not None
+    await supervisor.close()
+
+
 async def test_failure_of_one_task_leaves_the_others_running() -> None:
     ended: list[str] = []
     supervisor = Supervisor()

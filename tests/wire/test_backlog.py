@@ -71,6 +71,46 @@ def test_a_beat_does_not_overtake_one_that_was_refused() -> None:
     assert sent(backlog) == [1, 2]
 
 
+def beats_at(*times: float) -> Backlog:
+    backlog = Backlog()
+    for seq, at in enumerate(times, 1):
+        backlog.add(Taken(seq=seq, at=at, incarnation=1, figures=HeartbeatInput()))
+    return backlog
+
+
+def test_fresh_beats_go_live_one_after_the_other() -> None:
+    backlog = beats_at(1.0, 1.05, 1.1)
+    live = [backlog.next_live(1.15, within_s=0.2) for _ in range(4)]
+    assert [beat and beat.seq for beat in live] == [1, 2, 3, None]
+
+
+def test_old_beats_leave_the_fresh_ones_behind_them_to_go_live() -> None:
+    backlog = beats_at(1.0, 2.0, 5.0, 5.1)
+    late = backlog.next_late(5.1, size_bytes=size_bytes, live_within_s=0.2)
+    assert [beat.seq for beat in late] == [1, 2]
+    assert backlog.next_late(5.1, size_bytes=size_bytes, live_within_s=0.2) == ()
+    live = [backlog.next_live(5.1, within_s=0.2) for _ in range(3)]
+    assert [beat and beat.seq for beat in live] == [3, 4, None]
+
+
+def test_a_beat_that_was_sent_before_is_not_left_to_go_live() -> None:
+    backlog = beats_at(1.0)
+    assert backlog.next_live(1.0, within_s=0.2) is not None
+    backlog.lost()
+    assert backlog.next_live(1.1, within_s=0.2) is None
+    assert [beat.seq for beat in backlog.next_late(1.1, size_bytes=size_bytes, live_within_s=0.2)] == [1]
+
+
+def test_a_backlog_is_busy_when_it_keeps_as_many_as_may_be_on_the_way() -> None:
+    assert not filled(4, beats_max=10).is_busy
+    backlog = filled(5, beats_max=10)
+    assert backlog.is_busy
+    all_sent(backlog)
+    assert backlog.is_busy
+    backlog.ack(1)
+    assert not backlog.is_busy
+
+
 def test_the_oldest_are_dropped_first_and_counted() -> None:
     backlog = filled(13, beats_max=10)
     assert (len(backlog), backlog.dropped, backlog.lowest) == (10, 3, 4)

@@ -127,6 +127,50 @@ def test_a_beat_of_now_is_sent_live(pair: Pair) -> None:
     assert frame == Beat(seq=1, status=BeatStatus.DEGRADED, cpu_load=5)
 
 
+def test_beats_that_are_taken_together_are_all_sent_live(pair: Pair) -> None:
+    pair.beat(cpu_load=1)
+    pair.beat(status=BeatStatus.DEGRADED)
+    assert pair.heard() == [Beat(seq=1, cpu_load=1), Beat(seq=2, status=BeatStatus.DEGRADED)]
+
+
+def test_a_fresh_beat_behind_those_of_an_outage_is_sent_live(pair: Pair) -> None:
+    pair.end.lost(pair.now)
+    pair.beat()
+    pair.now += 5
+    pair.connect()
+    pair.say(WELCOME)
+    pair.beat(status=BeatStatus.DEGRADED)
+    late, live = pair.heard()
+    assert isinstance(late, Backlog)
+    assert [beat.seq for beat in late.beats] == [1]
+    assert live == Beat(seq=2, status=BeatStatus.DEGRADED)
+
+
+def test_a_fresh_beat_is_tried_too_when_the_refused_one_is_gone(pair: Pair) -> None:
+    pair.beat()
+    pair.heard()
+    pair.say(retry(1))
+    pair.say(final("invalid_input", seq=1))
+    pair.now += 2
+    pair.beat()
+    (probe,) = pair.heard()
+    assert isinstance(probe, Backlog)
+    assert [beat.seq for beat in probe.beats] == [2]
+
+
+def test_further_beats_had_better_wait_only_while_those_before_them_arrive() -> None:
+    pair = Pair(backlog_max=4)
+    pair.beat()
+    assert not pair.end.is_busy
+    pair.beat()
+    pair.heard()
+    assert pair.end.is_busy
+    pair.say(retry(1))
+    assert not pair.end.is_busy
+    pair.end.lost(pair.now)
+    assert not pair.end.is_busy
+
+
 def test_an_acknowledged_beat_is_done_and_its_round_trip_known(pair: Pair) -> None:
     pair.beat()
     pair.heard()
@@ -309,7 +353,7 @@ def test_a_goodbye_follows_the_beats_and_nothing_follows_it(pair: Pair) -> None:
     pair.end.bye("going home")
     pair.beat()
     frames = pair.heard()
-    assert [type(frame) for frame in frames] == [Backlog, Bye]
+    assert [type(frame) for frame in frames] == [Beat, Beat, Bye]
     pair.beat()
     assert pair.heard() == []
     assert pair.end.lost(pair.now) == Left()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
 from thunderline.cli.failures import CommandFailed
 from thunderline.cli.options import Server
-from thunderline.cli.screen import clean, note
+from thunderline.cli.screen import note, write_if_read
 from thunderline.core.errors import InvalidInput
 from thunderline.core.inputs import PEERS_MAX, HeartbeatInput, read_mapping
 
@@ -24,6 +23,7 @@ EXIT_ENDED: Final = 3
 """The registry ended the link for good. A supervisor must not start the agent again: it would fight for the name."""
 
 _OPTIONS: Final = {
+    "url": "--server",
     "name": "--name",
     "role": "--role",
     "domain": "--domain",
@@ -81,7 +81,7 @@ def agent(
 
     options = AgentOptions(
         server=server,
-        name=name or host_name(),
+        name=host_name() if name is None else name,
         role=role,
         domain=domain,
         interval_s=interval,
@@ -109,18 +109,19 @@ def _made(kind: type[Agent], options: object) -> Agent:
 
 
 def _announce(link: Link) -> None:
-    sys.stdout.write(f"{clean(link.name)} is linked as node {clean(link.node_id)}.\nStop it with Ctrl-C.\n")
-    sys.stdout.flush()
+    # Whether anybody reads this is no matter of the node's.
+    write_if_read([f"{link.name} is linked as node {link.node_id}.", "Stop it with Ctrl-C."])
 
 
 def _pairs(given: Sequence[str] | None, option: str) -> dict[str, str] | None:
     if not given:
         return None
-    pairs = {}
+    pairs: dict[str, str] = {}
     for text in given:
         key, found, value = text.partition("=")
         if not found or not key:
             raise typer.BadParameter(f"{text!r} should look like KEY=VALUE", param_hint=option)
+        _refuse_second(key, pairs, option)
         pairs[key] = value
     return pairs
 
@@ -133,6 +134,7 @@ def _capabilities(given: Sequence[str] | None) -> dict[str, dict[str, object]] |
         key, named, value = text.partition("=")
         if not key:
             raise typer.BadParameter(f"{text!r} should look like KEY or KEY=VALUE", param_hint="--capability")
+        _refuse_second(key, found, "--capability")
         found[key] = {"value": value} if named else {}
     return found
 
@@ -140,7 +142,7 @@ def _capabilities(given: Sequence[str] | None) -> dict[str, dict[str, object]] |
 def _peers(given: Sequence[str] | None) -> dict[str, Peer]:
     from thunderline.agent.peers import Peer
 
-    peers = {}
+    peers: dict[str, Peer] = {}
     for text in given or ():
         name, _, where = text.partition("=")
         host, _, port = where.rpartition(":")
@@ -149,6 +151,7 @@ def _peers(given: Sequence[str] | None) -> dict[str, Peer]:
             raise typer.BadParameter(
                 f"{text!r} should look like NAME=HOST:PORT, e.g. worker-2=10.0.0.7:22", param_hint="--peer"
             )
+        _refuse_second(name, peers, "--peer")
         peers[name] = Peer(host, int(port))
     if len(peers) > PEERS_MAX:
         raise typer.BadParameter(f"{len(peers)} are more than the {PEERS_MAX} that a beat holds", param_hint="--peer")
@@ -157,6 +160,11 @@ def _peers(given: Sequence[str] | None) -> dict[str, Peer]:
     except InvalidInput as error:
         _refuse(error)
     return peers
+
+
+def _refuse_second(key: str, given: Container[str], option: str) -> None:
+    if key in given:
+        raise typer.BadParameter(f"{key!r} is given twice", param_hint=option)
 
 
 def _refuse(error: InvalidInput) -> NoReturn:

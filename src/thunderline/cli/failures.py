@@ -57,12 +57,15 @@ class NotThunderline(RemoteError):
 
 
 class ServerRefused(RemoteError):
-    """The server said no, and why."""
+    """The server said no, and why; `option` is what the person gave that the server calls `refusal.field`."""
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, refusal: Refusal, *, option: str | None = None) -> None:
         when = "" if refusal.retry_after_s is None else f"retry in {refusal.retry_after_s:g} s"
         # Some details already end in these words.
-        super().__init__(refusal.detail if when in refusal.detail else f"{refusal.detail}; {when}")
+        text = refusal.detail if when in refusal.detail else f"{refusal.detail}; {when}"
+        if option is not None and refusal.field is not None:
+            text = text.replace(refusal.field, option, 1)
+        super().__init__(text)
         self.status = refusal.status
 
 

@@ -21,6 +21,11 @@ def _check_url(url: str) -> str:
         usable = False
     if not usable:
         raise typer.BadParameter(f"{url!r} is no server's address; it should look like http://127.0.0.1:4040")
+    if parts.username is not None or parts.password is not None:
+        # Not repeated: it would stand in whatever keeps this message.
+        raise typer.BadParameter("the server's address must hold no user and no password")
+    if parts.query or parts.fragment or whole.endswith(("?", "#")):
+        raise typer.BadParameter(f"{url!r} must end with the path: a server's address has no query and no fragment")
     return whole.rstrip("/")
 
 

@@ -5,7 +5,7 @@ Nothing is tried twice, except that a watch goes on: the person at the terminal 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -22,6 +22,9 @@ T = TypeVar("T")
 Query = Sequence[tuple[str, str | int]]
 
 ANSWER_TIMEOUT_S: Final = 30.0
+
+_CURSOR_FIELD: Final = "Last-Event-ID"
+"""How a stream's cursor travels, which nobody at a terminal has heard of."""
 
 
 class Remote:
@@ -75,7 +78,7 @@ class Remote:
         The block begins once the server is connected. Raises: RemoteError.
         """
         with (
-            _retold(),
+            _retold(options={_CURSOR_FIELD: "--since"}),
             self._client.watch(
                 pattern,
                 since,
@@ -97,8 +100,11 @@ class Remote:
 
 
 @contextmanager
-def _retold() -> Iterator[None]:
-    """A block whose ClientErrors are told with what to do at a terminal. Raises: RemoteError."""
+def _retold(*, options: Mapping[str, str] | None = None) -> Iterator[None]:
+    """A block whose ClientErrors are told with what to do at a terminal; `options` names those that fields come from.
+
+    Raises: RemoteError.
+    """
     try:
         yield
     except errors.ServerUnreachable as error:
@@ -108,7 +114,7 @@ def _retold() -> Iterator[None]:
     except errors.NotThunderline as error:
         raise NotThunderline(error.url, reason=error.reason) from error
     except errors.ServerRefused as error:
-        raise ServerRefused(error) from error
+        raise ServerRefused(error, option=(options or {}).get(error.field or "")) from error
     except ClientError as error:
         raise RemoteError(str(error)) from error
 

@@ -6,6 +6,7 @@ move the cursor, colour the screen or add a column.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -67,6 +68,18 @@ def write_lines(lines: Iterable[str]) -> None:
     _write("".join(f"{line}\n" for line in lines).encode(sys.stdout.encoding, "replace"))
 
 
+def write_if_read(lines: Iterable[str]) -> None:
+    """Write cleaned lines if standard output takes them, for a command whose output is not what it is for."""
+    if sys.stdout is None:
+        return
+    try:
+        write_lines(map(clean, lines))
+    except BrokenPipeError:
+        _take_no_more()
+    except OutputLost:
+        return
+
+
 def write_rows(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a header and rows, tab-separated; each cell is cleaned and none is empty."""
     write_lines(["\t".join(header), *map(_row, rows)])
@@ -102,8 +115,10 @@ def escape_json(text: str) -> str:
 
 
 def note(text: str) -> None:
-    """Tell the person at the terminal something that is not the answer."""
-    sys.stderr.write(f"thunderline: {clean(text)}\n")
+    """Tell the person at the terminal something that is not the answer, if there is a terminal."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"thunderline: {clean(text)}\n")
 
 
 def _row(row: Sequence[object]) -> str:
@@ -123,6 +138,12 @@ def _write(content: bytes) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        # What is left in the buffer would fail once more, with a traceback, when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _take_no_more()
         raise OutputLost(error.strerror or str(error)) from error
+
+
+def _take_no_more() -> None:
+    """Lose what is left in the buffer: it would fail once more, with a traceback, when the interpreter ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

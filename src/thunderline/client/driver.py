@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import deque
 from typing import Any, Final, assert_never
 
 import msgspec
@@ -106,6 +107,8 @@ class Driver:
         self._open_timeout_s = open_timeout_s
         self._backoff = Backoff(rng)
         self.receipts = Receipts()
+        # Beats by hand that wait for room, in the order of their calls, and who waits for them.
+        self._queue: deque[tuple[HeartbeatInput, asyncio.Future[None]]] = deque()
         loop = asyncio.get_running_loop()
         self.welcomed: asyncio.Future[Welcomed] = loop.create_future()
         """The first welcome."""
@@ -145,11 +148,17 @@ class Driver:
             backlog=len(self._end.backlog),
         )
 
-    def take(self, figures: HeartbeatInput) -> int:
-        """Take a beat now and send it as soon as that can be; gives its number."""
-        seq = self._end.beat(figures, self._clock.monotonic())
+    def take(self, figures: HeartbeatInput) -> asyncio.Future[None]:
+        """Done when the beat is durable; its exception says why it never will be.
+
+        It is taken now and sent as soon as that can be. While the registry acknowledges beats, but more slowly than
+        they come, it is taken in its turn, unless it was cancelled until then.
+        """
+        receipt: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append((figures, receipt))
+        self._take_queued(self._clock.monotonic())
         self._wake()
-        return seq
+        return receipt
 
     def leave(self, reason: str | None) -> None:
         """Say goodbye and end; without a link, end."""
@@ -178,7 +187,7 @@ class Driver:
             self._finish(LinkEnded("internal_error", "the link's task failed; the log has the details"))
             if self._reading is not None:
                 self._reading.cancel()
-            self.receipts.end(self.ended.result() or LinkLeft())
+            self._end_receipts(self.ended.result() or LinkLeft())
             await self._line.close()
 
     def _step(self, now: float) -> None:
@@ -191,6 +200,7 @@ class Driver:
         if self.ended.done():
             return
         self._keep_beats(now)
+        self._take_queued(now)
         self._send_next(now)
         self._settle()
 
@@ -269,7 +279,7 @@ class Driver:
         self._trouble = error
         self._tell(str(error))
         retry_after_s = getattr(error, "retry_after_s", None) or 0.0
-        self._connect_at = now + retry_after_s + self._backoff.next_s()
+        self._connect_at = now + retry_after_s + self._backoff.next_s(interval_s=self._end.interval_s)
 
     def _give_up(self, reason: str, now: float) -> None:
         self._line.drop()
@@ -305,7 +315,7 @@ class Driver:
                     log.log(level, "link lost", url=self._url, reason=reason)
                 else:
                     self._tell(reason)
-                wait_s = loss.retry_after_s + self._backoff.next_s()
+                wait_s = loss.retry_after_s + self._backoff.next_s(interval_s=self._end.interval_s)
                 # A registry that asked its nodes to spread their return may close before each has had its turn.
                 self._connect_at = now + wait_s if move_at is None else move_at
             case _:
@@ -435,7 +445,21 @@ class Driver:
     def _take_read(self, now: float) -> None:
         if self._reading is not None and self._reading.done():
             read, self._reading, self._read_by = self._reading, None, None
-            self._end.beat(read.result(), now)
+            self._end.beat(self._readings.outcome(read), now)
+
+    def _take_queued(self, now: float) -> None:
+        # Once this end says goodbye nothing more is taken: what would not be sent need not push out what will.
+        while self._queue and not self._end.is_busy and not self._leaving:
+            figures, receipt = self._queue.popleft()
+            if not receipt.done():
+                self.receipts.of(self._end.beat(figures, now), receipt)
+
+    def _end_receipts(self, error: Exception) -> None:
+        self.receipts.end(error)
+        for _, receipt in self._queue:
+            if not receipt.done():
+                receipt.set_exception(error)
+        self._queue.clear()
 
     def _jittered(self, interval_s: float) -> float:
         return interval_s * (1 - self._rng.uniform(0, JITTER))

@@ -182,14 +182,15 @@ class Link:
     async def beat(self, **figures: object) -> None:
         """Send a beat of now, with these figures alone; returns when it is durable.
 
-        In an outage that is after it: the beat waits in the backlog, and is delivered with its age. Cancelling does
-        not withdraw it. The regular beats go on.
+        Calls that come faster than the registry acknowledges them wait for their turn, and no beat is lost by it. In an
+        outage the beat waits in the backlog, and is delivered after it with its age. Cancelling does not withdraw a
+        beat that was taken. The regular beats go on.
 
         Raises: InvalidInput naming the figure; BeatRefused when the registry does not take it; BeatDropped when it
         fell out of the backlog; LinkEnded when the link has ended for good; LinkLeft when it was left.
         """
         driver = self._alive()
-        await driver.receipts.of(driver.take(check_figures(figures)))
+        await driver.take(check_figures(figures))
 
     async def flush(self) -> None:
         """Return when the fate of every beat that was taken so far is known: durable, refused or dropped.

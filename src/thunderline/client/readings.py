@@ -91,6 +91,17 @@ class Readings:
         self._call += 1
         self._failed(f"took longer than {limit_s:g} s")
 
+    def outcome(self, read: asyncio.Task[HeartbeatInput]) -> HeartbeatInput:
+        """What a `read` that has ended gave, or none; raises nothing."""
+        if read.cancelled():
+            # Not by who asked: the program's own code awaited what was cancelled, or cancelled itself.
+            self._failed("was cancelled from within")
+            return BARE
+        if (error := read.exception()) is not None:
+            self._failed(f"raised {type(error).__name__}", error)
+            return BARE
+        return read.result()
+
     async def _ask(self, metrics: Metrics) -> object:
         if not self._on_loop:
             given = await self._in_thread(metrics)
@@ -102,7 +113,7 @@ class Readings:
         finally:
             self._busy = False
 
-    def _failed(self, problem: str, error: Exception | None = None) -> None:
+    def _failed(self, problem: str, error: BaseException | None = None) -> None:
         """Log why a beat goes without figures, once for as long as it is the same reason."""
         if problem != self._problem:
             self._problem = problem
@@ -113,19 +124,22 @@ class Readings:
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[Given] = loop.create_future()
 
-        def tell(result: Given, error: Exception | None) -> None:
+        def tell(result: Given, error: BaseException | None) -> None:
             if outcome.done():  # nobody waits any more
                 return
-            if error is not None:
+            if isinstance(error, asyncio.CancelledError):
+                outcome.cancel()
+            elif error is not None:
                 outcome.set_exception(error)
             else:
                 outcome.set_result(result)
 
         def run() -> None:
-            result, error = None, None
+            result: Given = None
+            error: BaseException | None = None
             try:
                 result = metrics()
-            except Exception as raised:
+            except (Exception, asyncio.CancelledError) as raised:
                 error = raised
             finally:
                 self._busy = False

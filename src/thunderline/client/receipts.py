@@ -15,11 +15,9 @@ class Receipts:
         self._beats: dict[int, asyncio.Future[None]] = {}
         self._flushes: list[tuple[int, asyncio.Future[None]]] = []
 
-    def of(self, seq: int) -> asyncio.Future[None]:
-        """Done when this beat is durable; its exception says why it never will be."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._beats[seq] = future
-        return future
+    def of(self, seq: int, receipt: asyncio.Future[None]) -> None:
+        """Have `receipt` done when this beat is durable; its exception then says why it never will be."""
+        self._beats[seq] = receipt
 
     def up_to(self, seq: int) -> asyncio.Future[None]:
         """Done when the fate of every beat up to `seq` is known."""

@@ -27,8 +27,12 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
 
 
 def configure_logging(*, level: LogLevel = "info", format: LogFormat = "auto") -> None:
-    """Send this process's log to standard error; `auto` means text on a terminal and JSON otherwise."""
-    text = format == "text" or (format == "auto" and sys.stderr.isatty())
+    """Send this process's log to standard error; `auto` means text on a terminal and JSON otherwise.
+
+    A process whose standard error was closed logs nothing.
+    """
+    on_terminal = sys.stderr is not None and sys.stderr.isatty()
+    text = format == "text" or (format == "auto" and on_terminal)
     reading: list[structlog.typing.Processor] = [
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
@@ -38,11 +42,12 @@ def configure_logging(*, level: LogLevel = "info", format: LogFormat = "auto") -
     ]
     # The plain formatter: the default one prints local variables, and so whatever secret is among them.
     writing: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
+        [structlog.dev.ConsoleRenderer(colors=on_terminal, exception_formatter=structlog.dev.plain_traceback)]
         if text
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
-    handler = logging.StreamHandler(sys.stderr)
+    # A StreamHandler without a stream would look for sys.stderr itself.
+    handler: logging.Handler = logging.NullHandler() if sys.stderr is None else logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[*reading, *writing]))
     root = logging.getLogger()
     root.handlers[:] = [handler]

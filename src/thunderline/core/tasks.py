@@ -52,8 +52,15 @@ class Supervisor:
                 self._tasks.remove(task)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled():
-            return
-        if (error := task.exception()) is not None:
-            self.failed.append(task.get_name())
-            log.error("task failed", task=task.get_name(), exc_info=error)
+        try:
+            task.result()
+        except asyncio.CancelledError as error:
+            # Unless somebody asked for it, it is the cancellation of something else that nobody caught.
+            if not task.cancelling():
+                self._failed(task, error)
+        except BaseException as error:
+            self._failed(task, error)
+
+    def _failed(self, task: asyncio.Task[None], error: BaseException) -> None:
+        self.failed.append(task.get_name())
+        log.error("task failed", task=task.get_name(), exc_info=error)

@@ -114,29 +114,38 @@ class Backlog:
             self._drop([taken.seq])
 
     def next_live(self, now: float, *, within_s: float) -> Beat | None:
-        """The newest beat as one of now, if it is the only one to be sent and there is room.
+        """The oldest beat that waits as one of now, if nothing has to go before it and there is room.
 
         None for one that is older than `within_s`, or was sent before.
         """
-        if len(self._waiting) != 1 or self._refused or not self._room:
+        if not self._waiting or self._refused or not self._room:
             return None
-        ((seq, taken),) = self._waiting.items()
-        if now - taken.at > within_s or seq <= self._highest_carried:
+        taken = next(iter(self._waiting.values()))
+        if not self._is_fresh(taken, now, within_s):
             return None
-        self._carry(seq, taken)
+        self._carry(taken.seq, taken)
         return Beat(**_fields(taken))
 
     def next_late(
-        self, now: float, *, size_bytes: Callable[[LateBeat], int], limit: int = BACKLOG_BEATS_MAX
+        self,
+        now: float,
+        *,
+        size_bytes: Callable[[LateBeat], int],
+        limit: int = BACKLOG_BEATS_MAX,
+        live_within_s: float | None = None,
     ) -> tuple[LateBeat, ...]:
         """The next beats to send, with their ages, as many as one frame holds; they count as carried from now on.
 
         Empty when there are none, or when as many are on the way as may be. `size_bytes` tells the size of a beat.
+        Those that `next_live` would give within `live_within_s` are left to it: what is sent with an age is history,
+        and says nothing of how the node is now. None leaves it none.
         """
         self.expire(now)
         beats: list[LateBeat] = []
         bytes_left = FRAME_MAX_BYTES - _FRAME_BYTES
         for taken in self._next(min(limit, BACKLOG_BEATS_MAX)):
+            if live_within_s is not None and self._is_fresh(taken, now, live_within_s):
+                break  # and so are all that were taken after it
             beat = _aged(taken, now)
             bytes_left -= size_bytes(beat) + _SEPARATOR_BYTES
             if bytes_left < 0 and beats:
@@ -191,8 +200,16 @@ class Backlog:
         return dropped
 
     @property
+    def is_busy(self) -> bool:
+        """Whether as many beats as may be on the way are kept already: one more would wait, and in the end drop one."""
+        return len(self) >= self._carried_max
+
+    @property
     def _room(self) -> bool:
         return len(self._carried) + len(self._refused) < self._carried_max
+
+    def _is_fresh(self, taken: Taken, now: float, within_s: float) -> bool:
+        return now - taken.at <= within_s and taken.seq > self._highest_carried
 
     def _next(self, limit: int) -> list[Taken]:
         # What was refused is lower than all that was never sent, and has its place on the way already.

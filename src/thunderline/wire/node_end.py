@@ -176,6 +176,14 @@ class NodeEnd:
         """Whether beats reach the registry, as far as this end knows."""
         return self.state is State.LINKED
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether beats arrive, and a further one had better wait for some of them to be acknowledged.
+
+        Never in an outage: then the backlog keeps the newest.
+        """
+        return self.state is State.LINKED and self._hold is None and self.backlog.is_busy
+
     def connected(self, subprotocol: str, now: float) -> bytes:
         """The first frame on a new connection."""
         self._codec = node_codec(subprotocol)
@@ -259,15 +267,18 @@ class NodeEnd:
 
     def _beats(self, now: float) -> frames.Beat | frames.Backlog | None:
         limit = frames.BACKLOG_BEATS_MAX
+        live_within_s: float | None = LIVE_WITHIN_S
         if self._hold is not None:
             if self._hold.probe is not None or now < self._hold.until:
                 return None
-            limit = 1
+            limit, live_within_s = 1, None
         elif (beat := self.backlog.next_live(now, within_s=LIVE_WITHIN_S)) is not None:
             if self._timed is None:
                 self._timed = beat.seq, now
             return beat
-        late = self.backlog.next_late(now, size_bytes=lambda one: len(self._codec.encode(one)), limit=limit)
+        late = self.backlog.next_late(
+            now, size_bytes=lambda one: len(self._codec.encode(one)), limit=limit, live_within_s=live_within_s
+        )
         if not late:
             return None
         if self._hold is not None:
