@@ -45,5 +45,5 @@ def fleet() -> Iterator[ServedRegistry]:
         running.beat("relay-1", status="offline")
         running.beat("slow-1", status="degraded", cpu_load=100)
         running.ask("POST", "/api/nodes/marked-1/status", json={"status": "degraded", "reason": "disk"})
-        running.add("aged-1", cluster_type="out_of_cluster")
+        running.add("aged-1", cluster_type="out_of_cluster", capabilities={"gpu": {"value": "a100"}})
         yield running

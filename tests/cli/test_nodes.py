@@ -166,6 +166,7 @@ def test_a_reason_that_an_operator_gave_says_so(screen: Screen) -> None:
         (["--domain", "training"], [LONG_NAME]),
         (["--cluster-type", "out_of_cluster"], ["aged-1"]),
         (["--label", "zone=eu-1", "--domain", "thunderlink"], ["gateway-1", "slow-1", "worker-2@prod"]),
+        (["--capability", "gpu:a100"], ["aged-1"]),
         (["--name", "worker-*"], ["worker-1@prod", "worker-2@prod"]),
         (["--name", "lost-1"], ["lost-1"]),
         (["--limit", "2"], ["aged-1", "gateway-1"]),

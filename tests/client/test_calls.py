@@ -134,6 +134,20 @@ def test_a_beat_is_kept_and_says_when_the_next_is_due(client: Driven, name: str)
     assert client.get_node(name).presence.last_heartbeat == kept.heartbeat
 
 
+def test_capabilities_are_added_found_and_removed(client: Driven, name: str) -> None:
+    client.ensure_node({"name": name})
+    node = client.add_capability(name, "example.com/gpu", f"{name}-a100")
+    assert node.capabilities["example.com/gpu"].value == f"{name}-a100"
+    assert [node.name for node in client.list_nodes(capability=f"example.com/gpu:{name}-a100")] == [name]
+    client.add_capability(name, "example.com/gpu", f"{name}-a100", enabled=False)
+    assert client.list_nodes(capability=f"example.com/gpu:{name}-a100") == []
+    client.remove_capability(name, "example.com/gpu")
+    with pytest.raises(NotFound):
+        client.remove_capability(name, "example.com/gpu")
+    with pytest.raises(InvalidInput, match="key"):
+        client.add_capability(name, "../online")
+
+
 def test_lists_hold_all_pages_and_what_matches(
     client: Driven, name: str, monkeypatch: pytest.MonkeyPatch, server: ServedRegistry
 ) -> None:

@@ -21,6 +21,7 @@ EXAMPLES: list[ThunderlineError] = [
     errors.ProtocolViolation("hb has no place before hello"),
     errors.NotFound("nothing there"),
     errors.UnknownNode("worker-1"),
+    errors.UnknownCapability("worker-1", key="gpu"),
     errors.Deregistered("worker-1"),
     errors.Refused("not from you"),
     errors.NotPermitted("node:worker-1", "deregister nodes"),

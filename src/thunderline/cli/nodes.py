@@ -59,6 +59,10 @@ def nodes(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", callback=_check_labels, help="Only nodes with this label; repeat for more."),
     ] = None,
+    capability: Annotated[
+        str | None,
+        typer.Option(metavar="KEY[:VALUE]", help="Only nodes that can do this and have it enabled, e.g. gpu:a100."),
+    ] = None,
     name: Annotated[
         str | None, typer.Option(metavar="NAME|PREFIX*", help="Only this name, or names that begin so.")
     ] = None,
@@ -73,7 +77,8 @@ def nodes(
     nodes and the revision from which to watch what changed since.
     """
     given = {"status": ",".join(_each(status)), "role": role, "domain": domain, "cluster_type": cluster_type}
-    query = [(key, value) for key, value in {**given, "name": name}.items() if value]
+    given |= {"capability": capability, "name": name}
+    query = [(key, value) for key, value in given.items() if value]
     query += [("label", item) for item in label or ()]
     with Remote(server, warn=note) as remote:
         if as_json:

@@ -107,6 +107,16 @@ class BlockingClient:
         """Let the observed status show again. Raises: NotFound."""
         return self.ask(calls.clear_override(node_id)).value.node
 
+    # Capabilities
+
+    def add_capability(self, node_id: str, key: str, value: str | None = None, *, enabled: bool = True) -> PresentNode:
+        """The node with this capability, whatever it was before. Raises: NotFound, InvalidInput, InvalidRequest."""
+        return self.ask(calls.add_capability(node_id, key, value, enabled=enabled)).value.node
+
+    def remove_capability(self, node_id: str, key: str) -> None:
+        """Take a capability from the node. Raises: NotFound, InvalidInput."""
+        self.ask(calls.remove_capability(node_id, key))
+
     # Heartbeats
 
     def heartbeat(
@@ -134,12 +144,19 @@ class BlockingClient:
         role: str | None = None,
         domain: str | None = None,
         cluster_type: str | None = None,
+        capability: str | None = None,
         labels: Mapping[str, str] | None = None,
         name: str | None = None,
     ) -> list[PresentNode]:
         """All nodes that match, by name, as `Client.list_nodes` gives them. Raises: InvalidRequest."""
         conditions = calls.node_filter(
-            status=status, role=role, domain=domain, cluster_type=cluster_type, labels=labels, name=name
+            status=status,
+            role=role,
+            domain=domain,
+            cluster_type=cluster_type,
+            capability=capability,
+            labels=labels,
+            name=name,
         )
         found: list[PresentNode] = []
         cursor = None

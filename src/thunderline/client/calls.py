@@ -27,7 +27,7 @@ from thunderline.client.answers import (
 )
 from thunderline.client.events import read_event
 from thunderline.core.errors import InvalidInput
-from thunderline.core.inputs import NodeName
+from thunderline.core.inputs import NodeName, read_key
 
 T = TypeVar("T")
 Query = tuple[tuple[str, str], ...]
@@ -100,6 +100,21 @@ def clear_override(node_id: str) -> Call[NodeAnswer]:
     return Call("DELETE", f"{node_path(node_id)}/override", NodeAnswer)
 
 
+def add_capability(node_id: str, key: str, value: str | None, *, enabled: bool) -> Call[NodeAnswer]:
+    """Let a node have a capability. Raises: InvalidInput for a key that no capability may have."""
+    body = _body(_present({"value": value, "enabled": enabled}))
+    return Call("PUT", _capability_path(node_id, key), NodeAnswer, body=body)
+
+
+def remove_capability(node_id: str, key: str) -> Call[None]:
+    """Take a capability from a node. Raises: InvalidInput for a key that no capability may have."""
+    return Call("DELETE", _capability_path(node_id, key), type(None))
+
+
+def _capability_path(node_id: str, key: str) -> str:
+    return f"{node_path(node_id)}/capabilities/{quote(read_key(key), safe='/')}"
+
+
 def heartbeat(node_id: str, status: str, metrics: Mapping[str, object] | None) -> Call[KeptHeartbeat]:
     """Send one beat."""
     body = _body({**(metrics or {}), "status": status})
@@ -118,11 +133,19 @@ def node_filter(
     role: str | None,
     domain: str | None,
     cluster_type: str | None,
+    capability: str | None,
     labels: Mapping[str, str] | None,
     name: str | None,
 ) -> Query:
     """The query of a list's conditions."""
-    given = {"status": status, "role": role, "domain": domain, "cluster_type": cluster_type, "name": name}
+    given = {
+        "status": status,
+        "role": role,
+        "domain": domain,
+        "cluster_type": cluster_type,
+        "capability": capability,
+        "name": name,
+    }
     return (
         *((key, value) for key, value in given.items() if value is not None),
         *(("label", f"{key}={value}") for key, value in (labels or {}).items()),

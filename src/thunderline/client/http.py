@@ -109,6 +109,18 @@ class Client:
         """Let the observed status show again. Raises: NotFound."""
         return (await self.ask(calls.clear_override(node_id))).value.node
 
+    # Capabilities
+
+    async def add_capability(
+        self, node_id: str, key: str, value: str | None = None, *, enabled: bool = True
+    ) -> PresentNode:
+        """The node with this capability, whatever it was before. Raises: NotFound, InvalidInput, InvalidRequest."""
+        return (await self.ask(calls.add_capability(node_id, key, value, enabled=enabled))).value.node
+
+    async def remove_capability(self, node_id: str, key: str) -> None:
+        """Take a capability from the node. Raises: NotFound, InvalidInput."""
+        await self.ask(calls.remove_capability(node_id, key))
+
     # Heartbeats
 
     async def heartbeat(
@@ -142,16 +154,24 @@ class Client:
         role: str | None = None,
         domain: str | None = None,
         cluster_type: str | None = None,
+        capability: str | None = None,
         labels: Mapping[str, str] | None = None,
         name: str | None = None,
     ) -> list[PresentNode]:
         """All nodes for which all given conditions hold, by name; `status` may list several, separated by commas.
 
-        A `name` that ends in `*` is a prefix. Large lists are fetched in pages, each as of its own moment: to follow
-        what changes, take `cursor()` first, then list, then watch from there. Raises: InvalidRequest.
+        A `capability` is `key` or `key:value`; a `name` that ends in `*` is a prefix. Large lists are fetched in pages,
+        each as of its own moment: to follow what changes, take `cursor()` first, then list, then watch from there.
+        Raises: InvalidRequest.
         """
         conditions = calls.node_filter(
-            status=status, role=role, domain=domain, cluster_type=cluster_type, labels=labels, name=name
+            status=status,
+            role=role,
+            domain=domain,
+            cluster_type=cluster_type,
+            capability=capability,
+            labels=labels,
+            name=name,
         )
         found: list[PresentNode] = []
         cursor = None

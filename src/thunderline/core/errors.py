@@ -7,6 +7,7 @@
     │   └── ProtocolViolation       a frame that has no place there
     ├── NotFound
     │   ├── UnknownNode
+    │   ├── UnknownCapability       the node has none under that key
     │   └── Deregistered            it was known until now
     ├── Refused                 well-formed, but not from this caller
     │   ├── NotPermitted            the actor may not do this
@@ -102,6 +103,17 @@ class UnknownNode(NotFound):
     def __init__(self, ref: str) -> None:
         super().__init__(f"no node has the id or name {ref[:255]!r}; register it with POST /api/nodes")
         self.ref = ref
+
+
+class UnknownCapability(NotFound):
+    """The node has no capability under that key."""
+
+    code = "unknown_capability"
+
+    def __init__(self, name: str, *, key: str) -> None:
+        super().__init__(f"{name} has no capability {key!r}")
+        self.name = name
+        self.key = key
 
 
 class Deregistered(NotFound):

@@ -174,6 +174,14 @@ class HeartbeatInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 T = TypeVar("T")
 
 
+def read_key(text: str) -> str:
+    """`text`, if a label or a capability may have it as its key. Raises: InvalidInput naming `key`."""
+    try:
+        return msgspec.convert(text, Key)
+    except msgspec.ValidationError as error:
+        raise InvalidInput("key", explain(error)[1]) from error
+
+
 def read_json(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     """What `decoder` reads from `body`. Raises: MalformedBody, InvalidInput."""
     if not body:

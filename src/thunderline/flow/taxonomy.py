@@ -25,6 +25,9 @@ NODE_STATUS_CHANGED: Final = "cluster.node.status_changed"
 NODE_UPDATED: Final = "cluster.node.updated"
 NODE_DEREGISTERED: Final = "cluster.node.deregistered"
 NODE_HEARTBEAT: Final = "cluster.node.heartbeat"
+CAPABILITY_ADDED: Final = "cluster.capability.added"
+CAPABILITY_UPDATED: Final = "cluster.capability.updated"
+CAPABILITY_REMOVED: Final = "cluster.capability.removed"
 LINK_ESTABLISHED: Final = "cluster.link.established"
 LINK_UPDATED: Final = "cluster.link.updated"
 LINK_CLOSED: Final = "cluster.link.closed"
@@ -101,6 +104,30 @@ _ROWS: Final = (
         reliability=Reliability.TRANSIENT,
         phoenix=None,
         meaning="A heartbeat was kept. Told only while somebody listens; history is read over the API.",
+    ),
+    EventType(
+        name=CAPABILITY_ADDED,
+        version=1,
+        kind=EntityKind.NODE,
+        payload=Node,
+        phoenix="node_changed",
+        meaning="The node can do something more.",
+    ),
+    EventType(
+        name=CAPABILITY_UPDATED,
+        version=1,
+        kind=EntityKind.NODE,
+        payload=Node,
+        phoenix="node_changed",
+        meaning="A capability of the node has another value, or was enabled or disabled.",
+    ),
+    EventType(
+        name=CAPABILITY_REMOVED,
+        version=1,
+        kind=EntityKind.NODE,
+        payload=Node,
+        phoenix="node_changed",
+        meaning="The node can do something less.",
     ),
     EventType(
         name=LINK_ESTABLISHED,

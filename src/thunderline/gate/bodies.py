@@ -127,3 +127,16 @@ def answer(body: bytes, registry: Registry, *, status: int = 200) -> Response[by
     if (stale_s := registry.stale_s) is not None:
         headers[STALE_HEADER] = f"{stale_s:.1f}"
     return Response(body, status_code=status, media_type="application/json", headers=headers)
+
+
+def node_answer(
+    registry: Registry, node: Node, *, status: int = 200, extra: dict[str, bytes] | None = None
+) -> Response[bytes]:
+    """A node that was changed, and what else goes with it, as JSON already."""
+    return answer(with_node(changed_node_json(node, registry), extra or {}), registry, status=status)
+
+
+def with_node(node: bytes, extra: dict[str, bytes]) -> bytes:
+    """A body of one node and what else goes with it."""
+    parts = [b'"node":' + node, *(b'"' + name.encode() + b'":' + value for name, value in extra.items())]
+    return b"{" + b",".join(parts) + b"}"

@@ -12,21 +12,21 @@ from litestar.params import FromQuery, QueryParameter, RawBody
 
 from thunderline.core.errors import InvalidInput
 from thunderline.core.inputs import NodeAttrs, NodePatch, OfflineInput, OnlineInput, StatusInput, read_json
-from thunderline.core.records import Node
 from thunderline.gate.bodies import (
     NodeBody,
     NodesBody,
     OnlineBody,
     answer,
-    changed_node_json,
     encode,
+    node_answer,
     node_json,
     nodes_json,
+    with_node,
 )
 from thunderline.gate.openapi import documented
 from thunderline.gate.parameters import PAGE_DEFAULT, Consistent, Limit, Ref, Reg, check_consistent
 from thunderline.link.actor import LOCAL_OPERATOR
-from thunderline.link.registry import Registry, node_filter
+from thunderline.link.filters import node_filter
 from thunderline.link.roster import NodeFilter
 
 LOADED_HEARTBEATS: Final = 60
@@ -46,6 +46,9 @@ async def list_nodes(
     role: FromQuery[str | None] = None,
     domain: FromQuery[str | None] = None,
     cluster_type: FromQuery[Literal["in_cluster", "out_of_cluster"] | None] = None,
+    capability: Annotated[
+        str | None, QueryParameter(description="`key` or `key:value`: what a node can do, and has enabled.")
+    ] = None,
     label: Annotated[
         list[str] | None, QueryParameter(description="`key=value`; repeat for several, all must hold.")
     ] = None,
@@ -57,7 +60,13 @@ async def list_nodes(
 ) -> Response[bytes]:
     check_consistent(registry, consistent)
     wanted = node_filter(
-        status=status, role=role, domain=domain, cluster_type=cluster_type, labels=_labels(label), name=name
+        status=status,
+        role=role,
+        domain=domain,
+        cluster_type=cluster_type,
+        capability=capability,
+        labels=_labels(label),
+        name=name,
     )
     after = None if cursor is None else _read_cursor(cursor, wanted)
     entries, more = registry.roster.select(wanted, after=after, limit=limit)
@@ -78,7 +87,7 @@ async def list_nodes(
 )
 async def ensure_node(registry: Reg, body: RawBody) -> Response[bytes]:
     ensured = await registry.domain.register_node(read_json(body, _ATTRS), actor=LOCAL_OPERATOR)
-    return _node_answer(registry, ensured.node, status=201 if ensured.created else 200)
+    return node_answer(registry, ensured.node, status=201 if ensured.created else 200)
 
 
 @get("/{ref:str}", opt=documented("One node.", answers={200: NodeBody}, errors=(404,)))
@@ -101,7 +110,7 @@ async def get_node(
             extra["heartbeats"] = encode(await registry.recent_heartbeats(entry.node.id, limit=LOADED_HEARTBEATS))
         else:
             raise InvalidInput("load", f"should be sessions, heartbeats or both, not {part[:40]!r}")
-    return answer(_with_node(node_json(entry, registry, presence=presence), extra), registry)
+    return answer(with_node(node_json(entry, registry, presence=presence), extra), registry)
 
 
 @patch(
@@ -116,7 +125,7 @@ async def get_node(
 async def update_node(registry: Reg, ref: Ref, body: RawBody) -> Response[bytes]:
     wanted = read_json(body, _PATCH)
     node = await registry.domain.update_node(registry.find_id(ref), wanted, actor=LOCAL_OPERATOR)
-    return _node_answer(registry, node)
+    return node_answer(registry, node)
 
 
 @delete(
@@ -147,7 +156,7 @@ async def deregister_node(
 async def mark_online(registry: Reg, ref: Ref, body: RawBody) -> Response[bytes]:
     wanted = read_json(body, _ONLINE) if body else OnlineInput()
     announced = await registry.domain.mark_node_online(registry.find_id(ref), wanted, actor=LOCAL_OPERATOR)
-    return _node_answer(registry, announced.node, extra={"session": encode(announced.session)})
+    return node_answer(registry, announced.node, extra={"session": encode(announced.session)})
 
 
 @post(
@@ -165,7 +174,7 @@ async def mark_online(registry: Reg, ref: Ref, body: RawBody) -> Response[bytes]
 async def mark_offline(registry: Reg, ref: Ref, body: RawBody) -> Response[bytes]:
     wanted = read_json(body, _OFFLINE) if body else OfflineInput()
     node = await registry.domain.mark_node_offline(registry.find_id(ref), wanted.reason, actor=LOCAL_OPERATOR)
-    return _node_answer(registry, node)
+    return node_answer(registry, node)
 
 
 @post(
@@ -182,7 +191,7 @@ async def mark_offline(registry: Reg, ref: Ref, body: RawBody) -> Response[bytes
 async def mark_status(registry: Reg, ref: Ref, body: RawBody) -> Response[bytes]:
     wanted = read_json(body, _STATUS)
     node = await registry.domain.mark_node_status(registry.find_id(ref), wanted, actor=LOCAL_OPERATOR)
-    return _node_answer(registry, node)
+    return node_answer(registry, node)
 
 
 @delete(
@@ -192,18 +201,7 @@ async def mark_status(registry: Reg, ref: Ref, body: RawBody) -> Response[bytes]
 )
 async def clear_override(registry: Reg, ref: Ref) -> Response[bytes]:
     node = await registry.domain.clear_override(registry.find_id(ref), actor=LOCAL_OPERATOR)
-    return _node_answer(registry, node)
-
-
-def _node_answer(
-    registry: Registry, node: Node, *, status: int = 200, extra: dict[str, bytes] | None = None
-) -> Response[bytes]:
-    return answer(_with_node(changed_node_json(node, registry), extra or {}), registry, status=status)
-
-
-def _with_node(node: bytes, extra: dict[str, bytes]) -> bytes:
-    parts = [b'"node":' + node, *(b'"' + name.encode() + b'":' + value for name, value in extra.items())]
-    return b"{" + b",".join(parts) + b"}"
+    return node_answer(registry, node)
 
 
 def _labels(given: list[str] | None) -> dict[str, str] | None:

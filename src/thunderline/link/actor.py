@@ -36,6 +36,7 @@ class Action(StrEnum):
     REGISTER = "register nodes"
     CLAIM = "take the registry's own name"
     UPDATE = "change a node's attributes"
+    EQUIP = "change a node's capabilities"
     ANNOUNCE = "announce a node"
     MARK = "set a node's status"
     LIFT = "lift an override"
@@ -49,6 +50,7 @@ _POLICY: Final[dict[Action, frozenset[ActorKind]]] = {
     Action.REGISTER: _ALL,
     Action.CLAIM: frozenset({ActorKind.SYSTEM}),
     Action.UPDATE: frozenset({ActorKind.OPERATOR, ActorKind.NODE}),
+    Action.EQUIP: frozenset({ActorKind.OPERATOR, ActorKind.NODE}),
     Action.ANNOUNCE: _ALL,
     Action.MARK: frozenset({ActorKind.OPERATOR, ActorKind.NODE}),
     Action.LIFT: frozenset({ActorKind.OPERATOR}),

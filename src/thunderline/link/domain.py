@@ -23,6 +23,7 @@ from thunderline.core.errors import (
 )
 from thunderline.core.ids import NodeId
 from thunderline.core.inputs import (
+    CapabilityAttrs,
     HeartbeatInput,
     NodeAttrs,
     NodePatch,
@@ -32,7 +33,7 @@ from thunderline.core.inputs import (
 from thunderline.core.logging import get_logger
 from thunderline.core.records import BeatStatus, Heartbeat, LinkSession, Node, NodeStatus
 from thunderline.core.settings import Settings
-from thunderline.link import link_plans, plans
+from thunderline.link import capability_plans, link_plans, plans
 from thunderline.link.actor import DETECTION, Action, Actor, ActorKind, authorise
 from thunderline.link.lanes import Lane, Operation
 from thunderline.link.liveness import BEAT_SIGNALS, Signal, has_left, observe
@@ -145,6 +146,25 @@ class NodeDomain:
         """
         authorise(actor, Action.DEREGISTER, node_id=node_id)
         return await self._mutate(lambda overlay: plans.deregister(overlay, node_id, force), actor)
+
+    # Capabilities
+
+    async def put_capability(
+        self, node_id: NodeId, key: str, attrs: CapabilityAttrs, *, actor: Actor
+    ) -> capability_plans.Equipped:
+        """The node with this capability; the very same again makes no event. Raises: UnknownNode, InvalidInput."""
+        authorise(actor, Action.EQUIP, node_id=node_id)
+        return await self._mutate(lambda overlay: capability_plans.put(overlay, node_id, key, attrs), actor)
+
+    async def enable_capability(self, node_id: NodeId, key: str, enabled: bool, *, actor: Actor) -> Node:
+        """The node with a capability that it has enabled, or disabled. Raises: UnknownNode, UnknownCapability."""
+        authorise(actor, Action.EQUIP, node_id=node_id)
+        return await self._mutate(lambda overlay: capability_plans.enable(overlay, node_id, key, enabled), actor)
+
+    async def remove_capability(self, node_id: NodeId, key: str, *, actor: Actor) -> Node:
+        """The node without a capability. Raises: UnknownNode, UnknownCapability."""
+        authorise(actor, Action.EQUIP, node_id=node_id)
+        return await self._mutate(lambda overlay: capability_plans.remove(overlay, node_id, key), actor)
 
     # Status
 

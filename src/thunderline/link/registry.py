@@ -15,7 +15,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -27,16 +27,17 @@ from thunderline.core.errors import InvalidInput, StoreUnavailable, UnknownNode
 from thunderline.core.host import host_name
 from thunderline.core.ids import EventId, IdSource, NodeId, Revision, is_uuid, new_uuid7
 from thunderline.core.inputs import (
+    CapabilityAttrs,
     HeartbeatInput,
     NodeAttrs,
     NodePatch,
     OnlineInput,
     StatusInput,
+    read_key,
     read_mapping,
 )
 from thunderline.core.logging import get_logger
 from thunderline.core.records import (
-    ClusterType,
     EntityKind,
     Event,
     Heartbeat,
@@ -54,6 +55,7 @@ from thunderline.link.actor import EMBEDDING_PROGRAM, Actor
 from thunderline.link.checkpoint import PresenceCheckpoint
 from thunderline.link.cursor import read_cursor, write_cursor
 from thunderline.link.domain import NodeDomain
+from thunderline.link.filters import node_filter
 from thunderline.link.graph import Graph, draw
 from thunderline.link.lanes import OWN_LANE_MAX, Lane
 from thunderline.link.overlay import Overlay
@@ -185,6 +187,38 @@ class Registry:
         """Remove the node; gives its last record. Raises: UnknownNode, LiveLink."""
         return await self.domain.deregister_node(self.find_id(node_id), force=force, actor=actor)
 
+    # Capabilities
+
+    async def add_capability(
+        self,
+        node_id: str,
+        key: str,
+        value: str | None = None,
+        *,
+        enabled: bool = True,
+        actor: Actor = EMBEDDING_PROGRAM,
+    ) -> Node:
+        """The node with this capability, whatever it was before. Raises: UnknownNode, InvalidInput."""
+        attrs = read_mapping({"value": value, "enabled": enabled}, CapabilityAttrs)
+        key = read_key(key)
+        return (await self.domain.put_capability(self.find_id(node_id), key, attrs, actor=actor)).node
+
+    async def enable_capability(self, node_id: str, key: str, *, actor: Actor = EMBEDDING_PROGRAM) -> Node:
+        """The node with a capability that it has enabled. Raises: UnknownNode, UnknownCapability."""
+        return await self.domain.enable_capability(self.find_id(node_id), key, True, actor=actor)
+
+    async def disable_capability(self, node_id: str, key: str, *, actor: Actor = EMBEDDING_PROGRAM) -> Node:
+        """The node with a capability that it keeps, but nobody finds. Raises: UnknownNode, UnknownCapability."""
+        return await self.domain.enable_capability(self.find_id(node_id), key, False, actor=actor)
+
+    async def remove_capability(self, node_id: str, key: str, *, actor: Actor = EMBEDDING_PROGRAM) -> Node:
+        """The node without a capability. Raises: UnknownNode, UnknownCapability."""
+        return await self.domain.remove_capability(self.find_id(node_id), key, actor=actor)
+
+    def nodes_with_capability(self, key: str, value: str | None = None) -> list[Node]:
+        """The nodes that have it enabled, with that value where one is given, by name."""
+        return self.list_nodes(capability=key if value is None else f"{key}:{value}")
+
     # Status
 
     async def mark_online(
@@ -281,15 +315,22 @@ class Registry:
         role: str | None = None,
         domain: str | None = None,
         cluster_type: str | None = None,
+        capability: str | None = None,
         labels: Mapping[str, str] | None = None,
         name: str | None = None,
     ) -> list[Node]:
         """The nodes for which all given conditions hold, by name; `status` may list several, separated by commas.
 
-        A `name` that ends in `*` is a prefix. Raises: InvalidInput.
+        A `capability` is `key` or `key:value`; a `name` that ends in `*` is a prefix. Raises: InvalidInput.
         """
         wanted = node_filter(
-            status=status, role=role, domain=domain, cluster_type=cluster_type, labels=labels, name=name
+            status=status,
+            role=role,
+            domain=domain,
+            cluster_type=cluster_type,
+            capability=capability,
+            labels=labels,
+            name=name,
         )
         return [entry.node for entry in self.roster.select(wanted)[0]]
 
@@ -455,32 +496,3 @@ class Registry:
                 )
             )
         return told
-
-
-def node_filter(
-    *,
-    status: str | None = None,
-    role: str | None = None,
-    domain: str | None = None,
-    cluster_type: str | None = None,
-    labels: Mapping[str, str] | None = None,
-    name: str | None = None,
-) -> NodeFilter:
-    """A filter from its parts as people write them. Raises: InvalidInput naming the part."""
-    chosen: dict[str, Any] = {"role": role, "domain": domain, "labels": labels}
-    if status is not None:
-        chosen["status"] = frozenset(_member(NodeStatus, part.strip(), "status") for part in status.split(","))
-    if cluster_type is not None:
-        chosen["cluster_type"] = _member(ClusterType, cluster_type, "cluster_type")
-    if name is not None and name.endswith("*"):
-        chosen["name_prefix"] = name[:-1]
-    elif name is not None:
-        chosen["name"] = name
-    return NodeFilter(**chosen)
-
-
-def _member(kind: Any, text: str, field: str) -> Any:
-    try:
-        return kind(text)
-    except ValueError as error:
-        raise InvalidInput(field, f"should be one of {', '.join(kind)}, not {text[:40]!r}") from error

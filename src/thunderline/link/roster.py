@@ -124,6 +124,8 @@ class NodeFilter(msgspec.Struct, frozen=True, kw_only=True):
     domain: str | None = None
     cluster_type: ClusterType | None = None
     labels: Mapping[str, str] | None = None
+    capability: str | None = None
+    """`key`, or `key:value`; one that is disabled does not count."""
     name: str | None = None
     name_prefix: str | None = None
 
@@ -134,6 +136,7 @@ class NodeFilter(msgspec.Struct, frozen=True, kw_only=True):
             and (self.role is None or node.role == self.role)
             and (self.domain is None or node.domain == self.domain)
             and (self.cluster_type is None or node.cluster_type is self.cluster_type)
+            and (self.capability is None or self.capability in _capabilities(node))
             and (self.name is None or node.name == self.name)
             and (self.name_prefix is None or node.name.startswith(self.name_prefix))
             and (not self.labels or all(node.labels.get(key) == value for key, value in self.labels.items()))
@@ -264,6 +267,8 @@ class Roster:
             lists.append([self._index.get(("role", wanted.role), {})])
         if wanted.domain is not None:
             lists.append([self._index.get(("domain", wanted.domain), {})])
+        if wanted.capability is not None:
+            lists.append([self._index.get(("capability", wanted.capability), {})])
         if not lists:
             return None
         best = min(lists, key=lambda parts: sum(map(len, parts)))
@@ -287,5 +292,18 @@ class Roster:
                 del self._index[key]
 
 
-def _index_keys(node: Node) -> tuple[tuple[str, str], ...]:
-    return (("status", node.status), ("role", node.role), ("domain", node.domain))
+def _index_keys(node: Node) -> list[tuple[str, str]]:
+    keys = [("status", node.status.value), ("role", node.role), ("domain", node.domain)]
+    keys += [("capability", text) for text in _capabilities(node)]
+    return keys
+
+
+def _capabilities(node: Node) -> set[str]:
+    """What the node can do, as filters ask for it: each key, and each key with its value."""
+    texts = set()
+    for key, capability in node.capabilities.items():
+        if capability.enabled:
+            texts.add(key)
+            if capability.value is not None:
+                texts.add(f"{key}:{capability.value}")
+    return texts

@@ -1,0 +1,40 @@
+"""Filters of nodes, from how people write them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from thunderline.core.errors import InvalidInput
+from thunderline.core.records import ClusterType, NodeStatus
+from thunderline.link.roster import NodeFilter
+
+
+def node_filter(
+    *,
+    status: str | None = None,
+    role: str | None = None,
+    domain: str | None = None,
+    cluster_type: str | None = None,
+    capability: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    name: str | None = None,
+) -> NodeFilter:
+    """A filter from its parts as people write them. Raises: InvalidInput naming the part."""
+    chosen: dict[str, Any] = {"role": role, "domain": domain, "capability": capability, "labels": labels}
+    if status is not None:
+        chosen["status"] = frozenset(_member(NodeStatus, part.strip(), "status") for part in status.split(","))
+    if cluster_type is not None:
+        chosen["cluster_type"] = _member(ClusterType, cluster_type, "cluster_type")
+    if name is not None and name.endswith("*"):
+        chosen["name_prefix"] = name[:-1]
+    elif name is not None:
+        chosen["name"] = name
+    return NodeFilter(**chosen)
+
+
+def _member(kind: Any, text: str, field: str) -> Any:
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise InvalidInput(field, f"should be one of {', '.join(kind)}, not {text[:40]!r}") from error
