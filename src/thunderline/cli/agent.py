@@ -90,8 +90,8 @@ def agent(
         capabilities=_capabilities(capability),
         peers=_peers(peer),
     )
-    configure_logging()
     made = _made(Agent, options)
+    configure_logging()
     try:
         asyncio.run(run_until_signalled(made, announce=_announce))
     except LinkEnded as error:
