@@ -195,6 +195,8 @@ class Link:
     async def flush(self) -> None:
         """Return when the fate of every beat that was taken so far is known: durable, refused or dropped.
 
+        A `beat()` that still waits for its turn was not taken yet.
+
         Raises: LinkEnded when the link has ended for good; LinkLeft when it was left.
         """
         driver = self._alive()
