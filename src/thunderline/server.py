@@ -84,7 +84,7 @@ async def open_server(settings: Settings, *, clock: Clock | None = None) -> Asyn
                 yield Server(registry, url, serving)
             finally:
                 # Streams of events end only with the registry, which in turn waits for open requests to finish.
-                registry.end_watches()
+                registry.log.end_watches()
                 server.should_exit = True
                 await asyncio.wait([serving])
                 await registry.tasks.end("controller")

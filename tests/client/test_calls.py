@@ -234,7 +234,7 @@ async def test_an_absent_store_is_unavailable_and_says_when_to_try_again() -> No
     async with open_cluster() as cluster:
         transport = httpx.ASGITransport(app=build_app(cluster.registry))
         async with Client(BASE_URL, transport=transport) as client:
-            cluster.registry._writer.close()
+            cluster.registry._engine.writer.close()
             with pytest.raises(ServerUnavailable) as caught:
                 await client.ensure_node({"name": "a"})
     assert (caught.value.code, caught.value.retryable, caught.value.retry_after_s) == ("shutting_down", True, 1.0)

@@ -23,7 +23,7 @@ async def settled() -> None:
 
 
 def listens(cluster: Cluster, name: str = "cluster.node.online") -> bool:
-    return cluster.registry._bus.wants(name)
+    return cluster.registry._engine.bus.wants(name)
 
 
 async def revisions(stream: OpenStream, count: int) -> list[int]:
@@ -59,7 +59,7 @@ async def test_a_stream_begins_with_its_cursor(cluster: Cluster) -> None:
 async def test_the_last_event_id_wins_over_since(cluster: Cluster) -> None:
     for name in ("a", "b"):
         await cluster.node(name)
-    cursor = cluster.registry.cursor_at(3)
+    cursor = cluster.registry.log.cursor_at(3)
     async with open_stream(cluster, last_event_id=cursor, since="0") as stream:
         assert await revisions(stream, 1) == [4]
 
@@ -101,8 +101,8 @@ async def test_silence_is_broken_and_moves_the_cursor_past_what_does_not_match(c
         second = await stream.message()
         await cluster.clock.advance(KEEP_ALIVE_S)
         third = await stream.message()
-    assert first.id == cluster.registry.cursor_at(0)
-    assert (second.id, second.data) == (cluster.registry.cursor_at(2), None)
+    assert first.id == cluster.registry.log.cursor_at(0)
+    assert (second.id, second.data) == (cluster.registry.log.cursor_at(2), None)
     assert third.id == second.id
     assert stream.body.count(b": thunderline\n") == 3
 
@@ -175,7 +175,7 @@ async def test_a_watcher_behind_its_backlog_is_told_where_to_go_on() -> None:
             await settled()
             assert stream.ended
         assert (event["code"], event["retryable"]) == ("watch_cut", True)
-        assert event["resume_from"] == cluster.registry.cursor_at(heard[-1])
+        assert event["resume_from"] == cluster.registry.log.cursor_at(heard[-1])
         assert event["stream"][0] is None
         async with open_stream(cluster, last_event_id=event["resume_from"]) as stream:
             heard += await revisions(stream, 30 - len(heard))
@@ -217,7 +217,7 @@ async def test_the_end_of_watches_ends_a_stream_whose_client_reads_nothing(clust
         stream.reading.clear()
         await cluster.registry.ensure_node({"name": "a"})
         await settled()
-        cluster.registry.end_watches()
+        cluster.registry.log.end_watches()
         await settled()
         assert stream.serving is not None
         assert not stream.serving.done()
@@ -232,7 +232,7 @@ async def test_the_end_of_watches_ends_streams_and_lets_none_begin(cluster: Clus
     async with open_stream(cluster) as stream:
         await settled()
         await cluster.registry.ensure_node({"name": "a"})
-        cluster.registry.end_watches()
+        cluster.registry.log.end_watches()
         assert await revisions(stream, 1) == [1]
         assert (await stream.event())["code"] == "shutting_down"
         await settled()

@@ -101,7 +101,7 @@ async def test_without_transient_events_a_watch_makes_no_heartbeats() -> None:
         async with cluster.registry.subscribe(transient=False) as events:
             hearing = asyncio.ensure_future(anext(events))
             await asyncio.sleep(0)
-            assert not cluster.registry._bus.wants("cluster.node.heartbeat")
+            assert not cluster.registry._engine.bus.wants("cluster.node.heartbeat")
             await node.beat()
             await cluster.registry.ensure_node({"name": "b"})
             assert (await hearing).subject == "b"
@@ -124,7 +124,7 @@ async def test_the_position_of_a_watch_moves_on_past_what_does_not_match() -> No
 
 async def test_a_watch_that_begins_after_the_end_of_watches_is_told() -> None:
     async with open_cluster() as cluster:
-        cluster.registry.end_watches()
+        cluster.registry.log.end_watches()
         with pytest.raises(ShuttingDown):
             await anext(cluster.registry.subscribe())
 
@@ -151,14 +151,14 @@ async def test_a_watch_ends_with_the_registry() -> None:
 
 
 async def test_a_page_looks_at_a_bounded_part_of_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thunderline.link.registry.EVENTS_LOOKED_AT_MAX", 700)
+    monkeypatch.setattr("thunderline.link.event_log.LOOKED_AT_MAX", 700)
     async with open_cluster() as cluster:
         for i in range(1_200):
             await cluster.registry.ensure_node({"name": f"n{i}"})
         await cluster.node("last")
         pattern, since, pages = Pattern("cluster.node.online"), Revision(0), 0
         while True:
-            page = await cluster.registry.events_page(since=since, pattern=pattern, limit=10)
+            page = await cluster.registry.log.page(since=since, pattern=pattern, limit=10)
             pages, since = pages + 1, page.next_since
             if page.events or since == page.revision:
                 break

@@ -177,6 +177,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         LogFormat, Meta(description="`text` for people, `json` for machines, `auto`: text on a terminal.")
     ] = "auto"
 
+    @property
+    def heartbeat_interval_ms(self) -> int:
+        """`heartbeat_interval_s` as records and frames have it."""
+        return round(self.heartbeat_interval_s * 1000)
+
     def __post_init__(self) -> None:
         if self.node_name is not None and is_uuid(self.node_name):
             raise InputProblem("node_name", "must not be a UUID, which would read as an id")

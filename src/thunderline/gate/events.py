@@ -50,13 +50,13 @@ async def list_events(
 ) -> Response[bytes]:
     if request.accept.best_match([_PAGE_TYPE, STREAM_TYPE], default=_PAGE_TYPE) == STREAM_TYPE:
         return _stream(request, registry, match, since=since, last_event_id=last_event_id, transient=transient)
-    page = await registry.events_page(
-        since=registry.revision_of(since),
+    page = await registry.log.page(
+        since=registry.log.revision_of(since),
         before=None if before is None else _revision_in("before", registry, before),
         pattern=Pattern(match),
         limit=limit,
     )
-    next_since = registry.cursor_at(page.next_since)
+    next_since = registry.log.cursor_at(page.next_since)
     return answer(events_json(page.events, next_since=next_since, revision=page.revision), registry)
 
 
@@ -81,7 +81,7 @@ def _stream(
 
 def _revision_in(field: str, registry: Registry, cursor: str) -> Revision:
     try:
-        return registry.revision_of(cursor)
+        return registry.log.revision_of(cursor)
     except InvalidInput as error:
         raise InvalidInput(field, error.problem) from error
     except CursorGone as error:

@@ -103,7 +103,7 @@ class LinkConnection(Uplink):
             return
         if end.state is LinkState.OPEN:
             # Before anything else can refuse it: whatever came, the node is alive.
-            self._gate.registry.domain.hear_link(self)
+            self._gate.registry.links.hear(self)
             if not self.count_frame() and not _is_goodbye(frame):
                 self._throttle(frame)
                 return
@@ -137,7 +137,7 @@ class LinkConnection(Uplink):
         self._end.close()
         self._gate.disconnected(self)
         if self.session_id:
-            self._gate.registry.domain.drop_link(self)
+            self._gate.registry.links.drop(self)
 
     # Handshake and goodbye
 
@@ -149,7 +149,7 @@ class LinkConnection(Uplink):
             return
         resume = hello.resume
         if resume is not None and not self._gate.draining:
-            node = self._gate.registry.domain.resume_link(
+            node = self._gate.registry.links.resume(
                 self, resume.session_id, resume.secret, name=hello.name, instance=hello.instance
             )
             if node is not None:
@@ -160,20 +160,18 @@ class LinkConnection(Uplink):
     async def _open(self, hello: Hello) -> None:
         registry = self._gate.registry
         try:
-            node = await registry.domain.open_link(
-                self, hello.attrs, instance=hello.instance, session_id=registry.new_id()
-            )
+            node = await registry.links.open(self, hello.attrs, instance=hello.instance, session_id=registry.new_id())
         except ThunderlineError as error:
             self.end(error)
             return
         if self.leaving:
             await self._leave(self.leaving_reason)
             if self._gone:
-                registry.domain.drop_link(self)
+                registry.links.drop(self)
         elif self._end.state is LinkState.OPENING:
             self._welcome(node, resumed=False)
         else:
-            registry.domain.drop_link(self)
+            registry.links.drop(self)
 
     def _welcome(self, node: Node, *, resumed: bool) -> None:
         registry = self._gate.registry
@@ -198,7 +196,7 @@ class LinkConnection(Uplink):
         if not self.session_id:
             return  # not open yet; it leaves once it is
         try:
-            await self._gate.registry.domain.leave_link(self, reason)
+            await self._gate.registry.links.leave(self, reason)
         except ThunderlineError as error:
             self.end(error)
             return
@@ -212,7 +210,7 @@ class LinkConnection(Uplink):
         if beat.status is BeatStatus.OFFLINE and not late_ms:
             self._goodbye_seq = beat.seq
         try:
-            self._gate.registry.domain.take_beat(self, beat, beat.seq, self, late_ms)
+            self._gate.registry.links.take_beat(self, beat, beat.seq, self, late_ms)
         except ThunderlineError as error:
             self.beat_refused(beat.seq, error)
         if acks.in_flight >= UNACKED_MAX and not self._held:
@@ -309,7 +307,7 @@ class LinkConnection(Uplink):
         if self._end.state is not LinkState.OPEN:
             self.end(error)
             return
-        self._gate.registry.domain.hear_link(self)
+        self._gate.registry.links.hear(self)
         within = self.count_frame()
         if self._is_closed:
             return

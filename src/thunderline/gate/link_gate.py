@@ -88,7 +88,7 @@ class LinkGate:
         if self.draining:
             return
         self.draining = True
-        self.registry.domain.drain_links()
+        self.registry.links.drain()
         within_ms = min(max(RECONNECT_MIN_MS, len(self._links) * RECONNECT_MS_PER_LINK), RECONNECT_MAX_MS)
         log.info("draining links", links=len(self._links), reconnect_within_ms=within_ms)
         for link in list(self._links):

@@ -147,7 +147,7 @@ class _Stream(ASGIResponse):
         """Return when the client has left a message waiting for too long, or watches ended a while ago."""
         # Beside the sending, and not around each message: a timer for each would cost more than the message.
         clock = self._registry.clock
-        ending = asyncio.ensure_future(self._registry.watches_ended.wait())
+        ending = asyncio.ensure_future(self._registry.log.watches_ended.wait())
         waiting: asyncio.Future[None] | None = None
         try:
             while not ending.done():
@@ -166,17 +166,17 @@ class _Stream(ASGIResponse):
         message = b"event: " + event.name.encode() + b"\ndata: " + encode_event(event) + b"\n\n"
         if event.reliability is Reliability.TRANSIENT:
             return message
-        return b"id: " + self._registry.cursor_at(event.revision).encode() + b"\n" + message
+        return b"id: " + self._registry.log.cursor_at(event.revision).encode() + b"\n" + message
 
     def _alive(self) -> bytes:
-        return f": thunderline\nid: {self._registry.cursor_at(self._watch.position)}\n\n".encode()
+        return f": thunderline\nid: {self._registry.log.cursor_at(self._watch.position)}\n\n".encode()
 
     def _cut(self, error: ThunderlineError) -> bytes:
         cut = Cut(
             code=error.code,
             detail=str(error),
             retryable=error.retryable,
-            resume_from=self._registry.cursor_at(self._watch.position),
+            resume_from=self._registry.log.cursor_at(self._watch.position),
         )
         return f"event: {CUT_EVENT}\ndata: ".encode() + encode(cut) + b"\n\n"
 

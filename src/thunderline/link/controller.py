@@ -35,7 +35,7 @@ class Controller:
             name=self._registry.owner,
             role=ROLE,
             address=self._address,
-            heartbeat_interval_ms=round(self._registry.settings.heartbeat_interval_s * 1000),
+            heartbeat_interval_ms=self._registry.settings.heartbeat_interval_ms,
         )
         node = await self._registry.domain.claim_own_node(attrs, actor=self._actor)
         await self._registry.domain.mark_node_online(node.id, OnlineInput(instance=self._instance), actor=self._actor)

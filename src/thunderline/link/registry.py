@@ -17,15 +17,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
-import msgspec
-
-from thunderline.block.beats import to_heartbeat
 from thunderline.block.engines import store_from_url
 from thunderline.block.store import Store
 from thunderline.core.clock import Clock, SystemClock
 from thunderline.core.errors import InvalidInput, StoreUnavailable, UnknownNode
 from thunderline.core.host import host_name
-from thunderline.core.ids import EventId, IdSource, NodeId, Revision, is_uuid, new_uuid7
+from thunderline.core.ids import IdSource, NodeId, is_uuid, new_uuid7
 from thunderline.core.inputs import (
     CapabilityAttrs,
     HeartbeatInput,
@@ -38,51 +35,27 @@ from thunderline.core.inputs import (
 )
 from thunderline.core.logging import get_logger
 from thunderline.core.records import (
-    EntityKind,
-    Event,
     Heartbeat,
     Node,
     NodeStatus,
     Presence,
-    Reliability,
 )
 from thunderline.core.settings import Settings
-from thunderline.core.tasks import Supervisor
 from thunderline.flow.bus import Bus, LocalBus
-from thunderline.flow.match import Pattern
-from thunderline.flow.taxonomy import NODE_HEARTBEAT, TAXONOMY, TRANSIENT
 from thunderline.link.actor import EMBEDDING_PROGRAM, Actor
-from thunderline.link.checkpoint import PresenceCheckpoint
-from thunderline.link.cursor import read_cursor, write_cursor
 from thunderline.link.domain import NodeDomain
+from thunderline.link.engine import Engine
 from thunderline.link.filters import node_filter
 from thunderline.link.graph import Graph, draw
-from thunderline.link.lanes import OWN_LANE_MAX, Lane
-from thunderline.link.overlay import Overlay
+from thunderline.link.link_domain import LinkDomain
 from thunderline.link.plans import Announced
-from thunderline.link.roster import Entry, NodeFilter, Roster
-from thunderline.link.sentinel import Sentinel
-from thunderline.link.uplinks import Uplinks
+from thunderline.link.roster import Entry, NodeFilter
 from thunderline.link.watch import Watch
-from thunderline.link.writer import Writer
 
 log = get_logger(__name__)
 
-LOAD_PAGE: Final = 2_000
 HEARTBEATS_MAX: Final = 10_000
 """Beats in one answer at most, the newest."""
-
-
-EVENTS_LOOKED_AT_MAX: Final = 10_000
-"""Events that one answer looks at, so that a rare pattern does not walk the whole log in one go."""
-
-
-class EventPage(msgspec.Struct, frozen=True):
-    """Events in revision order; `next_since` is the cursor behind what was looked at, matching or not."""
-
-    events: list[Event]
-    next_since: Revision
-    revision: Revision
 
 
 class Registry:
@@ -98,38 +71,17 @@ class Registry:
         self.owner = settings.node_name or f"registry@{host_name()}"
         """This replica's name, which is also its name as a node where it is one."""
         self.store_location = store.location
-        self.roster = Roster()
         self.controller_id: NodeId | None = None
-        self.watches_ended = asyncio.Event()
-        """Set once watches end, and none begins any more."""
-        self._store = store
-        self._bus = bus
-        self._oldest = Revision(0)
-        self._sentinel = Sentinel(self.roster, clock=clock, settings=settings, rng=rng)
-        self.uplinks = Uplinks(self.roster, self._sentinel, holder=self.owner)
-        self._checkpoint = PresenceCheckpoint(self.roster, clock=clock)
-        self._writer = Writer(
-            store,
-            self.roster,
-            bus,
-            clock=clock,
-            ids=ids,
-            rng=rng,
-            source=self.owner,
-            limits={
-                Lane.OWN: OWN_LANE_MAX,
-                Lane.MUTATIONS: settings.mutation_lane_max,
-                Lane.HEARTBEATS: settings.heartbeat_lane_max,
-            },
-            commit_max=settings.commit_max,
-            checkpoint=self._checkpoint,
-            settled=self._settled,
-            beats_kept=self._heartbeat_events,
-        )
-        self.stats = self._writer.stats
-        self.domain = NodeDomain(self._writer, self.roster, self._sentinel, self.uplinks, store, settings=settings)
-        self.tasks = Supervisor()
+        self._engine = engine = Engine(store, bus, owner=self.owner, settings=settings, clock=clock, ids=ids, rng=rng)
+        self.roster = engine.roster
+        self.uplinks = engine.uplinks
+        self.log = engine.log
+        self.stats = engine.writer.stats
+        self.tasks = engine.tasks
         """The registry's own tasks; the server adds its own, so that readiness speaks for all of them."""
+        parts = (engine.writer, engine.roster, engine.sentinel, engine.uplinks)
+        self.domain = NodeDomain(*parts, store, settings=settings)
+        self.links = LinkDomain(*parts, settings=settings)
 
     @classmethod
     @asynccontextmanager
@@ -161,7 +113,7 @@ class Registry:
             rng=rng or random.Random(),
         )
         try:
-            await registry._start()
+            await registry._engine.start()
         except BaseException:
             await store.close()
             raise
@@ -169,7 +121,7 @@ class Registry:
             yield registry
         finally:
             # Shielded: who is cancelled here goes at once, and what was queued is committed all the same.
-            await asyncio.shield(asyncio.ensure_future(registry._stop()))
+            await asyncio.shield(asyncio.ensure_future(registry._engine.stop()))
 
     # Registration
 
@@ -345,15 +297,7 @@ class Registry:
     @property
     def cursor(self) -> str:
         """Where the log stands: watching from here tells everything that is not yet in the roster."""
-        return write_cursor(self.roster.log_id, self.roster.revision)
-
-    def cursor_at(self, revision: Revision) -> str:
-        """The cursor behind `revision`."""
-        return write_cursor(self.roster.log_id, revision)
-
-    def revision_of(self, cursor: str | None) -> Revision:
-        """The revision that `cursor` stands behind. Raises: InvalidInput, CursorGone."""
-        return read_cursor(cursor, log_id=self.roster.log_id, oldest=self._oldest, head=self.roster.revision)
+        return self.log.cursor
 
     def subscribe(self, pattern: str = ">", since: str | None = None, *, transient: bool = True) -> Watch:
         """Watch events whose name matches, from now on, or everything after the cursor `since`.
@@ -362,56 +306,19 @@ class Registry:
         Use it as `async with registry.subscribe(...) as events: async for event in events: ...`. Raises: InvalidInput,
         CursorGone.
         """
-        start = self.roster.revision if since is None else self.revision_of(since)
-        return Watch(
-            self._store,
-            self.roster,
-            self._bus,
-            pattern=Pattern(pattern, without=frozenset() if transient else TRANSIENT),
-            since=start,
-            backlog_max=self.settings.watch_backlog_max,
-        )
-
-    def end_watches(self) -> None:
-        """End every watch, and let none begin: nothing else waits for them when the server is to stop. Idempotent."""
-        self.watches_ended.set()
-        self._bus.close()
-
-    async def events_page(
-        self, *, since: Revision, before: Revision | None = None, pattern: Pattern, limit: int
-    ) -> EventPage:
-        """At most `limit` matching events with since < revision (< before), in order.
-
-        The page may hold fewer, or none, while there are more: go on from `next_since` until it is `revision`.
-        """
-        found: list[Event] = []
-        looked_at = since
-        head = self.roster.revision
-        end = Revision(head + 1) if before is None else Revision(min(before, head + 1))
-        furthest = min(end - 1, since + EVENTS_LOOKED_AT_MAX)
-        while len(found) < limit and looked_at < furthest:
-            page = await self._store.read_events(after=looked_at, before=end, limit=max(limit, 500))
-            if not page:
-                break
-            for event in page:
-                looked_at = event.revision
-                if pattern.matches(event.name):
-                    found.append(event)
-                    if len(found) == limit:
-                        break
-        return EventPage(found, looked_at, head)
+        return self.log.watch(pattern, since, transient=transient)
 
     # Health
 
     @property
     def stale_s(self) -> float | None:
         """For how long reads may lag behind because the store is away; None while they do not."""
-        since = self._writer.away_since
+        since = self._engine.writer.away_since
         return None if since is None else self.clock.monotonic() - since
 
     def check_ready(self) -> None:
         """Return if changes are taken. Raises: StoreUnavailable."""
-        if (away := self._writer.away) is not None:
+        if (away := self._engine.writer.away) is not None:
             raise StoreUnavailable(away.reason)
         if self.tasks.failed:
             raise StoreUnavailable(f"a task failed: {', '.join(self.tasks.failed)}")
@@ -419,80 +326,3 @@ class Registry:
     def find_id(self, ref: str) -> NodeId:
         """The id of the node with this id or name. Raises: UnknownNode."""
         return self.roster.find(ref).node.id
-
-    # Life
-
-    async def _start(self) -> None:
-        started = self.clock.monotonic()
-        head = await self._store.open()
-        self.roster.log_id, self.roster.revision, self._oldest = head.log_id, head.revision, head.oldest
-        await self._load_nodes()
-        await self._load_sessions()
-        replayed = await self._checkpoint.restore(self._store)
-        self._sentinel.start()
-        self.tasks.start(self._writer.run(), name="writer")
-        self.tasks.start(self._writer.watch(), name="writer watch")
-        self.tasks.start(self._sentinel.run(self.domain), name="sentinel")
-        log.info(
-            "registry open",
-            store=self.store_location,
-            nodes=len(self.roster),
-            revision=head.revision,
-            beats_replayed=replayed,
-            took_s=round(self.clock.monotonic() - started, 3),
-        )
-
-    async def _load_nodes(self) -> None:
-        loaded: list[Node] = []
-        after = None
-        while page := await self._store.scan_nodes(after=after, limit=LOAD_PAGE):
-            loaded += page
-            after = page[-1].id
-        self.roster.load(loaded)
-
-    async def _load_sessions(self) -> None:
-        after = None
-        while page := await self._store.scan_open_sessions(after=after, limit=LOAD_PAGE):
-            for session in page:
-                self.roster.put_session(session)
-            after = page[-1].id
-
-    async def _stop(self) -> None:
-        self._writer.close()
-        await self.tasks.join("writer")
-        await self.tasks.close()
-        self.end_watches()
-        await self._store.close()
-        log.info("registry closed", revision=self.roster.revision)
-
-    def _settled(self, node_id: NodeId, node: Node | None) -> None:
-        self._sentinel.settled(node_id, node)
-        self.uplinks.settled(node_id, node, reap=self.domain.reap_session)
-
-    def _heartbeat_events(self, overlay: Overlay) -> list[Event]:
-        if not self._bus.wants(NODE_HEARTBEAT):
-            return []
-        told = []
-        for beat in overlay.beats:
-            entry = self.roster.by_key(beat.node_key)
-            if entry is None or beat.late_ms:
-                continue
-            told.append(
-                Event(
-                    id=EventId(self.new_id()),
-                    revision=self.roster.revision,
-                    name=NODE_HEARTBEAT,
-                    at=overlay.now,
-                    source=self.owner,
-                    actor=f"node:{entry.node.name}",
-                    subject=entry.node.name,
-                    entity_kind=EntityKind.NODE,
-                    entity_id=entry.node.id,
-                    correlation_id=self.new_id(),
-                    causation_id=None,
-                    event_version=TAXONOMY[NODE_HEARTBEAT].version,
-                    payload=to_heartbeat(beat, node_id=entry.node.id),
-                    reliability=Reliability.TRANSIENT,
-                )
-            )
-        return told

@@ -21,7 +21,7 @@ from thunderline.core.errors import Deregistered, NameInUse, SaidGoodbye, Sessio
 from thunderline.core.ids import NodeId
 from thunderline.core.logging import get_logger
 from thunderline.core.records import LinkSession, Node
-from thunderline.link.actor import Actor
+from thunderline.link.actor import Action, Actor, authorise
 from thunderline.link.liveness import has_left, is_up
 from thunderline.link.roster import Entry, Roster
 from thunderline.link.sentinel import Sentinel
@@ -211,6 +211,11 @@ class Uplinks:
             del self._of_node[node_id]
 
     # Who may speak for a node
+
+    def check_name(self, name: str, actor: Actor) -> None:
+        """Return unless somebody else would speak for the registry's own node. Raises: NotPermitted."""
+        if name == self.holder:
+            authorise(actor, Action.CLAIM)
 
     def admit(self, node: Node, instance: str) -> None:
         """Return if the process `instance` may speak for the node. Raises: Superseded, NameInUse."""

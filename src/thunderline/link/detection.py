@@ -1,0 +1,102 @@
+"""What detection concludes, queued ahead of everything else: silent nodes, links that broke, sessions left behind.
+
+Each is planned like any other change and looks again at its turn: who was heard meanwhile is left alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from thunderline.core.errors import ThunderlineError
+from thunderline.core.ids import NodeId
+from thunderline.core.logging import get_logger
+from thunderline.link import link_plans, plans
+from thunderline.link.actor import DETECTION, Action, authorise
+from thunderline.link.lanes import Lane
+from thunderline.link.liveness import Signal, observe
+from thunderline.link.overlay import Overlay
+from thunderline.link.roster import Roster
+from thunderline.link.sentinel import Sentinel
+from thunderline.link.uplinks import Dropped, Uplink, Uplinks
+from thunderline.link.writer import Writer
+
+log = get_logger(__name__)
+
+
+class Detection:
+    """The registry's own transitions. Each method raises what `Writer.submit` does."""
+
+    def __init__(self, writer: Writer, roster: Roster, sentinel: Sentinel, uplinks: Uplinks) -> None:
+        self._writer = writer
+        self._roster = roster
+        self._sentinel = sentinel
+        self._uplinks = uplinks
+
+    @property
+    def store_is_away(self) -> bool:
+        """Whether no change can be committed at present."""
+        return self._writer.away_since is not None
+
+    def convict(self, node_id: NodeId, signal: Signal) -> asyncio.Future[None]:
+        """Queue what `signal` (silence) means for the node, unless it is heard before its turn comes."""
+        authorise(DETECTION, Action.CONVICT, node_id=node_id)
+
+        def plan(overlay: Overlay) -> None:
+            node, entry = overlay.find(node_id), self._roster.get(node_id)
+            if node is not None and entry is not None and self._sentinel.is_overdue(entry):
+                # Nothing can come over a link that broke: its end explains the silence, also before the grace is over.
+                seen = Signal.LINK_LOST if signal is Signal.SILENT and self._uplinks.is_cut(node_id) else signal
+                plans.set_observed(overlay, node, observe(node.observed_status, node.observed_reason, seen))
+
+        return self._writer.submit(Lane.OWN, plan, actor=DETECTION)
+
+    def lose_link(self, session_id: str) -> asyncio.Future[Dropped | None]:
+        """Queue what the end of the grace means for the link that broke, unless it was resumed."""
+        authorise(DETECTION, Action.CONVICT)
+
+        def plan(overlay: Overlay) -> Dropped | None:
+            if (dropped := self._uplinks.give_up(session_id)) is None:
+                return None
+            entry = dropped.uplink.entry
+            if dropped.uplink.leaving:
+                plan_leave(overlay, self._uplinks, dropped.uplink)
+                return dropped
+            heard_since = entry.heard_at is not None and entry.heard_at > dropped.at
+            is_alive = heard_since or has_other(overlay, self._uplinks, dropped.uplink)
+            link_plans.lose_link(overlay, session_id, is_alive=is_alive)
+            return dropped
+
+        def settled(done: asyncio.Future[Dropped | None]) -> None:
+            if not _failed(done) and (dropped := done.result()) is not None:
+                self._uplinks.ended(dropped)
+
+        done = self._writer.submit(Lane.OWN, plan, actor=DETECTION)
+        done.add_done_callback(settled)
+        return done
+
+    def reap_session(self, session_id: str) -> None:
+        """Queue the end of a session whose connection is gone, if it still is when its turn comes."""
+        try:
+            done = self._writer.submit(Lane.OWN, lambda overlay: link_plans.reap(overlay, session_id), actor=DETECTION)
+        except ThunderlineError as error:
+            # The next commit about its node finds it again.
+            log.warning("session not reaped", session_id=session_id, error=str(error))
+        else:
+            done.add_done_callback(_failed)
+
+
+def plan_leave(overlay: Overlay, uplinks: Uplinks, uplink: Uplink) -> None:
+    """The node's goodbye over one of its links, planned: with its last one the node is gone."""
+    is_last = not has_other(overlay, uplinks, uplink)
+    link_plans.leave(overlay, uplink.session_id, reason=uplink.leaving_reason, is_last=is_last)
+
+
+def has_other(overlay: Overlay, uplinks: Uplinks, uplink: Uplink) -> bool:
+    """Whether the node holds another link besides."""
+    return uplinks.has_other(overlay.open_sessions(uplink.entry.node.id), uplink.session_id)
+
+
+def _failed(done: asyncio.Future[Any]) -> bool:
+    """Whether it did; looks, so that the error does not count as one that nobody asked for."""
+    return done.cancelled() or done.exception() is not None

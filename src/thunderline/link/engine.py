@@ -1,0 +1,156 @@
+"""What runs behind a registry: roster, writer, liveness and links over one store, from opening it to closing it."""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+from thunderline.block.beats import to_heartbeat
+from thunderline.block.store import Store
+from thunderline.core.clock import Clock
+from thunderline.core.ids import EventId, IdSource, NodeId
+from thunderline.core.logging import get_logger
+from thunderline.core.records import EntityKind, Event, Node, Reliability
+from thunderline.core.settings import Settings
+from thunderline.core.tasks import Supervisor
+from thunderline.flow.bus import Bus
+from thunderline.flow.taxonomy import NODE_HEARTBEAT, TAXONOMY
+from thunderline.link.checkpoint import PresenceCheckpoint
+from thunderline.link.detection import Detection
+from thunderline.link.event_log import EventLog
+from thunderline.link.lanes import OWN_LANE_MAX, Lane
+from thunderline.link.overlay import Overlay
+from thunderline.link.roster import Roster
+from thunderline.link.sentinel import Sentinel
+from thunderline.link.uplinks import Uplinks
+from thunderline.link.writer import Writer
+
+log = get_logger(__name__)
+
+LOAD_PAGE: Final = 2_000
+
+
+class Engine:
+    """The running parts of one registry; `owner` is the replica's name, which is also its name as a node."""
+
+    def __init__(
+        self,
+        store: Store,
+        bus: Bus,
+        *,
+        owner: str,
+        settings: Settings,
+        clock: Clock,
+        ids: IdSource,
+        rng: random.Random,
+    ) -> None:
+        self.store = store
+        self.owner = owner
+        self.roster = Roster()
+        self.sentinel = Sentinel(self.roster, clock=clock, settings=settings, rng=rng)
+        self.uplinks = Uplinks(self.roster, self.sentinel, holder=owner)
+        self.tasks = Supervisor()
+        self.log = EventLog(store, self.roster, bus, backlog_max=settings.watch_backlog_max)
+        self.bus = bus
+        self._clock = clock
+        self._ids = ids
+        self._checkpoint = PresenceCheckpoint(self.roster, clock=clock)
+        self.writer = Writer(
+            store,
+            self.roster,
+            bus,
+            clock=clock,
+            ids=ids,
+            rng=rng,
+            source=owner,
+            limits={
+                Lane.OWN: OWN_LANE_MAX,
+                Lane.MUTATIONS: settings.mutation_lane_max,
+                Lane.HEARTBEATS: settings.heartbeat_lane_max,
+            },
+            commit_max=settings.commit_max,
+            checkpoint=self._checkpoint,
+            settled=self._settled,
+            beats_kept=self._heartbeat_events,
+        )
+        self.detection = Detection(self.writer, self.roster, self.sentinel, self.uplinks)
+
+    async def start(self) -> None:
+        """Open the store, load the roster, and begin to take changes.
+
+        Raises: StoreLocked, StoreIncompatible, StoreUnavailable.
+        """
+        started = self._clock.monotonic()
+        head = await self.store.open()
+        self.roster.log_id, self.roster.revision, self.log.oldest = head.log_id, head.revision, head.oldest
+        await self._load_nodes()
+        await self._load_sessions()
+        replayed = await self._checkpoint.restore(self.store)
+        self.sentinel.start()
+        self.tasks.start(self.writer.run(), name="writer")
+        self.tasks.start(self.writer.watch(), name="writer watch")
+        self.tasks.start(self.sentinel.run(self.detection), name="sentinel")
+        log.info(
+            "registry open",
+            store=self.store.location,
+            nodes=len(self.roster),
+            revision=head.revision,
+            beats_replayed=replayed,
+            took_s=round(self._clock.monotonic() - started, 3),
+        )
+
+    async def stop(self) -> None:
+        """Refuse what is new, commit what is queued, end watches, close the store."""
+        self.writer.close()
+        await self.tasks.join("writer")
+        await self.tasks.close()
+        self.log.end_watches()
+        await self.store.close()
+        log.info("registry closed", revision=self.roster.revision)
+
+    async def _load_nodes(self) -> None:
+        loaded: list[Node] = []
+        after = None
+        while page := await self.store.scan_nodes(after=after, limit=LOAD_PAGE):
+            loaded += page
+            after = page[-1].id
+        self.roster.load(loaded)
+
+    async def _load_sessions(self) -> None:
+        after = None
+        while page := await self.store.scan_open_sessions(after=after, limit=LOAD_PAGE):
+            for session in page:
+                self.roster.put_session(session)
+            after = page[-1].id
+
+    def _settled(self, node_id: NodeId, node: Node | None) -> None:
+        self.sentinel.settled(node_id, node)
+        self.uplinks.settled(node_id, node, reap=self.detection.reap_session)
+
+    def _heartbeat_events(self, overlay: Overlay) -> list[Event]:
+        if not self.bus.wants(NODE_HEARTBEAT):
+            return []
+        told = []
+        for beat in overlay.beats:
+            entry = self.roster.by_key(beat.node_key)
+            if entry is None or beat.late_ms:
+                continue
+            told.append(
+                Event(
+                    id=EventId(self._ids()),
+                    revision=self.roster.revision,
+                    name=NODE_HEARTBEAT,
+                    at=overlay.now,
+                    source=self.owner,
+                    actor=f"node:{entry.node.name}",
+                    subject=entry.node.name,
+                    entity_kind=EntityKind.NODE,
+                    entity_id=entry.node.id,
+                    correlation_id=self._ids(),
+                    causation_id=None,
+                    event_version=TAXONOMY[NODE_HEARTBEAT].version,
+                    payload=to_heartbeat(beat, node_id=entry.node.id),
+                    reliability=Reliability.TRANSIENT,
+                )
+            )
+        return told

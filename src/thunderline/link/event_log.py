@@ -1,0 +1,98 @@
+"""The event log as it is read: cursors, pages of it, and watches that go on from it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import msgspec
+
+from thunderline.block.store import Store
+from thunderline.core.ids import Revision
+from thunderline.core.records import Event
+from thunderline.flow.bus import Bus
+from thunderline.flow.match import Pattern
+from thunderline.flow.taxonomy import TRANSIENT
+from thunderline.link.cursor import read_cursor, write_cursor
+from thunderline.link.roster import Roster
+from thunderline.link.watch import Watch
+
+LOOKED_AT_MAX: Final = 10_000
+"""Events that one answer looks at, so that a rare pattern does not walk the whole log in one go."""
+
+
+class EventPage(msgspec.Struct, frozen=True):
+    """Events in revision order; `next_since` is the cursor behind what was looked at, matching or not."""
+
+    events: list[Event]
+    next_since: Revision
+    revision: Revision
+
+
+class EventLog:
+    """The log of one registry. `oldest` is the revision before the oldest event that is kept."""
+
+    def __init__(self, store: Store, roster: Roster, bus: Bus, *, backlog_max: int) -> None:
+        self.oldest = Revision(0)
+        self.watches_ended = asyncio.Event()
+        """Set once watches end, and none begins any more."""
+        self._store = store
+        self._roster = roster
+        self._bus = bus
+        self._backlog_max = backlog_max
+
+    @property
+    def cursor(self) -> str:
+        """Where the log stands: watching from here tells everything that is not yet in the roster."""
+        return write_cursor(self._roster.log_id, self._roster.revision)
+
+    def cursor_at(self, revision: Revision) -> str:
+        """The cursor behind `revision`."""
+        return write_cursor(self._roster.log_id, revision)
+
+    def revision_of(self, cursor: str | None) -> Revision:
+        """The revision that `cursor` stands behind. Raises: InvalidInput, CursorGone."""
+        return read_cursor(cursor, log_id=self._roster.log_id, oldest=self.oldest, head=self._roster.revision)
+
+    def watch(self, pattern: str = ">", since: str | None = None, *, transient: bool = True) -> Watch:
+        """Watch events whose name matches, from now on, or everything after the cursor `since`.
+
+        Without `transient` events, heartbeats are left out whatever the pattern, and are not made for this watch.
+        Raises: InvalidInput, CursorGone.
+        """
+        start = self._roster.revision if since is None else self.revision_of(since)
+        return Watch(
+            self._store,
+            self._roster,
+            self._bus,
+            pattern=Pattern(pattern, without=frozenset() if transient else TRANSIENT),
+            since=start,
+            backlog_max=self._backlog_max,
+        )
+
+    def end_watches(self) -> None:
+        """End every watch, and let none begin: nothing else waits for them when the server is to stop. Idempotent."""
+        self.watches_ended.set()
+        self._bus.close()
+
+    async def page(self, *, since: Revision, before: Revision | None = None, pattern: Pattern, limit: int) -> EventPage:
+        """At most `limit` matching events with since < revision (< before), in order.
+
+        The page may hold fewer, or none, while there are more: go on from `next_since` until it is `revision`.
+        """
+        found: list[Event] = []
+        looked_at = since
+        head = self._roster.revision
+        end = Revision(head + 1) if before is None else Revision(min(before, head + 1))
+        furthest = min(end - 1, since + LOOKED_AT_MAX)
+        while len(found) < limit and looked_at < furthest:
+            page = await self._store.read_events(after=looked_at, before=end, limit=max(limit, 500))
+            if not page:
+                break
+            for event in page:
+                looked_at = event.revision
+                if pattern.matches(event.name):
+                    found.append(event)
+                    if len(found) == limit:
+                        break
+        return EventPage(found, looked_at, head)

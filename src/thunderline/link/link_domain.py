@@ -1,0 +1,189 @@
+"""The actions on live links: a node's handshake, what it sends, its goodbye, and the end of its connection.
+
+What follows from a connection that ended is up to `detection`; the records of sessions are `session_plans`' matter.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from thunderline.core.errors import (
+    Deregistered,
+    SessionEnded,
+    ShuttingDown,
+    StaleIncarnation,
+    ThunderlineError,
+)
+from thunderline.core.inputs import HeartbeatInput, NodeAttrs
+from thunderline.core.records import BeatStatus, Node
+from thunderline.core.settings import Settings
+from thunderline.link import link_plans, plans
+from thunderline.link.actor import Action, Actor, ActorKind, authorise
+from thunderline.link.detection import plan_leave
+from thunderline.link.lanes import Lane, Operation
+from thunderline.link.liveness import has_left
+from thunderline.link.overlay import Overlay
+from thunderline.link.plans import Kept
+from thunderline.link.roster import Entry, Roster
+from thunderline.link.sentinel import Sentinel
+from thunderline.link.uplinks import Uplink, Uplinks
+from thunderline.link.writer import Writer
+
+
+class BeatListener(Protocol):
+    """Who is told what became of a beat that came over a link."""
+
+    def beat_kept(self, seq: int) -> None:
+        """The beat is durable. Must not raise."""
+
+    def beat_refused(self, seq: int, error: BaseException) -> None:
+        """The beat was not kept, or it is not known; `beat_kept` may still follow. Must not raise."""
+
+
+class LinkBeat(Operation):
+    """A beat of a link on its way to history."""
+
+    __slots__ = ("_beat", "_late_ms", "_leaves", "_listener", "_seq", "_uplink")
+
+    def __init__(self, uplink: Uplink, beat: HeartbeatInput, seq: int, listener: BeatListener, late_ms: int) -> None:
+        super().__init__(uplink.actor)
+        self._uplink = uplink
+        self._beat = beat
+        self._seq = seq
+        self._listener = listener
+        self._late_ms = late_ms
+        self._leaves = False
+
+    def plan(self, overlay: Overlay) -> Kept | ThunderlineError:
+        node = overlay.node(self._uplink.entry.node.id)
+        if node.incarnation != self._uplink.incarnation:
+            raise StaleIncarnation(given=self._uplink.incarnation, current=node.incarnation)
+        planned = plans.beat(overlay, self._uplink.entry, self._beat, self._late_ms)
+        if self._beat.status is BeatStatus.OFFLINE and not self._uplink.leaving:
+            after = overlay.node(node.id)
+            # Told before the commit is: the link that says goodbye is not one that a goodbye ends.
+            self._leaves = self._uplink.leaving = has_left(after.observed_status, after.observed_reason)
+        return planned
+
+    def answer(self, result: Any) -> None:
+        if isinstance(result, ThunderlineError):
+            self._listener.beat_refused(self._seq, result)
+        else:
+            self._listener.beat_kept(self._seq)
+
+    def fail(self, error: BaseException) -> None:
+        if self._leaves:
+            self._leaves = self._uplink.leaving = False
+        self._listener.beat_refused(self._seq, error)
+
+
+class LinkDomain:
+    """All actions on links of this process. Those that write raise what `Writer.submit` does."""
+
+    def __init__(
+        self, writer: Writer, roster: Roster, sentinel: Sentinel, uplinks: Uplinks, *, settings: Settings
+    ) -> None:
+        self._writer = writer
+        self._roster = roster
+        self._sentinel = sentinel
+        self._uplinks = uplinks
+        self._settings = settings
+
+    def resume(self, uplink: Uplink, session_id: str, secret: str, *, name: str, instance: str) -> Node | None:
+        """Let the link go on over this connection as if it had not broken, and write nothing; None: it cannot.
+
+        It can within the grace, or while the connection it had still seems to stand, and is a sign of life.
+        """
+        entry = self._uplinks.resumable(session_id, secret, name=name, instance=instance)
+        if entry is None:
+            return None
+        self._uplinks.replace(session_id)
+        self._open(uplink, entry, session_id, entry.node, instance)
+        self._sentinel.heard(entry)
+        return entry.node
+
+    async def open(self, uplink: Uplink, attrs: NodeAttrs, *, instance: str, session_id: str) -> Node:
+        """The handshake of a new link: the node ensured, up, and linked by a session of that id, in one commit.
+
+        A process that was not known becomes the node's; its predecessor's links end. Raises: Mismatch, InvalidInput,
+        Superseded, NameInUse, NotPermitted for the registry's own name; Deregistered, SessionEnded when the same commit
+        undid it; ShuttingDown, and what `Writer.submit` does.
+        """
+        actor = Actor(kind=ActorKind.NODE, name=attrs.name)
+        authorise(actor, Action.REGISTER)
+        self._uplinks.check_name(attrs.name, actor)
+        if self._uplinks.draining:
+            raise ShuttingDown
+        known = self._roster.named(attrs.name)
+        if known is not None and known.node.instance == instance:
+            self._sentinel.heard(known)
+        self._uplinks.expect(session_id)
+        try:
+            opened = await self._writer.submit(
+                Lane.MUTATIONS,
+                lambda overlay: link_plans.open_link(
+                    overlay,
+                    attrs,
+                    instance=instance,
+                    session_id=session_id,
+                    holder=self._uplinks.holder,
+                    admit=self._uplinks.admit,
+                    default_interval_ms=self._settings.heartbeat_interval_ms,
+                ),
+                actor=actor,
+            )
+        except BaseException:
+            self._uplinks.unexpect(session_id)
+            raise
+        node = opened.node
+        if opened.before is not None and opened.before != instance:
+            self._uplinks.superseded(node.id, opened.before)
+        entry = self._roster.get(node.id)
+        if entry is None or self._roster.open_session(session_id) is None:
+            # Something else in the same commit has already ended it: a removal, or another process.
+            self._uplinks.unexpect(session_id)
+            raise Deregistered(node.name) if entry is None else SessionEnded(session_id)
+        # As it is now: the same commit may have changed the node once more.
+        self._open(uplink, entry, session_id, entry.node, instance)
+        self._sentinel.announced(entry)
+        return entry.node
+
+    def _open(self, uplink: Uplink, entry: Entry, session_id: str, node: Node, instance: str) -> None:
+        uplink.entry = entry
+        uplink.actor = Actor(kind=ActorKind.NODE, name=node.name, node_id=node.id)
+        authorise(uplink.actor, Action.BEAT, node_id=node.id)
+        uplink.session_id = session_id
+        uplink.instance = instance
+        uplink.incarnation = node.incarnation
+        uplink.interval_ms = node.heartbeat_interval_ms
+        self._uplinks.opened(uplink)
+
+    def hear(self, uplink: Uplink) -> None:
+        """Count a frame as a sign of life."""
+        if uplink.entry.node.incarnation == uplink.incarnation:
+            self._sentinel.heard(uplink.entry)
+
+    def take_beat(self, uplink: Uplink, beat: HeartbeatInput, seq: int, listener: BeatListener, late_ms: int) -> None:
+        """Queue a beat that came over a link, and was heard; `listener` is told what became of `seq`.
+
+        Raises: StaleIncarnation, Overloaded, StoreUnavailable, ShuttingDown.
+        """
+        if beat.incarnation is not None and beat.incarnation != uplink.incarnation:
+            raise StaleIncarnation(given=beat.incarnation, current=uplink.incarnation)
+        self._writer.put(Lane.HEARTBEATS, LinkBeat(uplink, beat, seq, listener, late_ms))
+
+    async def leave(self, uplink: Uplink, reason: str | None) -> None:
+        """The node's goodbye: its link's session ended, and with its last one the node gone."""
+        uplink.leaving, uplink.leaving_reason = True, reason
+        await self._writer.submit(
+            Lane.MUTATIONS, lambda overlay: plan_leave(overlay, self._uplinks, uplink), actor=uplink.actor
+        )
+
+    def drop(self, uplink: Uplink) -> None:
+        """The connection is gone. Within the grace the node may resume; then `lose_link` follows."""
+        if self._uplinks.drop(uplink):
+            self._sentinel.link_dropped(uplink.session_id)
+
+    def drain(self) -> None:
+        """The process is about to end its links: no node is the worse for that."""
+        self._uplinks.draining = True
