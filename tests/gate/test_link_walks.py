@@ -138,7 +138,7 @@ class Walk:
         live = {node.link.session_id: node for node in self.open if node.of("welcome") and node.closed is None}
         assert len(registry.uplinks) == len(live)
         for session_id, node in live.items():
-            session = registry.roster.open_session(session_id)
+            session = registry.roster.sessions.named(session_id)
             assert session is not None, "a link without a session"
             record = registry.get_node(session.node_id)
             assert node.link.incarnation == record.incarnation, "a link of a former process"

@@ -192,7 +192,7 @@ def test_freed_name_is_another_node_when_it_is_taken_again() -> None:
     assert roster.find("w") is new
     assert new.sessions == {}
     assert roster.select(NodeFilter(name="w"))[0] == [new]
-    assert roster.open_session("session-1") is None
+    assert roster.sessions.named("session-1") is None
     with pytest.raises(UnknownNode):
         roster.find(old.node.id)
 
@@ -234,7 +234,7 @@ def test_open_sessions_are_those_last_put_as_open_on_nodes_that_are_there(
         model[number] = session
     still_open = {n: session for n, session in model.items() if session.status not in closed}
     for number in range(1, 6):
-        assert roster.open_session(f"session-{number}") == still_open.get(number)
+        assert roster.sessions.named(f"session-{number}") == still_open.get(number)
     for entry in roster:
         held = [session for session in still_open.values() if session.node_id == entry.node.id]
         assert sorted(entry.sessions.values(), key=lambda session: session.id) == sorted(
@@ -246,7 +246,7 @@ def test_open_sessions_are_those_last_put_as_open_on_nodes_that_are_there(
 def test_session_of_an_unknown_node_is_not_held() -> None:
     roster = Roster()
     roster.put_session(make_session(1, node_id(9)))
-    assert roster.open_session("session-1") is None
+    assert roster.sessions.named("session-1") is None
 
 
 # Presence

@@ -112,6 +112,10 @@ class MemoryStore(Store):
         link_id = self._session_ids.get(session_id)
         return None if link_id is None else self._sessions[link_id]
 
+    async def get_session(self, link_id: LinkId) -> LinkSession | None:
+        self._check_open()
+        return self._sessions.get(link_id)
+
     async def scan_presence(self, *, after: NodeId | None, limit: int) -> list[PresenceRow]:
         self._check_open()
         return _page(self._presence, after, limit)

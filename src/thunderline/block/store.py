@@ -150,6 +150,10 @@ class Store(ABC):
         """The session that the caller's `session_id` names, open or closed."""
 
     @abstractmethod
+    async def get_session(self, link_id: LinkId) -> LinkSession | None:
+        """The session with this id, open or closed."""
+
+    @abstractmethod
     async def scan_presence(self, *, after: NodeId | None, limit: int) -> list[PresenceRow]:
         """At most `limit` presences of the last checkpoints, by node id; an empty list is the end."""
 

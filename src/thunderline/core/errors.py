@@ -8,6 +8,7 @@
     ├── NotFound
     │   ├── UnknownNode
     │   ├── UnknownCapability       the node has none under that key
+    │   ├── UnknownSession
     │   └── Deregistered            it was known until now
     ├── Refused                 well-formed, but not from this caller
     │   ├── NotPermitted            the actor may not do this
@@ -20,6 +21,9 @@
     │   ├── StaleSequence           a beat too old to be told from a repeated one
     │   ├── Superseded              a later process of the node has taken over
     │   ├── SaidGoodbye             the node has left; a new process may come
+    │   ├── SessionTaken            a session's name that links other nodes
+    │   ├── SessionOver             changing a session that is closed or failed
+    │   ├── EndNotUp                a session with a node that is not there
     │   └── LiveLink                deregistering a node that is linked
     ├── CursorGone              the log cannot continue from there: list again
     ├── Unavailable             retryable; `retry_after_s` says when
@@ -114,6 +118,16 @@ class UnknownCapability(NotFound):
         super().__init__(f"{name} has no capability {key!r}")
         self.name = name
         self.key = key
+
+
+class UnknownSession(NotFound):
+    """No link session has this `session_id` or id."""
+
+    code = "unknown_session"
+
+    def __init__(self, ref: str) -> None:
+        super().__init__(f"no link session has the session_id or id {ref[:255]!r}")
+        self.ref = ref
 
 
 class Deregistered(NotFound):
@@ -237,6 +251,41 @@ class SaidGoodbye(Conflict):
     def __init__(self, name: str) -> None:
         super().__init__(f"{name} said goodbye; a new link or /online brings it back")
         self.name = name
+
+
+class SessionTaken(Conflict):
+    """The `session_id` names a session between other ends."""
+
+    code = "session_taken"
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(
+            f"session_id: {session_id[:255]!r} belongs to a session with another node; give this one its own"
+        )
+        self.field = "session_id"
+        self.session_id = session_id
+
+
+class SessionOver(Conflict):
+    """The session is closed or failed; only opening it again changes it."""
+
+    code = "session_over"
+
+    def __init__(self, session_id: str, *, status: str) -> None:
+        super().__init__(f"session {session_id[:255]!r} is {status}; open it again with POST /api/sessions")
+        self.session_id = session_id
+        self.status = status
+
+
+class EndNotUp(Conflict):
+    """A session cannot be established with a node that is not there."""
+
+    code = "end_not_up"
+
+    def __init__(self, name: str, *, status: str) -> None:
+        super().__init__(f"{name} is {status}; a session with it can be established once it is back")
+        self.name = name
+        self.status = status
 
 
 class LiveLink(Conflict):

@@ -51,6 +51,7 @@ Key = Annotated[str, Meta(min_length=1, max_length=317, pattern=rf"^[A-Za-z0-9][
 LabelValue = Annotated[str, Meta(max_length=255, pattern=rf"^[^{_CONTROL}]*{_END}")]
 # The upper bound is far beyond any real figure; it is there to keep infinity out.
 Figure = Annotated[float, Meta(ge=0, le=1e15)]
+Weight = Annotated[float, Meta(ge=0, le=1)]
 Counter = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 IntervalMs = Annotated[int, Meta(ge=100, le=3_600_000, description="Milliseconds between two beats: 100 to 3,600,000.")]
 
@@ -120,13 +121,44 @@ class SessionAttrs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     connection_type: Slug = "http"
     local_peer_id: ShortText | None = None
     remote_peer_id: ShortText | None = None
-    weight: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    weight: Weight = 1.0
     latency_ms: Figure | None = None
     bandwidth_mbps: Figure | None = None
     meta: JsonObject = {}
 
     def __post_init__(self) -> None:
         check_json_object(self.meta, field="meta")
+
+
+class NewSession(SessionAttrs, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A link session to open: between two nodes, or with the registry (`remote_node_id` absent)."""
+
+    node_id: Annotated[ShortText, Meta(description="The node's id or name.")]
+    remote_node_id: Annotated[ShortText, Meta(description="The other node's id or name.")] | None = None
+    status: Literal["establishing", "established"] = "established"
+    reason: Reason | None = None
+
+
+class SessionPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A merge patch of an open link session: absent leaves as is, null resets; `closed` and `failed` end it.
+
+    Source: RFC 7396.
+    """
+
+    status: Literal["establishing", "established", "degraded", "closed", "failed"] | UnsetType = UNSET
+    reason: Reason | UnsetType | None = UNSET
+    role: Slug | UnsetType | None = UNSET
+    connection_type: Slug | UnsetType | None = UNSET
+    local_peer_id: ShortText | UnsetType | None = UNSET
+    remote_peer_id: ShortText | UnsetType | None = UNSET
+    weight: Weight | UnsetType | None = UNSET
+    latency_ms: Figure | UnsetType | None = UNSET
+    bandwidth_mbps: Figure | UnsetType | None = UNSET
+    meta: JsonObject | UnsetType | None = UNSET
+
+    def __post_init__(self) -> None:
+        if isinstance(self.meta, dict):
+            check_json_object(self.meta, field="meta")
 
 
 class OnlineInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -145,8 +145,17 @@ class LinkSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     last_activity_at: datetime
     closed_at: datetime | None
     meta: JsonObject
+    status_reason: str = ""
+    """Why `status` is what it is; empty in records of before there were reasons."""
+    controller: str | None = None
+    """The replica to which a link to the registry leads, as that replica is named as a node; None between two nodes."""
     holder: str | None = None
     """The replica that holds the connection; None: the session is known by word only."""
+
+    @property
+    def ends(self) -> tuple[NodeId, ...]:
+        """The nodes that it links: one, or two."""
+        return (self.node_id,) if self.remote_node_id is None else (self.node_id, self.remote_node_id)
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -49,6 +49,20 @@ class NodesBody(msgspec.Struct, frozen=True, kw_only=True):
     revision: int
 
 
+class SessionBody(msgspec.Struct, frozen=True, kw_only=True):
+    """One link session."""
+
+    session: LinkSession
+
+
+class SessionsBody(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of open link sessions, the oldest first; `next_cursor` null at the end."""
+
+    sessions: list[LinkSession]
+    next_cursor: str | None
+    revision: int
+
+
 class HeartbeatBody(msgspec.Struct, frozen=True, kw_only=True):
     """A heartbeat that is in history, and when the next one is due."""
 

@@ -263,7 +263,7 @@ class LinkConnection(Uplink):
             return
         if self.leaving:
             # The goodbye itself may still be on its way; it flushes again.
-            if self._gate.registry.roster.open_session(self.session_id) is None:
+            if self._gate.registry.roster.sessions.named(self.session_id) is None:
                 self._close(NORMAL_CLOSURE, "goodbye")
         elif self._drain_ms is not None:
             self._close(close_code(ShuttingDown), "drain")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -24,10 +22,10 @@ from thunderline.gate.bodies import (
     with_node,
 )
 from thunderline.gate.openapi import documented
+from thunderline.gate.page_cursor import read_page_cursor, write_page_cursor
 from thunderline.gate.parameters import PAGE_DEFAULT, Consistent, Limit, Ref, Reg, check_consistent
 from thunderline.link.actor import LOCAL_OPERATOR
 from thunderline.link.filters import node_filter
-from thunderline.link.roster import NodeFilter
 
 LOADED_HEARTBEATS: Final = 60
 
@@ -36,7 +34,6 @@ _PATCH: Final = msgspec.json.Decoder(NodePatch)
 _ONLINE: Final = msgspec.json.Decoder(OnlineInput)
 _OFFLINE: Final = msgspec.json.Decoder(OfflineInput)
 _STATUS: Final = msgspec.json.Decoder(StatusInput)
-_CURSOR: Final = msgspec.msgpack.Decoder(tuple[bytes, str])
 
 
 @get("/", opt=documented("List nodes, by name.", answers={200: NodesBody}))
@@ -68,9 +65,9 @@ async def list_nodes(
         labels=_labels(label),
         name=name,
     )
-    after = None if cursor is None else _read_cursor(cursor, wanted)
+    after = None if cursor is None else read_page_cursor(cursor, wanted)
     entries, more = registry.roster.select(wanted, after=after, limit=limit)
-    next_cursor = _write_cursor(entries[-1].node.name, wanted) if more else None
+    next_cursor = write_page_cursor(entries[-1].node.name, wanted) if more else None
     body = nodes_json(entries, registry, presence=presence, next_cursor=next_cursor, revision=registry.roster.revision)
     return answer(body, registry)
 
@@ -213,26 +210,6 @@ def _labels(given: list[str] | None) -> dict[str, str] | None:
         if labels.setdefault(key, value) != value:
             raise InvalidInput("label", f"{key[:100]} cannot be {labels[key][:100]!r} and {value[:100]!r} at once")
     return labels or None
-
-
-def _write_cursor(name: str, wanted: NodeFilter) -> str:
-    packed = msgspec.msgpack.encode((_fingerprint(wanted), name))
-    return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
-
-
-def _read_cursor(text: str, wanted: NodeFilter) -> str:
-    try:
-        padded = text.encode() + b"=" * (-len(text) % 4)
-        fingerprint, name = _CURSOR.decode(base64.urlsafe_b64decode(padded))
-    except (ValueError, msgspec.DecodeError) as error:
-        raise InvalidInput("cursor", "is not one that a list gave") from error
-    if fingerprint != _fingerprint(wanted):
-        raise InvalidInput("cursor", "belongs to a list with other filters; start without a cursor")
-    return name
-
-
-def _fingerprint(wanted: NodeFilter) -> bytes:
-    return hashlib.blake2b(msgspec.json.encode(wanted, order="deterministic"), digest_size=6).digest()
 
 
 ROUTES: Final = Router(

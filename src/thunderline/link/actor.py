@@ -37,6 +37,7 @@ class Action(StrEnum):
     CLAIM = "take the registry's own name"
     UPDATE = "change a node's attributes"
     EQUIP = "change a node's capabilities"
+    LINK = "change a node's link sessions"
     ANNOUNCE = "announce a node"
     MARK = "set a node's status"
     LIFT = "lift an override"
@@ -51,6 +52,7 @@ _POLICY: Final[dict[Action, frozenset[ActorKind]]] = {
     Action.CLAIM: frozenset({ActorKind.SYSTEM}),
     Action.UPDATE: frozenset({ActorKind.OPERATOR, ActorKind.NODE}),
     Action.EQUIP: frozenset({ActorKind.OPERATOR, ActorKind.NODE}),
+    Action.LINK: frozenset({ActorKind.OPERATOR, ActorKind.NODE}),
     Action.ANNOUNCE: _ALL,
     Action.MARK: frozenset({ActorKind.OPERATOR, ActorKind.NODE}),
     Action.LIFT: frozenset({ActorKind.OPERATOR}),

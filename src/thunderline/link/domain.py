@@ -13,30 +13,31 @@ from typing import TypeVar
 
 from thunderline.block.beats import to_heartbeat
 from thunderline.block.store import Store
-from thunderline.core.errors import (
-    ContentRejected,
-    StaleIncarnation,
-)
-from thunderline.core.ids import NodeId
+from thunderline.core.errors import ContentRejected, InvalidInput, StaleIncarnation, UnknownSession
+from thunderline.core.ids import LinkId, NodeId, is_uuid
 from thunderline.core.inputs import (
     CapabilityAttrs,
     HeartbeatInput,
+    NewSession,
     NodeAttrs,
     NodePatch,
     OnlineInput,
+    SessionPatch,
     StatusInput,
 )
 from thunderline.core.logging import get_logger
-from thunderline.core.records import Heartbeat, LinkSession, Node, NodeStatus
+from thunderline.core.records import OPEN_SESSION_STATUSES, Heartbeat, LinkSession, Node, NodeStatus, SessionStatus
 from thunderline.core.settings import Settings
-from thunderline.link import capability_plans, plans
+from thunderline.link import capability_plans, plans, session_plans
 from thunderline.link.actor import Action, Actor, ActorKind, authorise
 from thunderline.link.lanes import Lane
 from thunderline.link.liveness import BEAT_SIGNALS, Signal
+from thunderline.link.open_sessions import SessionFilter
 from thunderline.link.overlay import Overlay
 from thunderline.link.plans import Announced, Ensured, Kept
 from thunderline.link.roster import Entry, Roster
 from thunderline.link.sentinel import Sentinel
+from thunderline.link.session_plans import Opened
 from thunderline.link.uplinks import Uplinks
 from thunderline.link.writer import Writer
 
@@ -126,7 +127,7 @@ class NodeDomain:
     ) -> Announced:
         """The node is up. A new `instance` is a new incarnation; a session is opened, or opened again.
 
-        An override stays. Raises: UnknownNode; Conflict when the session belongs to another node; Superseded,
+        An override stays. Raises: UnknownNode; SessionTaken when the session belongs to another node; Superseded,
         NameInUse when another process speaks for the node.
         """
         authorise(actor, Action.ANNOUNCE, node_id=node_id)
@@ -138,30 +139,13 @@ class NodeDomain:
                 self._uplinks.admit(entry.node, announcement.instance)
             before = entry.node.instance
             self._sentinel.announced(entry)
-        known = await self._find_session(announcement)
-        try:
-            announced = await self._announce(node_id, announcement, known, actor)
-        except ContentRejected:
-            # The roster forgets closed sessions: this one may have been opened and closed since it was looked up.
-            found = await self._find_session(announcement)
-            if found is None or found == known:
-                raise
-            announced = await self._announce(node_id, announcement, found, actor)
+        session_id = announcement.session.session_id if announcement.session else None
+        announced = await self._with_session(
+            session_id, lambda overlay, known: plans.announce(overlay, node_id, announcement, known=known), actor
+        )
         if before is not None and before != announced.node.instance:
             self._uplinks.superseded(node_id, before)
         return announced
-
-    async def _announce(
-        self, node_id: NodeId, announcement: OnlineInput, known: LinkSession | None, actor: Actor
-    ) -> Announced:
-        return await self._mutate(lambda overlay: plans.announce(overlay, node_id, announcement, known=known), actor)
-
-    async def _find_session(self, announcement: OnlineInput) -> LinkSession | None:
-        """The session that is announced, as the store has it; None when the roster knows it, or nobody does."""
-        session_id = announcement.session.session_id if announcement.session else None
-        if session_id is None or self._roster.open_session(session_id) is not None:
-            return None
-        return await self._store.find_session(session_id)
 
     async def mark_node_status(self, node_id: NodeId, wanted: StatusInput, *, actor: Actor) -> Node:
         """Set a status by hand: an override if an operator asks, the observed status if the node speaks of itself.
@@ -188,6 +172,110 @@ class NodeDomain:
         """Let the observed status show again; without an override nothing happens. Raises: UnknownNode."""
         authorise(actor, Action.LIFT, node_id=node_id)
         return await self._mutate(lambda overlay: plans.lift(overlay, node_id), actor)
+
+    # Link sessions
+
+    async def create_link_session(self, wanted: NewSession, *, actor: Actor) -> Opened:
+        """The session open: between two nodes, or a node and the registry. Its `session_id` known, it is opened again.
+
+        Raises: UnknownNode; InvalidInput; SessionTaken when it links others; EndNotUp.
+        """
+        node_id = self._roster.find(wanted.node_id).node.id
+        remote_id = None if wanted.remote_node_id is None else self._roster.find(wanted.remote_node_id).node.id
+        if remote_id == node_id:
+            raise InvalidInput("remote_node_id", "is the node itself; a session links two")
+        self._authorise_session(actor, (node_id,) if remote_id is None else (node_id, remote_id))
+        reason = wanted.reason or f"{session_plans.REASON_OPENED} by {actor.name}"
+        return await self._with_session(
+            wanted.session_id,
+            lambda overlay, known: session_plans.open_session(
+                overlay,
+                overlay.node(node_id),
+                wanted,
+                remote=None if remote_id is None else overlay.node(remote_id),
+                status=SessionStatus(wanted.status),
+                reason=reason,
+                known=known,
+            ),
+            actor,
+        )
+
+    async def update_link_session(self, ref: str, patch: SessionPatch, *, actor: Actor) -> LinkSession:
+        """The session with a merge patch applied: its figures, or what has become of it.
+
+        Raises: UnknownSession; SessionOver when it is closed or failed; EndNotUp; InvalidInput.
+        """
+        session = await self.get_link_session(ref)
+        self._authorise_session(actor, session.ends)
+
+        def plan(overlay: Overlay, known: LinkSession | None) -> LinkSession:
+            found = session_plans.find(overlay, session.session_id, known)
+            return session_plans.change(overlay, found, patch, by=actor.name)
+
+        return await self._with_session(session.session_id, plan, actor)
+
+    async def close_link_session(self, ref: str, *, reason: str | None = None, actor: Actor) -> LinkSession:
+        """The session, closed. Raises: UnknownSession, also when it is closed already."""
+        patch = SessionPatch(status="closed", reason=reason)
+        session = self._open_session(ref)
+        if session is None:
+            raise UnknownSession(ref)
+        self._authorise_session(actor, session.ends)
+
+        def plan(overlay: Overlay) -> LinkSession:
+            found = session_plans.find(overlay, session.session_id, None)
+            if found.status not in OPEN_SESSION_STATUSES:
+                raise UnknownSession(ref)
+            return session_plans.change(overlay, found, patch, by=actor.name)
+
+        return await self._mutate(plan, actor)
+
+    async def get_link_session(self, ref: str) -> LinkSession:
+        """The session with this `session_id`, or this id, open or not. Raises: UnknownSession."""
+        session = self._open_session(ref) or await self._store.find_session(ref)
+        if session is None and is_uuid(ref):
+            session = await self._store.get_session(LinkId(ref.lower()))
+        if session is None:
+            raise UnknownSession(ref)
+        return session
+
+    def list_active_sessions(
+        self, wanted: SessionFilter, *, after: LinkId | None = None, limit: int | None = None
+    ) -> tuple[list[LinkSession], bool]:
+        """At most `limit` open sessions that match, with an id beyond `after`, by id; and whether there are more."""
+        found: list[LinkSession] = []
+        for session in self._roster.open_sessions(wanted, after=after):
+            if limit is not None and len(found) >= limit:
+                return found, True
+            found.append(session)
+        return found, False
+
+    def _open_session(self, ref: str) -> LinkSession | None:
+        return self._roster.sessions.named(ref) or self._roster.sessions.get(LinkId(ref.lower()))
+
+    def _authorise_session(self, actor: Actor, ends: tuple[NodeId, ...]) -> None:
+        """A node changes the sessions of which it is an end. Raises: NotPermitted."""
+        own = actor.node_id is not None and actor.node_id in ends
+        authorise(actor, Action.LINK, node_id=actor.node_id if own else ends[0])
+
+    async def _with_session(
+        self, session_id: str | None, plan: Callable[[Overlay, LinkSession | None], V], actor: Actor
+    ) -> V:
+        """Commit `plan`, which is given the session of that name as the store has it, where the roster does not."""
+        known = await self._closed_session(session_id)
+        try:
+            return await self._mutate(lambda overlay: plan(overlay, known), actor)
+        except ContentRejected:
+            # The roster forgets closed sessions: this one may have been opened and closed since it was looked up.
+            found = await self._closed_session(session_id)
+            if found is None or found == known:
+                raise
+            return await self._mutate(lambda overlay: plan(overlay, found), actor)
+
+    async def _closed_session(self, session_id: str | None) -> LinkSession | None:
+        if session_id is None or self._roster.sessions.named(session_id) is not None:
+            return None
+        return await self._store.find_session(session_id)
 
     # Heartbeats
 

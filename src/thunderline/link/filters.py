@@ -1,4 +1,4 @@
-"""Filters of nodes, from how people write them."""
+"""Filters of nodes and of link sessions, from how people write them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from thunderline.core.errors import InvalidInput
-from thunderline.core.records import ClusterType, NodeStatus
+from thunderline.core.ids import NodeId
+from thunderline.core.records import OPEN_SESSION_STATUSES, ClusterType, NodeStatus, SessionStatus, SessionType
+from thunderline.link.open_sessions import SessionFilter
 from thunderline.link.roster import NodeFilter
 
 
@@ -31,6 +33,31 @@ def node_filter(
     elif name is not None:
         chosen["name"] = name
     return NodeFilter(**chosen)
+
+
+def session_filter(
+    *,
+    node_id: NodeId | None = None,
+    status: str | None = None,
+    session_type: str | None = None,
+    connection_type: str | None = None,
+    between_nodes: bool | None = None,
+) -> SessionFilter:
+    """A filter of open sessions from its parts as people write them. Raises: InvalidInput naming the part."""
+    chosen: dict[str, Any] = {
+        "node_id": node_id,
+        "connection_type": connection_type,
+        "between_nodes": between_nodes,
+    }
+    if status is not None:
+        wanted = frozenset(_member(SessionStatus, part.strip(), "status") for part in status.split(","))
+        if not wanted <= OPEN_SESSION_STATUSES:
+            names = ", ".join(sorted(OPEN_SESSION_STATUSES))
+            raise InvalidInput("status", f"should be one of {names}: only open sessions are listed")
+        chosen["status"] = wanted
+    if session_type is not None:
+        chosen["session_type"] = _member(SessionType, session_type, "session_type")
+    return SessionFilter(**chosen)
 
 
 def _member(kind: Any, text: str, field: str) -> Any:

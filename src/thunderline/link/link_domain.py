@@ -139,7 +139,7 @@ class LinkDomain:
         if opened.before is not None and opened.before != instance:
             self._uplinks.superseded(node.id, opened.before)
         entry = self._roster.get(node.id)
-        if entry is None or self._roster.open_session(session_id) is None:
+        if entry is None or self._roster.sessions.named(session_id) is None:
             # Something else in the same commit has already ended it: a removal, or another process.
             self._uplinks.unexpect(session_id)
             raise Deregistered(node.name) if entry is None else SessionEnded(session_id)

@@ -41,7 +41,7 @@ def open_link(
     admit(node, instance)
     for session in overlay.open_sessions(node.id):
         if session.holder == holder and not overlay.is_connected(session):
-            session_plans.end(overlay, session, SessionStatus.CLOSED)
+            session_plans.end(overlay, session, SessionStatus.CLOSED, session_plans.REASON_LINK_LOST)
     wanted = SessionAttrs(session_id=session_id, role=node.role, connection_type=CONNECTION_TYPE)
     announced = plans.announce(
         overlay,
@@ -66,7 +66,7 @@ def lose_link(overlay: Overlay, session_id: str, *, is_alive: bool) -> None:
     if not is_up(node.observed_status):
         return
     if is_alive:
-        session_plans.end(overlay, session, SessionStatus.FAILED)
+        session_plans.end(overlay, session, SessionStatus.FAILED, session_plans.REASON_LINK_LOST)
     else:
         plans.set_observed(overlay, node, observe(node.observed_status, node.observed_reason, Signal.LINK_LOST))
 
@@ -80,14 +80,14 @@ def leave(overlay: Overlay, session_id: str, *, reason: str | None, is_last: boo
     if is_last:
         plans.set_observed(overlay, node, plans.stated(NodeStatus.OFFLINE, reason))
     else:
-        session_plans.end(overlay, session, SessionStatus.CLOSED)
+        session_plans.end(overlay, session, SessionStatus.CLOSED, session_plans.REASON_NODE_LEFT)
 
 
 def reap(overlay: Overlay, session_id: str) -> None:
     """A session without a connection failed, though its node is up."""
     found = _open_with_node(overlay, session_id)
     if found is not None and not overlay.is_connected(found[0]) and is_up(found[1].observed_status):
-        session_plans.end(overlay, found[0], SessionStatus.FAILED)
+        session_plans.end(overlay, found[0], SessionStatus.FAILED, session_plans.REASON_LINK_LOST)
 
 
 def _open_with_node(overlay: Overlay, session_id: str) -> tuple[LinkSession, Node] | None:

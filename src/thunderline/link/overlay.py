@@ -49,13 +49,16 @@ class Overlay:
         self.beats: list[PackedBeat] = []
         self.new_id = ids
         self._roster = roster
-        self._source = source
+        self.source = source
+        """The replica that makes the batch."""
         self._actor: Actor | None = None
         self._correlation_id: str | None = None
         self._nodes: dict[NodeId, Node | None] = {}
         self._names: dict[str, NodeId | None] = {}
         self._sessions: dict[LinkId, LinkSession] = {}
         self._session_ids: dict[str, LinkId] = {}
+        # Which sessions of the batch might be a node's: also those of operations that were undone.
+        self._sessions_at: dict[NodeId, dict[LinkId, None]] = {}
         self._taken: dict[tuple[bytes, int, int], None] = {}
         self._undo: list[tuple[dict[Any, Any], Any, Any]] = []
 
@@ -107,17 +110,19 @@ class Overlay:
         return None if entry is None else self.find(entry.node.id)
 
     def open_sessions(self, node_id: NodeId) -> list[LinkSession]:
-        """The node's open sessions."""
+        """The open sessions of which the node is an end."""
         entry = self._roster.get(node_id)
         sessions = {} if entry is None else dict(entry.sessions)
-        sessions |= {key: session for key, session in self._sessions.items() if session.node_id == node_id}
+        for link_id in self._sessions_at.get(node_id, ()):
+            if (session := self._sessions.get(link_id)) is not None:
+                sessions[link_id] = session
         return [session for session in sessions.values() if session.status in OPEN_SESSION_STATUSES]
 
     def session_named(self, session_id: str) -> LinkSession | None:
         """The session with this `session_id` if it is open, or was changed in this batch."""
         if session_id in self._session_ids:
             return self._sessions[self._session_ids[session_id]]
-        return self._roster.open_session(session_id)
+        return self._roster.sessions.named(session_id)
 
     def is_connected(self, session: LinkSession) -> bool:
         """Whether the session's connection is there, as far as this process can tell."""
@@ -149,6 +154,8 @@ class Overlay:
         """Make `session` the session's record."""
         self._set(self._sessions, session.id, session)
         self._set(self._session_ids, session.session_id, session.id)
+        for node_id in session.ends:
+            self._sessions_at.setdefault(node_id, {})[session.id] = None
         self._emit(event_name, session, subject=self.node(session.node_id).name, entity_id=session.id)
         return session
 
@@ -201,8 +208,9 @@ class Overlay:
             roster.revision = self.events[-1].revision
 
     def changed_nodes(self) -> list[NodeId]:
-        """The nodes that the batch touched, the removed ones too."""
-        return list(self._nodes)
+        """The nodes that the batch touched or whose sessions it did, the removed ones too."""
+        ends = (node_id for session in self._sessions.values() for node_id in session.ends)
+        return list(dict.fromkeys([*self._nodes, *ends]))
 
     def _next_revision(self) -> Revision:
         return Revision(self._roster.revision + len(self.events) + 1)
@@ -216,7 +224,7 @@ class Overlay:
             revision=self._next_revision(),
             name=name,
             at=self.now,
-            source=self._source,
+            source=self.source,
             actor=str(self._actor),
             subject=subject,
             entity_kind=EntityKind.NODE if isinstance(payload, Node) else EntityKind.LINK,

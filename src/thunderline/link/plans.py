@@ -6,7 +6,6 @@ all that it changed is undone. It knows no I/O and no clock but the overlay's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -14,7 +13,6 @@ from msgspec import UNSET
 
 from thunderline.block.beats import PackedBeat, to_heartbeat
 from thunderline.core.errors import (
-    InvalidInput,
     LiveLink,
     Mismatch,
     StaleIncarnation,
@@ -28,14 +26,12 @@ from thunderline.core.inputs import (
     NodeAttrs,
     NodePatch,
     OnlineInput,
-    check_json_object,
 )
 from thunderline.core.records import (
     BeatStatus,
     Capability,
     ClusterType,
     Heartbeat,
-    JsonObject,
     LinkSession,
     Node,
     NodeStatus,
@@ -47,6 +43,7 @@ from thunderline.flow.taxonomy import status_event
 from thunderline.link import liveness, session_plans
 from thunderline.link.actor import Actor
 from thunderline.link.liveness import BEAT_SIGNALS, Signal, effective, observe
+from thunderline.link.merge_patch import check_count, check_merged_meta, merged_labels, merged_meta
 from thunderline.link.overlay import Overlay
 from thunderline.link.presence import Taken
 from thunderline.link.roster import Entry
@@ -132,9 +129,9 @@ def update(overlay: Overlay, node_id: NodeId, patch: NodePatch, default_interval
         if (value := getattr(patch, field)) is not UNSET:
             changes[field] = defaults.get(field) if value is None else value
     if patch.meta is not UNSET:
-        changes["meta"] = _merged_meta(node.meta, patch.meta)
+        changes["meta"] = merged_meta(node.meta, patch.meta)
     if patch.labels is not UNSET:
-        changes["labels"] = _merged_labels(node.labels, patch.labels)
+        changes["labels"] = merged_labels(node.labels, patch.labels)
     changed = msgspec.structs.replace(node, **changes)
     return node if changed == node else overlay.put_node(taxonomy.NODE_UPDATED, changed)
 
@@ -170,9 +167,9 @@ def _fill(overlay: Overlay, known: Node, attrs: NodeAttrs) -> Node:
     ):
         have = getattr(known, field)
         if given and (missing := {key: value for key, value in given.items() if key not in have}):
-            changes[field] = _bounded(field, {**have, **missing}, most)
+            changes[field] = check_count(field, {**have, **missing}, most)
     if "meta" in changes:
-        _check_merged_meta(changes["meta"])
+        check_merged_meta(changes["meta"])
     if not changes:
         return known
     return overlay.put_node(taxonomy.NODE_UPDATED, msgspec.structs.replace(known, **changes))
@@ -185,7 +182,7 @@ def deregister(overlay: Overlay, node_id: NodeId, force: bool) -> Node:
     if sessions and liveness.is_up(node.observed_status) and not force:
         raise LiveLink(node.name)
     for session in sessions:
-        session_plans.end(overlay, session, SessionStatus.CLOSED)
+        session_plans.end(overlay, session, SessionStatus.CLOSED, session_plans.REASON_DEREGISTERED)
     return overlay.remove_node(taxonomy.NODE_DEREGISTERED, node)
 
 
@@ -219,13 +216,14 @@ def announce(
         node = overlay.put_node(taxonomy.NODE_UPDATED, announced)
     if announcement.session is None:
         return Announced(node, None)
-    return Announced(node, session_plans.open_session(overlay, node, announcement.session, known=known, holder=holder))
+    opened = session_plans.open_session(overlay, node, announcement.session, known=known, holder=holder)
+    return Announced(node, opened.session)
 
 
 def _restart(overlay: Overlay, node: Node, instance: str | None) -> Node:
     """Another process speaks for the node: a new incarnation, and what the old one held is closed."""
     for session in overlay.open_sessions(node.id):
-        session_plans.end(overlay, session, SessionStatus.CLOSED)
+        session_plans.end(overlay, session, SessionStatus.CLOSED, session_plans.REASON_SUPERSEDED)
     if liveness.is_up(node.observed_status):
         node = msgspec.structs.replace(node, observed_reason=liveness.REASON_RESTARTED)
         reason = effective((node.observed_status, node.observed_reason), node.override)[1]
@@ -336,41 +334,3 @@ def stated(status: NodeStatus, reason: str | None) -> liveness.Observed:
 def _capabilities(attrs: NodeAttrs) -> dict[str, Capability]:
     given = attrs.capabilities or {}
     return {key: Capability(value=item.value, enabled=item.enabled) for key, item in given.items()}
-
-
-def _merged_meta(have: JsonObject, patch: JsonObject | None) -> JsonObject:
-    merged = {} if patch is None else _merge(have, patch)
-    _check_merged_meta(merged)
-    return merged
-
-
-def _merge(have: Mapping[str, Any], patch: Mapping[str, Any]) -> JsonObject:
-    """Source: RFC 7396, section 2."""
-    merged = dict(have)
-    for key, value in patch.items():
-        if value is None:
-            merged.pop(key, None)
-        elif isinstance(value, dict):
-            below = merged.get(key)
-            merged[key] = _merge(below if isinstance(below, dict) else {}, value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def _merged_labels(have: dict[str, str], patch: Mapping[str, str | None] | None) -> dict[str, str]:
-    return _bounded("labels", {} if patch is None else _merge(have, patch), LABELS_MAX)
-
-
-def _bounded(field: str, merged: dict[str, Any], most: int | None) -> dict[str, Any]:
-    if most is not None and len(merged) > most:
-        raise InvalidInput(field, f"would be {len(merged)} together with those it has, {most} at most")
-    return merged
-
-
-def _check_merged_meta(meta: JsonObject) -> None:
-    try:
-        check_json_object(meta, field="meta")
-    except ValueError as error:
-        field, _, problem = str(error).partition(": ")
-        raise InvalidInput(field, problem) from error

@@ -26,9 +26,11 @@ from thunderline.core.ids import IdSource, NodeId, is_uuid, new_uuid7
 from thunderline.core.inputs import (
     CapabilityAttrs,
     HeartbeatInput,
+    NewSession,
     NodeAttrs,
     NodePatch,
     OnlineInput,
+    SessionPatch,
     StatusInput,
     read_key,
     read_mapping,
@@ -36,6 +38,7 @@ from thunderline.core.inputs import (
 from thunderline.core.logging import get_logger
 from thunderline.core.records import (
     Heartbeat,
+    LinkSession,
     Node,
     NodeStatus,
     Presence,
@@ -45,7 +48,7 @@ from thunderline.flow.bus import Bus, LocalBus
 from thunderline.link.actor import EMBEDDING_PROGRAM, Actor
 from thunderline.link.domain import NodeDomain
 from thunderline.link.engine import Engine
-from thunderline.link.filters import node_filter
+from thunderline.link.filters import node_filter, session_filter
 from thunderline.link.graph import Graph, draw
 from thunderline.link.link_domain import LinkDomain
 from thunderline.link.plans import Announced
@@ -199,6 +202,63 @@ class Registry:
     async def clear_override(self, node_id: str, *, actor: Actor = EMBEDDING_PROGRAM) -> Node:
         """Let the observed status show again. Raises: UnknownNode."""
         return await self.domain.clear_override(self.find_id(node_id), actor=actor)
+
+    # Link sessions
+
+    async def establish_link_session(
+        self,
+        node_id: str,
+        remote_node_id: str | None = None,
+        session: Mapping[str, object] | None = None,
+        *,
+        actor: Actor = EMBEDDING_PROGRAM,
+    ) -> LinkSession:
+        """A session between two nodes, or of one with the registry; `session` are its other fields.
+
+        One whose `session_id` is known is opened again, not doubled. Raises: UnknownNode, InvalidInput, SessionTaken,
+        EndNotUp.
+        """
+        given = {**(session or {}), "node_id": node_id, "remote_node_id": remote_node_id}
+        return (await self.domain.create_link_session(read_mapping(given, NewSession), actor=actor)).session
+
+    async def update_link_session(
+        self, session_id: str, patch: Mapping[str, object], *, actor: Actor = EMBEDDING_PROGRAM
+    ) -> LinkSession:
+        """The session with a merge patch applied: `latency_ms`, `weight`, ..., or `status`, which may also end it.
+
+        Raises: UnknownSession, SessionOver, EndNotUp, InvalidInput.
+        """
+        return await self.domain.update_link_session(session_id, read_mapping(patch, SessionPatch), actor=actor)
+
+    async def close_link_session(
+        self, session_id: str, reason: str | None = None, *, actor: Actor = EMBEDDING_PROGRAM
+    ) -> LinkSession:
+        """The session, closed. Raises: UnknownSession, also when it is closed already."""
+        return await self.domain.close_link_session(session_id, reason=reason, actor=actor)
+
+    async def get_link_session(self, session_id: str) -> LinkSession:
+        """The session with this `session_id` or id, open or not. Raises: UnknownSession."""
+        return await self.domain.get_link_session(session_id)
+
+    def list_sessions(
+        self,
+        node_id: str | None = None,
+        *,
+        status: str | None = None,
+        session_type: str | None = None,
+        connection_type: str | None = None,
+    ) -> list[LinkSession]:
+        """The open sessions for which all given conditions hold, the oldest first; of `node_id` at either end.
+
+        Raises: UnknownNode, InvalidInput.
+        """
+        wanted = session_filter(
+            node_id=None if node_id is None else self.find_id(node_id),
+            status=status,
+            session_type=session_type,
+            connection_type=connection_type,
+        )
+        return self.domain.list_active_sessions(wanted)[0]
 
     # Heartbeats
 

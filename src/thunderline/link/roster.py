@@ -25,6 +25,7 @@ from thunderline.core.records import (
     NodeStatus,
     Presence,
 )
+from thunderline.link.open_sessions import OpenSessions, SessionFilter
 from thunderline.link.presence import SequenceWindow, Taken
 
 _NODE_ENCODER: Final = msgspec.json.Encoder()
@@ -50,6 +51,7 @@ class Entry:
         self.node = node
         self.key = node_key(node.id)
         self.sessions: dict[LinkId, LinkSession] = {}
+        """The open ones of which the node is an end."""
         self.last_seen_ms: int | None = None
         self.last_beat: PackedBeat | None = None
         self.heard_at: float | None = None
@@ -156,7 +158,7 @@ class Roster:
         self._by_key: dict[bytes, Entry] = {}
         self._names: list[str] = []  # sorted: the order of listings
         self._index: dict[tuple[str, str], dict[NodeId, None]] = {}
-        self._sessions: dict[str, LinkSession] = {}
+        self.sessions = OpenSessions()
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -182,10 +184,6 @@ class Roster:
         if entry is None:
             raise UnknownNode(ref)
         return entry
-
-    def open_session(self, session_id: str) -> LinkSession | None:
-        """The open session that the caller's `session_id` names."""
-        return self._sessions.get(session_id)
 
     def load(self, nodes: Iterable[Node]) -> None:
         """Add many nodes at once, at start."""
@@ -213,21 +211,35 @@ class Roster:
             return
         self._leave(entry.node)
         del self._by_key[entry.key]
-        for session in entry.sessions.values():
-            self._sessions.pop(session.session_id, None)
+        for session in list(entry.sessions.values()):
+            self._drop_session(session)
         del self._by_name[entry.node.name]
         del self._names[bisect_left(self._names, entry.node.name)]
 
     def put_session(self, session: LinkSession) -> None:
-        """Add or replace an open session, or drop one that is no longer open."""
-        entry = self._by_id.get(session.node_id)
-        if entry is not None and session.status in OPEN_SESSION_STATUSES:
-            entry.sessions[session.id] = session
-            self._sessions[session.session_id] = session
-        else:
-            if entry is not None:
+        """Add or replace an open session, or drop one that is no longer open or whose node is gone."""
+        if session.node_id not in self._by_id or session.status not in OPEN_SESSION_STATUSES:
+            self._drop_session(session)
+            return
+        self.sessions.put(session)
+        for node_id in session.ends:
+            if (entry := self._by_id.get(node_id)) is not None:
+                entry.sessions[session.id] = session
+
+    def open_sessions(self, wanted: SessionFilter, *, after: LinkId | None = None) -> Iterator[LinkSession]:
+        """The open sessions that match, with an id beyond `after`, by id."""
+        candidates: Iterable[LinkSession] = self.sessions.after(after)
+        if wanted.node_id is not None:
+            entry = self._by_id.get(wanted.node_id)
+            own = () if entry is None else entry.sessions.values()
+            candidates = sorted((s for s in own if after is None or s.id > after), key=lambda session: session.id)
+        return (session for session in candidates if wanted.holds(session))
+
+    def _drop_session(self, session: LinkSession) -> None:
+        self.sessions.drop(session.id)
+        for node_id in session.ends:
+            if (entry := self._by_id.get(node_id)) is not None:
                 entry.sessions.pop(session.id, None)
-            self._sessions.pop(session.session_id, None)
 
     def select(
         self, wanted: NodeFilter, *, after: str | None = None, limit: int | None = None

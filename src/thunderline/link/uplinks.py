@@ -124,7 +124,7 @@ class Uplinks:
 
         It does while its session and incarnation are the present ones and nothing has to be written for it.
         """
-        session = self._roster.open_session(session_id)
+        session = self._roster.sessions.named(session_id)
         known = self._live.get(session_id) or self._in_grace(session_id)
         if (
             session is None
@@ -150,7 +150,7 @@ class Uplinks:
         if self._live.get(uplink.session_id) is not uplink:
             return False
         self._forget(uplink)
-        session = self._roster.open_session(uplink.session_id)
+        session = self._roster.sessions.named(uplink.session_id)
         if self.draining or session is None:
             self._roster.held.discard(uplink.session_id)
             return False
@@ -271,7 +271,7 @@ class Uplinks:
         elif has_left(node.observed_status, node.observed_reason):
             if not uplink.leaving:
                 self._end(uplink, SaidGoodbye(node.name))
-        elif self._roster.open_session(uplink.session_id) is None:
+        elif self._roster.sessions.named(uplink.session_id) is None:
             if not uplink.leaving:
                 self._end(uplink, SessionEnded(uplink.session_id))
         elif node.heartbeat_interval_ms != uplink.interval_ms:

@@ -89,6 +89,9 @@ class FaultyStore(Store):
     async def find_session(self, session_id: str) -> LinkSession | None:
         return await self.inner.find_session(session_id)
 
+    async def get_session(self, link_id: LinkId) -> LinkSession | None:
+        return await self.inner.get_session(link_id)
+
     async def scan_presence(self, *, after: NodeId | None, limit: int) -> list[PresenceRow]:
         return await self.inner.scan_presence(after=after, limit=limit)
 

@@ -193,6 +193,7 @@ async def reopening_finds_everything(make: StoreFactory) -> None:
         _expect((log.head.revision, log.head.log_id), (revision, log_id), "where the log stands")
         _expect(await _read_all(log.store), before, "what is in it")
         _expect(await log.store.find_session(closed.session_id), closed, "the closed session")
+        _expect(await log.store.get_session(closed.id), closed, "the closed session, by its id")
         _expect(await log.store.committed(last.batch_id), True, "whether the last batch was committed")
         await log.write(make_node(3))
         _expect(len(await log.store.read_events(after=Revision(revision), limit=_ALL)), 1, "events after it")
@@ -230,6 +231,7 @@ async def a_closed_store_refuses_service(make: StoreFactory) -> None:
         store.probe,
         lambda: _read_all(store),
         lambda: store.find_session("session-1"),
+        lambda: store.get_session(make_session(1, make_node(1)).id),
         lambda: store.read_beats(node_id=None, since_ms=0, until_ms=1, limit=1),
     ]
     for call in calls:

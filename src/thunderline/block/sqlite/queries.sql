@@ -86,6 +86,9 @@ WHERE s.open = 1 AND s.id > ? ORDER BY s.id LIMIT ?;
 -- name: find_session
 SELECT s.record, m.body FROM link_sessions AS s LEFT JOIN metas AS m ON m.hash = s.meta_hash WHERE s.session_id = ?;
 
+-- name: get_session
+SELECT s.record, m.body FROM link_sessions AS s LEFT JOIN metas AS m ON m.hash = s.meta_hash WHERE s.id = ?;
+
 -- name: scan_presence
 SELECT state FROM presence WHERE node_id > ? ORDER BY node_id LIMIT ?;
 

@@ -168,6 +168,10 @@ class SqliteStore(Store):
         found = await self._read("find_session", (session_id,), lambda row: join_link(*row))
         return found[0] if found else None
 
+    async def get_session(self, link_id: LinkId) -> LinkSession | None:
+        found = await self._read("get_session", (link_id,), lambda row: join_link(*row))
+        return found[0] if found else None
+
     async def scan_presence(self, *, after: NodeId | None, limit: int) -> list[PresenceRow]:
         return await self._read("scan_presence", (after or "", limit), rows.read_presence)
 
