@@ -293,3 +293,16 @@ async def test_heartbeats_are_read_by_minutes_oldest_first(cluster: Cluster) -> 
     assert [beat["seq"] for beat in recent] == [4, 5, 6]
     newest = (await cluster.http.get("/api/heartbeats?minutes=60&limit=2")).json()["heartbeats"]
     assert [beat["seq"] for beat in newest] == [5, 6]
+
+
+async def test_http_sorts_and_binds_cursors_to_the_order(cluster: Cluster) -> None:
+    for name, role in (("a", "worker"), ("b", "edge"), ("c", "worker"), ("d", "edge")):
+        await cluster.node(name, role=role)
+    first = (await cluster.http.get("/api/nodes?sort=-role&limit=3")).json()
+    assert [node["name"] for node in first["nodes"]] == ["c", "a", "d"]
+    rest = (await cluster.http.get(f"/api/nodes?sort=-role&limit=3&cursor={first['next_cursor']}")).json()
+    assert ([node["name"] for node in rest["nodes"]], rest["next_cursor"]) == (["b"], None)
+    for query in (f"sort=role&cursor={first['next_cursor']}", "sort=colour", "sort="):
+        answer = await cluster.http.get(f"/api/nodes?{query}")
+        assert answer.status_code == 422
+    assert [node.name for node in cluster.registry.list_nodes(sort="-name")] == ["d", "c", "b", "a"]

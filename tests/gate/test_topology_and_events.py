@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from thunderline.core.inputs import NodeAttrs, OnlineInput
-from thunderline.link.actor import LOCAL_OPERATOR
+from thunderline.link.actor import Actor, ActorKind
 from thunderline.testing.harness import Cluster
 
 NODE_KEYS = {"id", "name", "role", "domain", "status", "cluster_type", "val", "meta"}
@@ -15,11 +15,11 @@ LINK_KEYS = {
 
 async def with_controller(cluster: Cluster) -> str:
     """A node that stands for the registry, as a server has one."""
+    actor = Actor(kind=ActorKind.SYSTEM, name="test")
     domain = cluster.registry.domain
-    ensured = await domain.register_node(NodeAttrs(name="registry@here", role="controller"), actor=LOCAL_OPERATOR)
-    await domain.mark_node_online(ensured.node.id, OnlineInput(), actor=LOCAL_OPERATOR)
-    cluster.registry.controller_id = ensured.node.id
-    return ensured.node.id
+    node = await domain.claim_own_node(NodeAttrs(name=cluster.registry.owner, role="controller"), actor=actor)
+    await domain.mark_node_online(node.id, OnlineInput(), actor=actor)
+    return node.id
 
 
 async def test_the_graph_has_the_shape_that_force_graph_reads(cluster: Cluster) -> None:
@@ -33,16 +33,18 @@ async def test_the_graph_has_the_shape_that_force_graph_reads(cluster: Cluster) 
     assert (link["source"], link["target"], link["type"]) == (graph["nodes"][0]["id"], controller, "registry")
     assert (link["value"], link["latency_ms"], link["status"]) == (0.25, 1.5, "established")
     assert graph["cursor"].endswith(f":{graph['revision']}")
-    assert {shown["name"]: shown["val"] for shown in graph["nodes"]} == {"a": 2, "registry@here": 2}
+    assert {shown["name"]: shown["val"] for shown in graph["nodes"]} == {"a": 2, cluster.registry.owner: 2}
 
 
 async def test_offline_nodes_and_their_links_are_drawn_only_when_asked_for(cluster: Cluster) -> None:
     await with_controller(cluster)
     node = await cluster.node("a")
     await node.leave()
-    assert [shown["name"] for shown in (await cluster.http.get("/api/graph")).json()["nodes"]] == ["registry@here"]
+    assert [shown["name"] for shown in (await cluster.http.get("/api/graph")).json()["nodes"]] == [
+        cluster.registry.owner
+    ]
     whole = (await cluster.http.get("/api/graph?include_offline=true")).json()
-    assert [shown["name"] for shown in whole["nodes"]] == ["a", "registry@here"]
+    assert [shown["name"] for shown in whole["nodes"]] == ["a", cluster.registry.owner]
 
 
 async def test_a_link_with_an_end_that_is_not_drawn_is_left_out(cluster: Cluster) -> None:
@@ -88,3 +90,39 @@ async def test_an_event_carries_its_envelope_and_a_deletion_says_so(cluster: Clu
     assert (last["entity_kind"], last["entity_id"], last["event_version"]) == ("node", last["payload"]["id"], 1)
     assert last["payload"]["meta"] == {"k": "v"}
     assert last["reliability"] == "persistent"
+
+
+async def test_the_summary_counts_nodes_sessions_and_how_the_cache_serves(cluster: Cluster) -> None:
+    for name, role in (("a", "worker"), ("b", "edge"), ("c", "edge")):
+        await cluster.node(name, role=role)
+    await cluster.registry.establish_link_session("a", "b")
+    await cluster.http.post("/api/nodes/c/heartbeats", json={"status": "offline"})
+    assert (await cluster.http.get("/api/nodes/nobody")).status_code == 404
+    summary = (await cluster.http.get("/api/summary")).json()
+    assert summary["nodes"] == {
+        "total": 3,
+        "by_status": {"connecting": 0, "online": 2, "degraded": 0, "disconnected": 0, "offline": 1},
+        "by_role": {"edge": 2, "worker": 1},
+        "by_domain": {"thunderlink": 3},
+    }
+    assert summary["sessions"] == {
+        "total": 1,
+        "by_status": {"degraded": 0, "established": 1, "establishing": 0},
+        "links": 0,
+    }
+    cache = summary["cache"]
+    assert (cache["misses"], cache["stale_s"], cache["nodes"]) == (1, None, 3)
+    assert cache["hit_rate"] == cache["hits"] / (cache["hits"] + 1)
+    assert summary["cursor"].endswith(f":{summary['revision']}")
+
+
+async def test_the_summary_says_how_stale_it_may_be(cluster: Cluster) -> None:
+    await cluster.node("a")
+    cluster.store.away = True
+    await cluster.http.post("/api/nodes", json={"name": "b"})
+    await cluster.clock.advance(5)
+    assert (await cluster.http.get("/api/summary")).json()["cache"]["stale_s"] == 5
+    assert (await cluster.http.get("/api/summary?consistent=true")).status_code == 503
+    cluster.store.away = False
+    await cluster.clock.advance(5)
+    assert (await cluster.http.get("/api/summary")).json()["cache"]["stale_s"] is None

@@ -1,4 +1,4 @@
-"""The route of the topology."""
+"""The routes of the topology, and of the cluster in figures."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from thunderline.gate.bodies import answer, encode
 from thunderline.gate.openapi import documented
 from thunderline.gate.parameters import Consistent, Reg, check_consistent
 from thunderline.link.graph import Graph
+from thunderline.link.summary import Summary
 
 
-@get("/", opt=documented("The topology, as `force-graph` and `3d-force-graph` read it.", answers={200: Graph}))
+@get("/graph", opt=documented("The topology, as `force-graph` and `3d-force-graph` read it.", answers={200: Graph}))
 async def get_graph(
     registry: Reg,
     include_offline: Annotated[bool, QueryParameter(description="Whether offline nodes are drawn.")] = False,
@@ -21,7 +22,19 @@ async def get_graph(
     consistent: Consistent = False,
 ) -> Response[bytes]:
     check_consistent(registry, consistent)
-    return answer(encode(registry.graph(include_offline=include_offline, domain=domain)), registry)
+    return answer(registry.graph_json(include_offline=include_offline, domain=domain), registry)
 
 
-ROUTES: Final = Router("/api/graph", route_handlers=[get_graph], tags=["topology"])
+@get(
+    "/summary",
+    opt=documented(
+        "The cluster in figures: nodes by status, role and domain, open sessions, how the cache serves.",
+        answers={200: Summary},
+    ),
+)
+async def get_summary(registry: Reg, consistent: Consistent = False) -> Response[bytes]:
+    check_consistent(registry, consistent)
+    return answer(encode(registry.summary()), registry)
+
+
+ROUTES: Final = Router("/api", route_handlers=[get_graph, get_summary], tags=["topology"])

@@ -26,6 +26,7 @@ from thunderline.gate.page_cursor import read_page_cursor, write_page_cursor
 from thunderline.gate.parameters import PAGE_DEFAULT, Consistent, Limit, Ref, Reg, check_consistent
 from thunderline.link.actor import LOCAL_OPERATOR
 from thunderline.link.filters import node_filter
+from thunderline.link.listing import BY_NAME, SORTS, Listing, ListKey, list_page
 
 LOADED_HEARTBEATS: Final = 60
 
@@ -36,7 +37,7 @@ _OFFLINE: Final = msgspec.json.Decoder(OfflineInput)
 _STATUS: Final = msgspec.json.Decoder(StatusInput)
 
 
-@get("/", opt=documented("List nodes, by name.", answers={200: NodesBody}))
+@get("/", opt=documented("List nodes, by name or as `sort` says.", answers={200: NodesBody}))
 async def list_nodes(
     registry: Reg,
     status: Annotated[str | None, QueryParameter(description="A status, or several separated by commas.")] = None,
@@ -51,8 +52,13 @@ async def list_nodes(
     ] = None,
     name: Annotated[str | None, QueryParameter(description="A name, or a prefix that ends in `*`.")] = None,
     presence: Annotated[bool, QueryParameter(description="Whether nodes carry what each beat changes.")] = True,
+    sort: Annotated[
+        str, QueryParameter(description=f"One of {', '.join(SORTS)}; `-` in front turns the order around.")
+    ] = BY_NAME,
     limit: Limit = PAGE_DEFAULT,
-    cursor: Annotated[str | None, QueryParameter(description="`next_cursor` of the page before, same filters.")] = None,
+    cursor: Annotated[
+        str | None, QueryParameter(description="`next_cursor` of the page before, same filters and order.")
+    ] = None,
     consistent: Consistent = False,
 ) -> Response[bytes]:
     check_consistent(registry, consistent)
@@ -65,10 +71,13 @@ async def list_nodes(
         labels=_labels(label),
         name=name,
     )
-    after = None if cursor is None else read_page_cursor(cursor, wanted)
-    entries, more = registry.roster.select(wanted, after=after, limit=limit)
-    next_cursor = write_page_cursor(entries[-1].node.name, wanted) if more else None
-    body = nodes_json(entries, registry, presence=presence, next_cursor=next_cursor, revision=registry.roster.revision)
+    listing = Listing(wanted=wanted, sort=sort)
+    after = None if cursor is None else read_page_cursor(cursor, listing, ListKey)
+    page = list_page(registry.roster, listing, after=after, limit=limit)
+    next_cursor = None if page.last is None else write_page_cursor(page.last, listing)
+    body = nodes_json(
+        page.entries, registry, presence=presence, next_cursor=next_cursor, revision=registry.roster.revision
+    )
     return answer(body, registry)
 
 

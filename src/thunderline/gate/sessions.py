@@ -131,7 +131,7 @@ async def close_session(registry: Reg, session_ref: SessionRef) -> None:
 
 
 def _page(registry: Registry, wanted: SessionFilter, *, cursor: str | None, limit: int) -> Response[bytes]:
-    after = None if cursor is None else LinkId(read_page_cursor(cursor, wanted))
+    after = None if cursor is None else LinkId(read_page_cursor(cursor, wanted, str))
     found, more = registry.domain.list_active_sessions(wanted, after=after, limit=limit)
     next_cursor = write_page_cursor(found[-1].id, wanted) if more else None
     body = SessionsBody(sessions=found, next_cursor=next_cursor, revision=registry.roster.revision)

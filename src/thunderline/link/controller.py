@@ -39,7 +39,6 @@ class Controller:
         )
         node = await self._registry.domain.claim_own_node(attrs, actor=self._actor)
         await self._registry.domain.mark_node_online(node.id, OnlineInput(instance=self._instance), actor=self._actor)
-        self._registry.controller_id = node.id
         await self._beat(BeatStatus.ONLINE)
 
     async def run(self) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from thunderline.core.errors import InvalidInput
 from thunderline.core.ids import NodeId
 from thunderline.core.records import OPEN_SESSION_STATUSES, ClusterType, NodeStatus, SessionStatus, SessionType
 from thunderline.link.open_sessions import SessionFilter
 from thunderline.link.roster import NodeFilter
+
+_NOT_OFFLINE: Final = frozenset(NodeStatus) - {NodeStatus.OFFLINE}
 
 
 def node_filter(
@@ -33,6 +35,11 @@ def node_filter(
     elif name is not None:
         chosen["name"] = name
     return NodeFilter(**chosen)
+
+
+def graph_filter(*, include_offline: bool = False, domain: str | None = None) -> NodeFilter:
+    """The nodes of a graph: offline ones only if asked for."""
+    return NodeFilter(status=None if include_offline else _NOT_OFFLINE, domain=domain)
 
 
 def session_filter(

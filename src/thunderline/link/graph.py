@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -13,11 +14,11 @@ from thunderline.core.records import (
     ClusterType,
     JsonObject,
     LinkSession,
+    Node,
     NodeStatus,
     SessionStatus,
     SessionType,
 )
-from thunderline.link.roster import Entry
 
 LINK_TO_REGISTRY: Final = "registry"
 LINK_TO_NODE: Final = "node"
@@ -61,42 +62,61 @@ class Graph(msgspec.Struct, frozen=True, kw_only=True):
     cursor: str
 
 
-def draw(entries: Iterable[Entry], *, controller: NodeId | None, revision: Revision, cursor: str) -> Graph:
-    """The graph over `entries`. A session with an end that is not among them is left out.
+class Scene(msgspec.Struct, frozen=True):
+    """What is to be drawn: nodes by name, and open sessions by id, of which those with both ends among the nodes show.
 
-    `controller` is the node that stands for the registry's end of a link; None: there is none to draw.
+    `controllers` are the nodes that stand for the registry's end of a link, by name.
     """
-    shown = {entry.node.id: entry for entry in entries}
-    links = [
-        link
-        for entry in shown.values()
-        for session in entry.sessions.values()
-        if (link := _link(session, controller)) is not None and link.target in shown
-    ]
-    degree: dict[NodeId, int] = {}
-    for link in links:
-        degree[link.source] = degree.get(link.source, 0) + 1
-        degree[link.target] = degree.get(link.target, 0) + 1
-    nodes = [
-        GraphNode(
-            id=node.id,
-            name=node.name,
-            role=node.role,
-            domain=node.domain,
-            status=node.status,
-            cluster_type=node.cluster_type,
-            val=1 + degree.get(node.id, 0),
-            meta=node.meta,
-        )
-        for node in (entry.node for entry in shown.values())
-    ]
-    return Graph(nodes=nodes, links=links, revision=revision, cursor=cursor)
+
+    nodes: list[Node]
+    sessions: Iterable[LinkSession]
+    controllers: Mapping[str, NodeId | None]
+
+    def links(self) -> tuple[list[tuple[LinkSession, NodeId]], Counter[NodeId]]:
+        """Each session that shows with its target, and how many of them each node has."""
+        shown = {node.id for node in self.nodes}
+        links: list[tuple[LinkSession, NodeId]] = []
+        counts: Counter[NodeId] = Counter()
+        for session in self.sessions:
+            source = session.node_id
+            target = session.remote_node_id
+            if target is None:
+                target = self.controllers.get(session.controller or "")
+            if target is not None and source in shown and target in shown:
+                links.append((session, target))
+                counts[source] += 1
+                if target != source:
+                    counts[target] += 1
+        return links, counts
 
 
-def _link(session: LinkSession, controller: NodeId | None) -> GraphLink | None:
-    target = controller if session.remote_node_id is None else session.remote_node_id
-    if target is None:
-        return None
+def draw(scene: Scene, *, revision: Revision, cursor: str) -> Graph:
+    """The graph of `scene`."""
+    links, counts = scene.links()
+    return Graph(
+        nodes=[graph_node(node, counts[node.id]) for node in scene.nodes],
+        links=[graph_link(session, target) for session, target in links],
+        revision=revision,
+        cursor=cursor,
+    )
+
+
+def graph_node(node: Node, links: int) -> GraphNode:
+    """The node as it is drawn with so many links."""
+    return GraphNode(
+        id=node.id,
+        name=node.name,
+        role=node.role,
+        domain=node.domain,
+        status=node.status,
+        cluster_type=node.cluster_type,
+        val=1 + links,
+        meta=node.meta,
+    )
+
+
+def graph_link(session: LinkSession, target: NodeId) -> GraphLink:
+    """The session as it is drawn to `target`."""
     return GraphLink(
         source=session.node_id,
         target=target,

@@ -40,19 +40,21 @@ from thunderline.core.records import (
     Heartbeat,
     LinkSession,
     Node,
-    NodeStatus,
     Presence,
 )
 from thunderline.core.settings import Settings
 from thunderline.flow.bus import Bus, LocalBus
 from thunderline.link.actor import EMBEDDING_PROGRAM, Actor
 from thunderline.link.domain import NodeDomain
+from thunderline.link.drawing import Drawings, scene_of
 from thunderline.link.engine import Engine
-from thunderline.link.filters import node_filter, session_filter
+from thunderline.link.filters import graph_filter, node_filter, session_filter
 from thunderline.link.graph import Graph, draw
 from thunderline.link.link_domain import LinkDomain
+from thunderline.link.listing import BY_NAME, Listing, list_page
 from thunderline.link.plans import Announced
-from thunderline.link.roster import Entry, NodeFilter
+from thunderline.link.roster import Entry
+from thunderline.link.summary import Summary, summarise
 from thunderline.link.watch import Watch
 
 log = get_logger(__name__)
@@ -74,11 +76,11 @@ class Registry:
         self.owner = settings.node_name or f"registry@{host_name()}"
         """This replica's name, which is also its name as a node where it is one."""
         self.store_location = store.location
-        self.controller_id: NodeId | None = None
         self._engine = engine = Engine(store, bus, owner=self.owner, settings=settings, clock=clock, ids=ids, rng=rng)
         self.roster = engine.roster
         self.uplinks = engine.uplinks
         self.log = engine.log
+        self._drawings = Drawings(self.roster)
         self.stats = engine.writer.stats
         self.tasks = engine.tasks
         """The registry's own tasks; the server adds its own, so that readiness speaks for all of them."""
@@ -330,10 +332,12 @@ class Registry:
         capability: str | None = None,
         labels: Mapping[str, str] | None = None,
         name: str | None = None,
+        sort: str = BY_NAME,
     ) -> list[Node]:
         """The nodes for which all given conditions hold, by name; `status` may list several, separated by commas.
 
-        A `capability` is `key` or `key:value`; a `name` that ends in `*` is a prefix. Raises: InvalidInput.
+        A `capability` is `key` or `key:value`; a `name` that ends in `*` is a prefix. Sorted by one of
+        `link.listing.SORTS`, with `-` in front the other way. Raises: InvalidInput.
         """
         wanted = node_filter(
             status=status,
@@ -344,13 +348,21 @@ class Registry:
             labels=labels,
             name=name,
         )
-        return [entry.node for entry in self.roster.select(wanted)[0]]
+        page = list_page(self.roster, Listing(wanted=wanted, sort=sort), after=None)
+        return [entry.node for entry in page.entries]
 
     def graph(self, *, include_offline: bool = False, domain: str | None = None) -> Graph:
         """The topology; nodes that are offline only if asked for."""
-        shown = None if include_offline else frozenset(NodeStatus) - {NodeStatus.OFFLINE}
-        entries, _ = self.roster.select(NodeFilter(status=shown, domain=domain))
-        return draw(entries, controller=self.controller_id, revision=self.roster.revision, cursor=self.cursor)
+        scene = scene_of(self.roster, graph_filter(include_offline=include_offline, domain=domain))
+        return draw(scene, revision=self.roster.revision, cursor=self.cursor)
+
+    def graph_json(self, *, include_offline: bool = False, domain: str | None = None) -> bytes:
+        """What `graph` gives, as JSON: kept between calls, and mended where the cluster changed."""
+        return self._drawings.paint(graph_filter(include_offline=include_offline, domain=domain), cursor=self.cursor)
+
+    def summary(self) -> Summary:
+        """The cluster in figures: nodes by status, role and domain, open sessions, how the cache serves."""
+        return summarise(self.roster, links=len(self.uplinks), stale_s=self.stale_s, cursor=self.cursor)
 
     # Events
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -29,6 +29,8 @@ from thunderline.link.open_sessions import OpenSessions, SessionFilter
 from thunderline.link.presence import SequenceWindow, Taken
 
 _NODE_ENCODER: Final = msgspec.json.Encoder()
+_OUT_OF_CLUSTER: Final = ("cluster_type", ClusterType.OUT_OF_CLUSTER.value)
+"""The rare of the two: an index of the other would hold nearly everything."""
 
 
 class Entry:
@@ -145,6 +147,16 @@ class NodeFilter(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class RosterObserver(Protocol):
+    """Is told of each change, after it was made."""
+
+    def node_changed(self, node_id: NodeId) -> None:
+        """The node was added, replaced or removed."""
+
+    def session_changed(self, session: LinkSession) -> None:
+        """The session was opened, replaced or dropped."""
+
+
 class Roster:
     """All nodes by id and by name, and their indexes. `revision` is the newest event that it reflects."""
 
@@ -153,6 +165,9 @@ class Roster:
         self.revision = Revision(0)
         self.held: set[str] = set()
         """The `session_id`s whose connection this process holds, or which may still be resumed."""
+        self.observers: list[RosterObserver] = []
+        self.hits = self.misses = 0
+        """Point queries that found a node, and that did not; both are answered from here."""
         self._by_id: dict[NodeId, Entry] = {}
         self._by_name: dict[str, Entry] = {}
         self._by_key: dict[bytes, Entry] = {}
@@ -182,7 +197,9 @@ class Roster:
         """The entry with this id or name; the two never collide. Raises: UnknownNode."""
         entry = self._by_id.get(NodeId(ref)) or self._by_name.get(ref) or self._by_id.get(NodeId(ref.lower()))
         if entry is None:
+            self.misses += 1
             raise UnknownNode(ref)
+        self.hits += 1
         return entry
 
     def load(self, nodes: Iterable[Node]) -> None:
@@ -202,6 +219,8 @@ class Roster:
             self._leave(entry.node)
             entry.replace(node)
             self._enter(node)
+        for observer in self.observers:
+            observer.node_changed(node.id)
         return entry
 
     def remove_node(self, node_id: NodeId) -> None:
@@ -215,6 +234,8 @@ class Roster:
             self._drop_session(session)
         del self._by_name[entry.node.name]
         del self._names[bisect_left(self._names, entry.node.name)]
+        for observer in self.observers:
+            observer.node_changed(node_id)
 
     def put_session(self, session: LinkSession) -> None:
         """Add or replace an open session, or drop one that is no longer open or whose node is gone."""
@@ -225,6 +246,8 @@ class Roster:
         for node_id in session.ends:
             if (entry := self._by_id.get(node_id)) is not None:
                 entry.sessions[session.id] = session
+        for observer in self.observers:
+            observer.session_changed(session)
 
     def open_sessions(self, wanted: SessionFilter, *, after: LinkId | None = None) -> Iterator[LinkSession]:
         """The open sessions that match, with an id beyond `after`, by id."""
@@ -240,6 +263,8 @@ class Roster:
         for node_id in session.ends:
             if (entry := self._by_id.get(node_id)) is not None:
                 entry.sessions.pop(session.id, None)
+        for observer in self.observers:
+            observer.session_changed(session)
 
     def select(
         self, wanted: NodeFilter, *, after: str | None = None, limit: int | None = None
@@ -281,12 +306,20 @@ class Roster:
             lists.append([self._index.get(("domain", wanted.domain), {})])
         if wanted.capability is not None:
             lists.append([self._index.get(("capability", wanted.capability), {})])
+        if wanted.cluster_type is ClusterType.OUT_OF_CLUSTER:
+            lists.append([self._index.get(_OUT_OF_CLUSTER, {})])
+        for key, value in (wanted.labels or {}).items():
+            lists.append([self._index.get(("label", f"{key}={value}"), {})])
         if not lists:
             return None
         best = min(lists, key=lambda parts: sum(map(len, parts)))
         if sum(map(len, best)) * 8 > len(self._by_id):
             return None
         return [node_id for part in best for node_id in part]
+
+    def counts(self, kind: str) -> dict[str, int]:
+        """How many nodes there are of each `status`, `role` or `domain` (`kind`), those of none left out."""
+        return {value: len(ids) for (of, value), ids in sorted(self._index.items()) if of == kind}
 
     def _add(self, entry: Entry) -> None:
         self._by_id[entry.node.id] = self._by_name[entry.node.name] = self._by_key[entry.key] = entry
@@ -306,6 +339,9 @@ class Roster:
 
 def _index_keys(node: Node) -> list[tuple[str, str]]:
     keys = [("status", node.status.value), ("role", node.role), ("domain", node.domain)]
+    if node.cluster_type is ClusterType.OUT_OF_CLUSTER:
+        keys.append(_OUT_OF_CLUSTER)
+    keys += [("label", f"{key}={value}") for key, value in node.labels.items()]
     keys += [("capability", text) for text in _capabilities(node)]
     return keys
 

@@ -1,0 +1,85 @@
+"""Lists of nodes in an order of the caller's choice, page by page.
+
+A page goes on behind the key of the last node of the page before, so that nodes which come and go in between move no
+other: a node whose key stays is listed exactly once. One whose key changes meanwhile is found where it is then.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from thunderline.core.clock import to_ms
+from thunderline.core.errors import InvalidInput
+from thunderline.link.roster import Entry, NodeFilter, Roster
+
+BY_NAME: Final = "name"
+
+_KEYS: Final[dict[str, Callable[[Entry], Any]]] = {
+    "role": lambda entry: entry.node.role,
+    "domain": lambda entry: entry.node.domain,
+    "status": lambda entry: entry.node.status.value,
+    "status_since": lambda entry: to_ms(entry.node.status_since),
+    "inserted_at": lambda entry: to_ms(entry.node.inserted_at),
+    "updated_at": lambda entry: to_ms(entry.node.updated_at),
+    "last_seen_at": lambda entry: entry.last_seen_ms or 0,
+}
+SORTS: Final = (BY_NAME, *_KEYS)
+"""What lists can be sorted by; `-` in front of it turns the order around. Names decide between equals."""
+
+
+class Listing(msgspec.Struct, frozen=True, kw_only=True):
+    """What to list, and in which order."""
+
+    wanted: NodeFilter
+    sort: str = BY_NAME
+
+    def __post_init__(self) -> None:
+        if self.sort.removeprefix("-") not in SORTS:
+            raise InvalidInput("sort", f"should be one of {', '.join(SORTS)}, with - in front to turn it around")
+
+
+class ListKey(msgspec.Struct, frozen=True, array_like=True):
+    """Where a node stands in a list."""
+
+    value: str | int
+    name: str
+
+
+class ListPage(msgspec.Struct, frozen=True):
+    """Some nodes of a list, in order; `last` is the key to go on behind, None at the end."""
+
+    entries: list[Entry]
+    last: ListKey | None
+
+
+def list_page(roster: Roster, listing: Listing, *, after: ListKey | None, limit: int | None = None) -> ListPage:
+    """At most `limit` nodes behind `after`."""
+    descends = listing.sort.startswith("-")
+    field = listing.sort.removeprefix("-")
+    if field == BY_NAME and not descends:
+        found, more = roster.select(listing.wanted, after=None if after is None else after.name, limit=limit)
+        return ListPage(found, ListKey(found[-1].node.name, found[-1].node.name) if more else None)
+    value_of = _KEYS.get(field, _name)
+
+    def key(entry: Entry) -> tuple[Any, str]:
+        return value_of(entry), entry.node.name
+
+    matching = roster.select(listing.wanted)[0]
+    if after is not None:
+        bound = (after.value, after.name)
+        try:
+            matching = [entry for entry in matching if (key(entry) < bound if descends else key(entry) > bound)]
+        except TypeError as error:
+            raise InvalidInput("cursor", "is not one that a list gave") from error
+    if limit is None or limit >= len(matching):
+        return ListPage(sorted(matching, key=key, reverse=descends), None)
+    found = (heapq.nlargest if descends else heapq.nsmallest)(limit, matching, key=key)
+    return ListPage(found, ListKey(*key(found[-1])))
+
+
+def _name(entry: Entry) -> str:
+    return entry.node.name
