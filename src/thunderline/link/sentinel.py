@@ -12,7 +12,7 @@ import random
 from typing import Any, Final, Protocol
 
 from thunderline.core.clock import Clock
-from thunderline.core.errors import ThunderlineError
+from thunderline.core.errors import StoreUnavailable, ThunderlineError
 from thunderline.core.ids import NodeId
 from thunderline.core.logging import get_logger
 from thunderline.core.records import Node, NodeStatus
@@ -28,6 +28,9 @@ IDLE_LOOK_S: Final = 0.25
 
 AWAY_LOOK_S: Final = 0.5
 """Between two looks while the store is away, when nobody is convicted."""
+
+AWAY_PACE: Final = 1e-6
+"""How fast the sentinel's time passes while the store is away: not at all, but for the order of what happens in it."""
 
 PAUSE_S: Final = 1.0
 """A wait that ends later than this, or than half an interval, was a pause of our own."""
@@ -61,6 +64,7 @@ class Sentinel:
         self._deadlines: Deadlines[NodeId] = Deadlines()
         self._graces: Deadlines[str] = Deadlines()
         self._paused_s = 0.0
+        self._away_since: float | None = None
 
     def start(self) -> None:
         """Give every node of a freshly loaded roster a full deadline: nobody is convicted for our own absence."""
@@ -98,8 +102,16 @@ class Sentinel:
         return -math.inf if entry.heard_at is None else entry.heard_at + self._patience_s(entry) - self.now()
 
     def now(self) -> float:
-        """Monotonic time in which our own pauses did not happen."""
-        return self._clock.monotonic() - self._paused_s
+        """Monotonic time in which neither our own pauses happened, nor what the store was away for.
+
+        While it is away nobody can come back: a handshake is refused. Who was heard meanwhile has a whole deadline left
+        when it returns, and who was silent as much as it had; a store that comes and goes thus delays a conviction, but
+        does not prevent it.
+        """
+        now = self._clock.monotonic()
+        if self._away_since is not None:
+            now = self._away_since + (now - self._away_since) * AWAY_PACE
+        return now - self._paused_s
 
     def settled(self, node_id: NodeId, node: Node | None) -> None:
         """A commit left the node like this; None: it was removed."""
@@ -127,7 +139,7 @@ class Sentinel:
         """Convict who is overdue, until cancelled."""
         while True:
             if convicter.store_is_away:
-                await self._wait(AWAY_LOOK_S)
+                await self._sit_out(convicter)
                 continue
             now = self.now()
             for session_id in self._graces.expire(now):
@@ -136,6 +148,15 @@ class Sentinel:
                 self._expired(convicter, node_id)
             looks = [look for look in (self._deadlines.next_look(), self._graces.next_look()) if look is not None]
             await self._wait(min([IDLE_LOOK_S, *(look - now for look in looks)]))
+
+    async def _sit_out(self, convicter: Convicter) -> None:
+        """Wait until the store is back, and let that time count for nobody's silence."""
+        self._away_since = self._clock.monotonic()
+        while convicter.store_is_away:
+            await self._clock.sleep(AWAY_LOOK_S)
+        then = self.now()
+        self._away_since = None
+        self._paused_s += self.now() - then
 
     async def _wait(self, duration_s: float) -> None:
         """Wait, and leave out of account by how much the wait was longer than asked for, if that is much.
@@ -175,7 +196,8 @@ class Sentinel:
 
     def _grace_over(self, convicter: Convicter, session_id: str) -> None:
         def look_again(error: BaseException) -> None:
-            log.warning("end of link not committed", session_id=session_id, error=str(error))
+            if not isinstance(error, StoreUnavailable):  # of which the writer tells, once
+                log.warning("end of link not committed", session_id=session_id, error=str(error))
             self._graces.arm(session_id, self.now() + IDLE_LOOK_S)
 
         def ended(done: asyncio.Future[Any]) -> None:
@@ -188,7 +210,8 @@ class Sentinel:
             look_again(error)
 
     def _try_again(self, node_id: NodeId, error: BaseException) -> None:
-        log.warning("transition not committed", node_id=node_id, error=str(error))
+        if not isinstance(error, StoreUnavailable):
+            log.warning("transition not committed", node_id=node_id, error=str(error))
         if self._deadlines.deadline(node_id) is None and self._roster.get(node_id) is not None:
             self._deadlines.arm(node_id, self.now() + IDLE_LOOK_S)
 

@@ -47,7 +47,8 @@ T = TypeVar("T")
 
 RETRY_MIN_S: Final = 0.1
 RETRY_MAX_S: Final = 2.0
-"""Bounds of the wait between two looks at a store that is away; it doubles, with jitter."""
+"""Bounds of the wait between two looks at a store that is away; it doubles, with jitter, until a commit succeeds: a look
+may succeed where a commit does not, and then the store must not come and go many times a second."""
 
 COMMIT_PATIENCE_S: Final = 10.0
 """A commit that takes longer, or whose outcome stays unknown for longer, keeps nobody waiting: its callers are told
@@ -116,6 +117,7 @@ class Writer:
         self._away_since: float | None = None
         self._in_flight: list[Operation] = []
         self._commit_started: float | None = None
+        self._retry_s = RETRY_MIN_S
 
     @property
     def away(self) -> StoreUnavailable | None:
@@ -215,11 +217,18 @@ class Writer:
             landed = await self._settle(batch_id)
             if landed is not True:
                 self._checkpoint.put_back()
+                if landed is False and self._retry_s == RETRY_MIN_S:
+                    # What can be asked need not take a batch; a connection that was merely lost, though, is back.
+                    await self._look()
+                    self._retry_s *= 2
                 for operation in operations:
                     operation.fail(error if landed is None else lost)
                 self._commit_over()
+                if self._away is not None:
+                    await self._wait_for_store()
                 return
         self._commit_over()
+        self._retry_s = RETRY_MIN_S
         self.stats.latency_sum_s += self._clock.monotonic() - started
         self.stats.latency_count += 1
         self._committed(overlay, outcomes, block_id)
@@ -302,33 +311,45 @@ class Writer:
             log.info("store is back", away_s=round(self._clock.monotonic() - self._away_since, 3))
         self._away = self._away_since = None
 
+    def _still_away(self, error: StoreUnavailable | OutcomeUnknown) -> None:
+        # Once for each reason: a disk may stay full for days.
+        if self._away is None or error.reason != self._away.reason:
+            log.warning("store still away", reason=error.reason)
+            self._away = StoreUnavailable(error.reason)
+
     async def _wait_for_store(self) -> None:
-        wait_s = RETRY_MIN_S
         while not self._closing:
-            await self._clock.sleep(wait_s * self._rng.uniform(0.5, 1.0))
-            wait_s = min(wait_s * 2, RETRY_MAX_S)
-            try:
-                await self._store.probe()
-            except (StoreUnavailable, OutcomeUnknown) as error:
-                log.warning("store still away", reason=error.reason)
-                continue
-            self._came_back()
-            return
+            await self._pause()
+            if await self._look():
+                return
+
+    async def _look(self) -> bool:
+        """Whether the store takes changes again."""
+        try:
+            await self._store.probe()
+        except (StoreUnavailable, OutcomeUnknown) as error:
+            self._still_away(error)
+            return False
+        self._came_back()
+        return True
+
+    async def _pause(self) -> None:
+        await self._clock.sleep(self._retry_s * self._rng.uniform(0.5, 1.0))
+        self._retry_s = min(self._retry_s * 2, RETRY_MAX_S)
 
     async def _settle(self, batch_id: BatchId) -> bool | None:
         """Whether the batch is in the store; None when that cannot be found out before the process ends."""
-        wait_s = RETRY_MIN_S
         attempts = 0
         while not self._closing or attempts < SETTLE_ATTEMPTS:
             attempts += 1
             try:
                 landed = await self._store.committed(batch_id)
             except StoreUnavailable as error:
-                log.warning("store still away", reason=error.reason)
-                await self._clock.sleep(wait_s * self._rng.uniform(0.5, 1.0))
-                wait_s = min(wait_s * 2, RETRY_MAX_S)
+                self._still_away(error)
+                await self._pause()
                 continue
-            self._came_back()
+            if landed:
+                self._came_back()
             return landed
         return None
 

@@ -53,6 +53,8 @@ _WRITER_PRAGMAS: Final[dict[str, tuple[str, object]]] = {
     "wal_autocheckpoint": ("4000", 4000),  # 16 MiB of log, a few milliseconds of copying at a time
 }
 _MAX_REVISION: Final = 2**63 - 1
+PROBE_MAX_BYTES: Final = 4 * 2**20
+"""Most that a probe writes to find out whether there is room for the batch that failed."""
 # What SQLite says of a file that no waiting mends: damaged, not a database, tables that are not ours.
 _UNUSABLE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
 _PRIMARY_CODE: Final = 0xFF
@@ -92,6 +94,7 @@ class SqliteStore(Store):
         self._writer: _Thread | None = None
         self._reader: _Thread | None = None
         self._closed: Future[None] | None = None
+        self._refused_bytes = 0  # about the size of the batch that was written last, and failed; the writer's thread's
 
     @classmethod
     def from_url(cls, rest: str, *, clock: Clock, ids: IdSource, writer_id: str) -> Self:
@@ -156,7 +159,7 @@ class SqliteStore(Store):
         return await self._writing.run(self._newest_batch) == batch_id
 
     async def probe(self) -> None:
-        await self._writing.run(self._newest_batch)
+        await self._writing.run(self._rehearse)
 
     async def scan_nodes(self, *, after: NodeId | None, limit: int) -> list[Node]:
         return await self._read("scan_nodes", (after or "", limit), lambda row: join_node(*row))
@@ -254,6 +257,13 @@ class SqliteStore(Store):
         return LogHead(log_id=LogId(log_id), revision=Revision(revision), oldest=Revision(oldest))
 
     def _commit(self, connection: sqlite3.Connection, batch: WriteBatch) -> int | None:
+        try:
+            return self._transact(connection, batch)
+        except (sqlite3.DatabaseError, OutcomeUnknown):
+            self._refused_bytes = min(_weight(batch), PROBE_MAX_BYTES)
+            raise
+
+    def _transact(self, connection: sqlite3.Connection, batch: WriteBatch) -> int | None:
         connection.execute(self._queries.begin.sql)
         try:
             block_id = self._write(connection, batch)
@@ -263,9 +273,9 @@ class SqliteStore(Store):
         try:
             connection.execute(self._queries.commit.sql)
         except sqlite3.Error as error:
-            # Full or busy leaves the transaction open and so tells that it is not written; after anything else only
-            # a look over a fresh connection can tell.
-            if connection.in_transaction:
+            # Busy leaves the transaction open, and full means that the log could not be appended to, before its flush:
+            # neither is written. After anything else only a look over a fresh connection can tell.
+            if connection.in_transaction or error.sqlite_errorcode == sqlite3.SQLITE_FULL:
                 raise
             raise OutcomeUnknown(_describe(error)) from error
         return block_id
@@ -309,10 +319,27 @@ class SqliteStore(Store):
         """
         connection.execute(self._queries.begin.sql)
         found = connection.execute(self._queries.select_batch.sql, (self._writer_id,)).fetchone()
-        connection.execute(self._queries.note_batch.sql, (f"{self._writer_id}/probe", self._ids()))
+        self._note_probe(connection, filler_bytes=0)
+        return None if found is None else str(found[0])
+
+    def _rehearse(self, connection: sqlite3.Connection) -> None:
+        """Write about as much as the batch that failed, and take it away again.
+
+        On a full disk something small often fits: into free pages, or into what the failed batch has added to the log.
+        The pages that this one frees are room for the batch that comes next.
+        """
+        if self._refused_bytes:
+            connection.execute(self._queries.begin.sql)
+            self._note_probe(connection, filler_bytes=self._refused_bytes)
+        connection.execute(self._queries.begin.sql)
+        self._note_probe(connection, filler_bytes=0)
+        self._refused_bytes = 0
+
+    def _note_probe(self, connection: sqlite3.Connection, *, filler_bytes: int) -> None:
+        note = (f"{self._writer_id}/probe", self._ids() + " " * filler_bytes)
+        connection.execute(self._queries.note_batch.sql, note)
         self._lock.check_in_place()
         connection.execute(self._queries.commit.sql)
-        return None if found is None else str(found[0])
 
     # On the reader's thread.
 
@@ -344,6 +371,13 @@ class SqliteStore(Store):
         if self._reader is None:
             raise StoreUnavailable("it is not open")
         return self._reader
+
+
+def _weight(batch: WriteBatch) -> int:
+    """About how many bytes the batch takes in the file, indexes included."""
+    records = (batch.events, batch.nodes, batch.sessions, batch.presence, batch.beats)
+    # Not encoded: of what no encoding can hold, the store is still to say so.
+    return sum(len(repr(record)) for kind in records for record in kind)
 
 
 class _Splits:
