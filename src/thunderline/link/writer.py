@@ -47,8 +47,8 @@ T = TypeVar("T")
 
 RETRY_MIN_S: Final = 0.1
 RETRY_MAX_S: Final = 2.0
-"""Bounds of the wait between two looks at a store that is away; it doubles, with jitter, until a commit succeeds: a look
-may succeed where a commit does not, and then the store must not come and go many times a second."""
+"""Bounds of the wait between two looks at a store that is away; it doubles, with jitter, until a commit succeeds: a
+look may succeed where a commit does not, and then the store must not come and go many times a second."""
 
 COMMIT_PATIENCE_S: Final = 10.0
 """A commit that takes longer, or whose outcome stays unknown for longer, keeps nobody waiting: its callers are told
