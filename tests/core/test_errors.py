@@ -104,7 +104,7 @@ def test_message_is_built_from_the_attributes(error: ThunderlineError) -> None:
     for name, value in vars(error).items():
         shown = f"{value:g}" if isinstance(value, float) else str(value)
         # A cursor is the caller's own; why it is gone says more.
-        assert shown in text or name in ("cursor", "ref")
+        assert shown in text or name in ("cursor", "ref", "retry_after_s")
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)

@@ -401,6 +401,8 @@ class OutcomeUnknown(ThunderlineError):
     def __init__(self, reason: str) -> None:
         super().__init__(f"the commit's outcome is unknown ({reason}); read the node before repeating the call")
         self.reason = reason
+        self.retry_after_s = 1.0
+        """When it is worth looking, in seconds."""
 
 
 class StoreFault(ThunderlineError):
