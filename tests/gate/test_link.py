@@ -421,7 +421,7 @@ async def test_nobody_is_disconnected_while_the_store_is_away(links: Links) -> N
     await links.cluster.clock.advance(120)
     assert status(links)[0] == "online"
     links.cluster.store.away = False
-    await links.cluster.clock.advance(5)
+    await links.cluster.clock.advance(10)
     assert status(links) == ("disconnected", "link_lost")
 
 
