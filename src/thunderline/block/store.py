@@ -14,6 +14,7 @@ from typing import Self
 import msgspec
 
 from thunderline.block.beats import PackedBeat
+from thunderline.block.upkeep import Upkeep
 from thunderline.core.clock import Clock
 from thunderline.core.errors import ContentRejected
 from thunderline.core.ids import BatchId, IdSource, LinkId, LogId, NodeId, Revision
@@ -176,6 +177,10 @@ class Store(ABC):
     @abstractmethod
     async def read_events(self, *, after: Revision, limit: int, before: Revision | None = None) -> list[Event]:
         """At most `limit` events with after < revision (< before), in revision order, payloads whole."""
+
+    def upkeep(self) -> Upkeep | None:
+        """What `thunderline db` does with the database, opened or not. None: there is nothing that it could do."""
+        return None
 
     async def __aenter__(self) -> Self:
         await self.open()

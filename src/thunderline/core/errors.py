@@ -38,7 +38,12 @@
     ├── StoreFault              between a store and the commit pipeline, or at start
     │   ├── ContentRejected         the store refuses this batch for what is in it
     │   ├── StoreLocked             another process owns the database
-    │   └── StoreIncompatible       a schema or an engine that we do not know
+    │   ├── StoreIncompatible       a schema or an engine that we do not know
+    │   └── UpkeepFault             looking at, copying or restoring a database; nothing was changed
+    │       ├── NoDatabase              there is none
+    │       ├── FileInTheWay            what would be overwritten
+    │       ├── NotABackup              a file that cannot be restored
+    │       └── UpkeepFailed            the disk, or the system, said no
     ├── WatchCut                a watcher fell behind its backlog
     ├── UndeclaredEvent         a bug of ours: an event that the taxonomy does not list
     └── SettingsError           a setting that cannot be used; names where it came from
@@ -438,6 +443,55 @@ class StoreIncompatible(StoreFault):
     """The database, or the engine, is one that this version cannot work with."""
 
     code = "store_incompatible"
+
+
+class UpkeepFault(StoreFault):
+    """A database could not be looked at, copied or restored; nothing was changed."""
+
+    code = "upkeep_fault"
+
+
+class NoDatabase(UpkeepFault):
+    """There is no database in this place."""
+
+    code = "no_database"
+
+    def __init__(self, location: str) -> None:
+        super().__init__(f"there is no database at {location}; 'thunderline serve' makes one, or pass another --store")
+        self.location = location
+
+
+class FileInTheWay(UpkeepFault):
+    """What should be written would overwrite something, which nobody allowed."""
+
+    code = "file_in_the_way"
+
+    def __init__(self, file: str, *, hint: str) -> None:
+        super().__init__(f"{file} exists; {hint}")
+        self.file = file
+        self.hint = hint
+
+
+class NotABackup(UpkeepFault):
+    """The file is not one that this version can restore."""
+
+    code = "not_a_backup"
+
+    def __init__(self, file: str, *, problem: str) -> None:
+        super().__init__(f"{file} cannot be restored: {problem}")
+        self.file = file
+        self.problem = problem
+
+
+class UpkeepFailed(UpkeepFault):
+    """The disk, or the system, does not let it be done."""
+
+    code = "upkeep_failed"
+
+    def __init__(self, place: str, *, problem: str) -> None:
+        super().__init__(f"{place}: {problem}")
+        self.place = place
+        self.problem = problem
 
 
 class WatchCut(ThunderlineError):

@@ -105,7 +105,7 @@ def check_ours(path: Path, queries: Any) -> None:
         raise StoreUnavailable(f"{path}: {error.strerror}") from error
     connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
     try:
-        _is_claimed(connection, queries)
+        check_claimed(connection, queries)
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
             raise
@@ -115,11 +115,12 @@ def check_ours(path: Path, queries: Any) -> None:
 
 
 def _claim(connection: sqlite3.Connection, queries: Any) -> None:
-    if not _is_claimed(connection, queries):
+    if not check_claimed(connection, queries):
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
-def _is_claimed(connection: sqlite3.Connection, queries: Any) -> bool:
+def check_claimed(connection: sqlite3.Connection, queries: Any) -> bool:
+    """Whether the database bears our mark; without it, it is an empty one. Raises: StoreIncompatible: another's."""
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     if application_id == APPLICATION_ID:
         return True

@@ -45,7 +45,7 @@ class OwnerLock:
     def __init__(self, database: Path, *, clock: Clock) -> None:
         # The real path, so that two names of one file meet at one lock.
         self._database = database.resolve()
-        self._path = self._database.with_name(self._database.name + ".lock")
+        self._path = _lock_path(self._database)
         self._clock = clock
         self._lock_fd: int | None = None
         self._file_fd: int | None = None
@@ -148,6 +148,36 @@ class OwnerLock:
             self._file_fd = self._identity = None
 
 
+def owner_of(database: Path) -> Owner | None:
+    """Who holds the database, told without taking or changing anything; None also when that cannot be seen."""
+    lock = _lock_path(database)
+    try:
+        fd = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # none; or another user's, of which the kernel still tells
+        return _named(_holder_of(lock) or _holder_of(database), None)
+    try:
+        if _KERNEL_LOCKS.exists():
+            return _named(_holder_of(lock) or _holder_of(database), _read(fd))
+        # Without the kernel's word only a lock of our own can tell; it is shared, and gone at once.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _read(fd)
+    finally:
+        os.close(fd)
+    return None
+
+
+def _named(pid: int | None, written: Owner | None) -> Owner | None:
+    """The owner that the kernel knows as `pid`, in its own words where they are about it."""
+    if pid is None:
+        return None
+    return written if written is not None and written.pid == pid else Owner(pid, socket.gethostname(), "")
+
+
+def _lock_path(database: Path) -> Path:
+    return database.with_name(database.name + ".lock")
+
+
 def _open_or_create(path: Path) -> tuple[int, bool]:
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
     try:
@@ -163,11 +193,15 @@ def _remove(path: Path) -> None:
 
 
 def _read_owner(fd: int) -> str:
+    return str(_read(fd) or _UNKNOWN_OWNER)
+
+
+def _read(fd: int) -> Owner | None:
     try:
-        return str(msgspec.json.decode(os.pread(fd, _OWNER_MAX_BYTES, 0), type=Owner))
-    except msgspec.DecodeError:
+        return msgspec.json.decode(os.pread(fd, _OWNER_MAX_BYTES, 0), type=Owner)
+    except (msgspec.DecodeError, UnicodeDecodeError):
         # The owner is between locking the file and writing its name.
-        return _UNKNOWN_OWNER
+        return None
 
 
 def _holder_of(path: Path) -> int | None:

@@ -23,6 +23,7 @@ from thunderline.block.sqlite import rows
 from thunderline.block.sqlite.bulk import BulkStatement
 from thunderline.block.sqlite.migrate import check_kind, check_ours, migrate
 from thunderline.block.sqlite.owner import OwnerLock
+from thunderline.block.sqlite.upkeep import SqliteUpkeep
 from thunderline.block.store import LogHead, PresenceRow, Store, StoredBlock, WriteBatch, check_revisions
 from thunderline.core.clock import Clock, SystemClock
 from thunderline.core.codec import SplitRecord, join_link, join_node, split_record
@@ -216,6 +217,9 @@ class SqliteStore(Store):
     async def read_events(self, *, after: Revision, limit: int, before: Revision | None = None) -> list[Event]:
         bounds = (after, _MAX_REVISION if before is None else before, limit)
         return await self._read("read_events", bounds, rows.read_event)
+
+    def upkeep(self) -> SqliteUpkeep:
+        return SqliteUpkeep(self._path, clock=self._clock, ids=self._ids)
 
     async def writer_pragmas(self) -> dict[str, object]:
         """The settings that durability rests on, read back on the writer's own connection."""

@@ -1,0 +1,22 @@
+-- Statements of `thunderline db`, which looks at databases of any age: each is about tables that may be missing.
+
+-- name: count_nodes
+SELECT count(*) FROM nodes;
+
+-- name: count_open_sessions
+SELECT count(*) FROM link_sessions WHERE open = 1;
+
+-- name: count_events
+SELECT count(*) FROM events;
+
+-- name: sum_heartbeats
+SELECT count(*), coalesce(sum(beats), 0), coalesce(sum(length(block)), 0) FROM heartbeat_blocks;
+
+-- name: has_migrations
+SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'migrations';
+
+-- name: begin_reading#
+BEGIN;
+
+-- name: renew_log!
+UPDATE log_head SET log_id = ? WHERE id = 1;
