@@ -16,12 +16,16 @@ from typing import Final
 
 import uvicorn
 
-from thunderline.core.clock import Clock
+from thunderline.block.engines import store_from_url
+from thunderline.block.store import Store
+from thunderline.core.clock import Clock, SystemClock
 from thunderline.core.errors import SettingsError
 from thunderline.core.host import HostMeter
+from thunderline.core.ids import new_uuid7
 from thunderline.core.logging import get_logger
 from thunderline.core.settings import Settings
 from thunderline.gate.app import build_app, host_rules
+from thunderline.gate.control import ControlSocket
 from thunderline.gate.link_gate import LinkGate
 from thunderline.gate.link_protocol import LinkProtocolFactory
 from thunderline.gate.stream_protocol import StreamHttpProtocol
@@ -71,7 +75,9 @@ async def open_server(settings: Settings, *, clock: Clock | None = None) -> Asyn
     check_exposure(settings)
     with contextlib.closing(_listen(settings)) as listener:
         url = _url(listener)
-        async with Registry.open(settings.store, settings, clock=clock) as registry:
+        clock = clock or SystemClock()
+        store = store_from_url(settings.store, clock=clock, ids=new_uuid7, writer_id="registry")
+        async with Registry.open(store, settings, clock=clock) as registry, _controlled(store):
             controller = Controller(registry, HostMeter(registry.clock), address=url)
             await controller.start()
             registry.tasks.start(controller.run(), name="controller")
@@ -89,6 +95,21 @@ async def open_server(settings: Settings, *, clock: Clock | None = None) -> Asyn
                 await asyncio.wait([serving])
                 await registry.tasks.end("controller")
                 await controller.stop()
+
+
+@asynccontextmanager
+async def _controlled(store: Store) -> AsyncIterator[None]:
+    """A block in which the command line of this machine reaches the server, if the store has any use for that."""
+    upkeep = store.upkeep()
+    if upkeep is None:
+        yield
+        return
+    control = ControlSocket(upkeep)
+    try:
+        await control.start()
+        yield
+    finally:
+        await control.close()
 
 
 async def serve_until_signalled(settings: Settings, *, announce: Callable[[str, str], None]) -> None:
