@@ -7,6 +7,7 @@ from typing import Final, NoReturn
 import typer
 
 from thunderline.cli.agent import agent
+from thunderline.cli.db import backup, migrate, restore, status
 from thunderline.cli.failures import CommandFailed
 from thunderline.cli.graph import graph
 from thunderline.cli.lift import lift
@@ -65,6 +66,25 @@ app.command(
 )(watch)
 app.command(epilog=_examples("lift worker-1@prod"))(lift)
 app.command(epilog=_examples("version", "version --json"))(version)
+
+db = typer.Typer(
+    name="db",
+    help="Look at the database, back it up, restore it, migrate it.",
+    epilog=_examples("db status", "db backup /backup/nodes.db", "db restore --help"),
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+db.command(epilog=_examples("db status", "db status --json | jq .revision"))(status)
+db.command(epilog=_examples("db migrate", "db migrate --store sqlite:////var/lib/thunderline/thunderline.db"))(migrate)
+db.command(epilog=_examples("db backup nodes-backup.db", 'db backup "/backup/nodes-$(date +%F).db" --json'))(backup)
+db.command(
+    epilog=_examples(
+        "db restore nodes-backup.db --store sqlite:///elsewhere.db",
+        "db restore nodes-backup.db --force",
+    )
+)(restore)
+app.add_typer(db)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ CommandFailed               (a ThunderlineError)
 │   ├── NotThunderline          the answer is not one of our API
 │   ├── ServerRefused           the server answered with a problem (RFC 9457)
 │   └── NoSuchNode              it knows no node of this name
+├── DatabaseFailed          the database, or the server that holds it, said no
 └── OutputLost              standard output takes no more
 """
 
@@ -77,6 +78,10 @@ class NoSuchNode(RemoteError):
         super().__init__(f"no node is called {ref!r}; {hint}")
         self.ref = ref
         self.close = close
+
+
+class DatabaseFailed(CommandFailed):
+    """The database, or the server that holds it, said no; the text is theirs."""
 
 
 class OutputLost(CommandFailed):

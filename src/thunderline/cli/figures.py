@@ -58,3 +58,17 @@ def milliseconds(value: float | None) -> str:
     if value is None:
         return NOTHING
     return f"{value:.1f} ms" if value < 99.95 else f"{value:.0f} ms"
+
+
+def size(value_bytes: int | None) -> str:
+    """A size in the unit that keeps it short: `512 bytes`, `32.0 KiB`, `1.4 GiB`."""
+    if value_bytes is None:
+        return NOTHING
+    if value_bytes < 1024:
+        return f"{value_bytes} bytes"
+    value = value_bytes / 1024
+    for unit in ("KiB", "MiB", "GiB"):
+        if value < 1023.95:
+            return f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
