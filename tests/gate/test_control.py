@@ -183,6 +183,19 @@ async def test_client_that_says_nothing_is_given_up(tmp_path: Path, monkeypatch:
         writer.close()
 
 
+@pytest.mark.parametrize("said", [b"", b'{"type": "sta', b'{"type": "status"}\n'])
+async def test_clients_that_go_at_once_leave_no_complaint(
+    tmp_path: Path, said: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with controlled(tmp_path / "nodes.db"):
+        for _ in range(30):
+            _, writer = await asyncio.open_unix_connection(str(tmp_path / "nodes.db.sock"))
+            writer.write(said)
+            writer.transport.abort()
+        assert (await asyncio.to_thread(ask_status, tmp_path / "nodes.db.sock")).revision == 0
+    assert [record.message for record in caplog.records if record.levelname in ("ERROR", "WARNING")] == []
+
+
 async def test_several_clients_are_served_at_once(tmp_path: Path) -> None:
     async with controlled(tmp_path / "nodes.db"):
         path = tmp_path / "nodes.db.sock"

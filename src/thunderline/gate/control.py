@@ -93,7 +93,7 @@ class ControlSocket:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if not is_trusted(writer.get_extra_info("socket").fileno()):
+            if not _is_trusted(writer):
                 raise NotPermitted("another user of this machine", "use the control socket")
             if len(self._clients) > CLIENTS_MAX:
                 raise UpkeepFailed(str(self._upkeep.control_path), problem="too many clients at a time; try again")
@@ -183,6 +183,14 @@ class ControlSocket:
         writer.write(write_line(message))
         async with asyncio.timeout(SEND_TIMEOUT_S):
             await writer.drain()
+
+
+def _is_trusted(writer: asyncio.StreamWriter) -> bool:
+    """Whether the client may ask. Raises: ConnectionResetError when it has gone, which leaves nobody to look at."""
+    try:
+        return is_trusted(writer.get_extra_info("socket").fileno())
+    except OSError as error:
+        raise ConnectionResetError from error
 
 
 class _Ended(Exception):
