@@ -25,6 +25,7 @@ from thunderline.testing.harness import BASE_URL, open_cluster
 SHARED = (
     *("ensure_node", "update_node", "deregister", "mark_online", "mark_offline", "mark_status", "clear_override"),
     *("heartbeat", "recent_heartbeats", "get_node", "list_nodes", "graph"),
+    *("establish_link_session", "get_link_session", "update_link_session", "close_link_session", "list_sessions"),
 )
 
 
@@ -113,6 +114,24 @@ def test_an_announcement_gives_node_and_session(client: Driven, name: str) -> No
     assert isinstance(online.session, LinkSession)
     assert online.session.session_id == name
     assert client.mark_online(name).session is None
+
+
+def test_a_session_between_two_nodes_is_opened_changed_and_closed(client: Driven, name: str) -> None:
+    for end in ("a", "b"):
+        client.ensure_node({"name": f"{name}-{end}"})
+    attrs = {"session_id": f"{name}/1 %", "session_type": "tocp", "weight": 0.5}
+    session = client.establish_link_session(f"{name}-a", f"{name}-b", attrs)
+    assert isinstance(session, LinkSession)
+    assert client.list_sessions(f"{name}-b") == client.list_sessions(f"{name}-a", session_type="tocp") == [session]
+    changed = client.update_link_session(session.session_id, {"latency_ms": 3})
+    assert client.get_link_session(session.session_id) == client.get_link_session(session.id) == changed
+    closed = client.close_link_session(session.session_id, "moved")
+    assert (closed.status, closed.status_reason) == ("closed", "moved")
+    assert client.close_link_session(session.session_id) == closed
+    assert client.list_sessions(f"{name}-a") == []
+    with pytest.raises(Conflict) as caught:
+        client.update_link_session(session.session_id, {"latency_ms": 4})
+    assert caught.value.code == "session_over"
 
 
 def test_an_override_is_laid_and_lifted(client: Driven, name: str) -> None:

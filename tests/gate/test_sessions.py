@@ -227,8 +227,9 @@ async def test_closing_is_a_204_and_then_a_404(cluster: Cluster) -> None:
     answers = [await cluster.http.delete("/api/sessions/s1") for _ in range(2)]
     assert [answer.status_code for answer in answers] == [204, 404]
     assert (await session(cluster))["status_reason"] == "closed by local"
+    assert (await cluster.registry.close_link_session("s1")).status == "closed"
     with pytest.raises(UnknownSession):
-        await cluster.registry.close_link_session("s1")
+        await cluster.registry.close_link_session("nobody")
     for method in ("GET", "PATCH", "DELETE"):
         answer = await cluster.http.request(method, "/api/sessions/nobody", json={} if method == "PATCH" else None)
         assert (answer.status_code, answer.json()["code"]) == (404, "unknown_session")

@@ -64,6 +64,20 @@ class NodePage(msgspec.Struct, Generic[N], frozen=True):
     revision: int
 
 
+class SessionAnswer(msgspec.Struct, frozen=True):
+    """One link session."""
+
+    session: LinkSession
+
+
+class SessionPage(msgspec.Struct, frozen=True):
+    """A page of open link sessions, the oldest first; `next_cursor` None at the end."""
+
+    sessions: list[LinkSession]
+    next_cursor: str | None
+    revision: int
+
+
 class KeptHeartbeat(msgspec.Struct, frozen=True):
     """A heartbeat that is in history, and when the next one is due."""
 

@@ -28,7 +28,7 @@ from thunderline.client.exchange import (
     stream_options,
 )
 from thunderline.client.following import Following, OnBack, OnLost
-from thunderline.core.records import Heartbeat
+from thunderline.core.records import Heartbeat, LinkSession
 
 T = TypeVar("T")
 
@@ -147,6 +147,7 @@ class BlockingClient:
         capability: str | None = None,
         labels: Mapping[str, str] | None = None,
         name: str | None = None,
+        sort: str = "name",
     ) -> list[PresentNode]:
         """All nodes that match, by name, as `Client.list_nodes` gives them. Raises: InvalidRequest."""
         conditions = calls.node_filter(
@@ -157,6 +158,7 @@ class BlockingClient:
             capability=capability,
             labels=labels,
             name=name,
+            sort=sort,
         )
         found: list[PresentNode] = []
         cursor = None
@@ -170,6 +172,53 @@ class BlockingClient:
     def graph(self, *, include_offline: bool = False, domain: str | None = None) -> Graph:
         """The topology; nodes that are offline only if asked for."""
         return self.ask(calls.graph(include_offline=include_offline, domain=domain)).value
+
+    # Link sessions
+
+    def establish_link_session(
+        self, node_id: str, remote_node_id: str | None = None, session: Mapping[str, object] | None = None
+    ) -> LinkSession:
+        """A session between two nodes, or of one with the registry; `session` are its other fields.
+
+        One whose `session_id` is known is opened again, not doubled. Raises: InvalidRequest, NotFound, Conflict.
+        """
+        return self.ask(calls.establish_link_session(node_id, remote_node_id, session)).value.session
+
+    def get_link_session(self, session_id: str) -> LinkSession:
+        """The session with this `session_id` or id, open or not. Raises: NotFound."""
+        return self.ask(calls.get_link_session(session_id)).value.session
+
+    def update_link_session(self, session_id: str, patch: Mapping[str, object]) -> LinkSession:
+        """The session with a merge patch applied. Raises: InvalidRequest, NotFound, Conflict when it is over."""
+        return self.ask(calls.update_link_session(session_id, patch)).value.session
+
+    def close_link_session(self, session_id: str, reason: str | None = None) -> LinkSession:
+        """The session, closed; one that is closed already stays as it is. Raises: NotFound, Conflict."""
+        return self.ask(calls.close_link_session(session_id, reason)).value.session
+
+    def list_sessions(
+        self,
+        node_id: str | None = None,
+        *,
+        status: str | None = None,
+        session_type: str | None = None,
+        connection_type: str | None = None,
+    ) -> list[LinkSession]:
+        """The open sessions for which all given conditions hold, the oldest first; of `node_id` at either end.
+
+        Raises: InvalidRequest, NotFound.
+        """
+        conditions = calls.session_filter(
+            node_id, status=status, session_type=session_type, connection_type=connection_type
+        )
+        found: list[LinkSession] = []
+        cursor = None
+        while True:
+            page = self.ask(calls.list_sessions(conditions, cursor=cursor)).value
+            found += page.sessions
+            cursor = page.next_cursor
+            if cursor is None:
+                return found
 
     # Events
 

@@ -24,6 +24,8 @@ from thunderline.client.answers import (
     NodePage,
     OnlineNode,
     PresentNode,
+    SessionAnswer,
+    SessionPage,
 )
 from thunderline.client.events import read_event
 from thunderline.core.errors import InvalidInput
@@ -136,8 +138,9 @@ def node_filter(
     capability: str | None,
     labels: Mapping[str, str] | None,
     name: str | None,
+    sort: str,
 ) -> Query:
-    """The query of a list's conditions."""
+    """The query of a list's conditions and its order."""
     given = {
         "status": status,
         "role": role,
@@ -145,6 +148,7 @@ def node_filter(
         "cluster_type": cluster_type,
         "capability": capability,
         "name": name,
+        "sort": None if sort == "name" else sort,
     }
     return (
         *((key, value) for key, value in given.items() if value is not None),
@@ -157,6 +161,47 @@ def list_nodes(conditions: Iterable[tuple[str, str]], *, cursor: str | None) -> 
     place = () if cursor is None else (("cursor", cursor),)
     query = (*conditions, ("limit", str(NODES_PAGE)), *place)
     return Call("GET", "/api/nodes", NodePage[PresentNode], query=query)
+
+
+def establish_link_session(
+    node_id: str, remote_node_id: str | None, session: Mapping[str, object] | None
+) -> Call[SessionAnswer]:
+    """Open a link session."""
+    ends = _present({"node_id": node_id, "remote_node_id": remote_node_id})
+    return Call("POST", "/api/sessions", SessionAnswer, body=_body({**(session or {}), **ends}))
+
+
+def get_link_session(session_id: str) -> Call[SessionAnswer]:
+    """One link session."""
+    return Call("GET", _session_path(session_id), SessionAnswer)
+
+
+def update_link_session(session_id: str, patch: Mapping[str, object]) -> Call[SessionAnswer]:
+    """A merge patch of a link session."""
+    return Call("PATCH", _session_path(session_id), SessionAnswer, body=_body(patch))
+
+
+def close_link_session(session_id: str, reason: str | None) -> Call[SessionAnswer]:
+    """Close a link session."""
+    return update_link_session(session_id, _present({"status": "closed", "reason": reason}))
+
+
+def session_filter(
+    node_id: str | None, *, status: str | None, session_type: str | None, connection_type: str | None
+) -> Query:
+    """The query of a list's conditions."""
+    given = {"node": node_id, "status": status, "session_type": session_type, "connection_type": connection_type}
+    return tuple((key, value) for key, value in given.items() if value is not None)
+
+
+def list_sessions(conditions: Iterable[tuple[str, str]], *, cursor: str | None) -> Call[SessionPage]:
+    """One page of the open sessions that match."""
+    place = () if cursor is None else (("cursor", cursor),)
+    return Call("GET", "/api/sessions", SessionPage, query=(*conditions, ("limit", str(NODES_PAGE)), *place))
+
+
+def _session_path(session_id: str) -> str:
+    return f"/api/sessions/{quote(session_id, safe='')}"
 
 
 def graph(*, include_offline: bool, domain: str | None) -> Call[Graph]:

@@ -31,7 +31,7 @@ from thunderline.client.exchange import (
 )
 from thunderline.client.following import Following, OnBack, OnLost
 from thunderline.core.clock import Clock, SystemClock
-from thunderline.core.records import Heartbeat
+from thunderline.core.records import Heartbeat, LinkSession
 
 T = TypeVar("T")
 
@@ -157,6 +157,7 @@ class Client:
         capability: str | None = None,
         labels: Mapping[str, str] | None = None,
         name: str | None = None,
+        sort: str = "name",
     ) -> list[PresentNode]:
         """All nodes for which all given conditions hold, by name; `status` may list several, separated by commas.
 
@@ -172,6 +173,7 @@ class Client:
             capability=capability,
             labels=labels,
             name=name,
+            sort=sort,
         )
         found: list[PresentNode] = []
         cursor = None
@@ -185,6 +187,53 @@ class Client:
     async def graph(self, *, include_offline: bool = False, domain: str | None = None) -> Graph:
         """The topology; nodes that are offline only if asked for."""
         return (await self.ask(calls.graph(include_offline=include_offline, domain=domain))).value
+
+    # Link sessions
+
+    async def establish_link_session(
+        self, node_id: str, remote_node_id: str | None = None, session: Mapping[str, object] | None = None
+    ) -> LinkSession:
+        """A session between two nodes, or of one with the registry; `session` are its other fields.
+
+        One whose `session_id` is known is opened again, not doubled. Raises: InvalidRequest, NotFound, Conflict.
+        """
+        return (await self.ask(calls.establish_link_session(node_id, remote_node_id, session))).value.session
+
+    async def get_link_session(self, session_id: str) -> LinkSession:
+        """The session with this `session_id` or id, open or not. Raises: NotFound."""
+        return (await self.ask(calls.get_link_session(session_id))).value.session
+
+    async def update_link_session(self, session_id: str, patch: Mapping[str, object]) -> LinkSession:
+        """The session with a merge patch applied. Raises: InvalidRequest, NotFound, Conflict when it is over."""
+        return (await self.ask(calls.update_link_session(session_id, patch))).value.session
+
+    async def close_link_session(self, session_id: str, reason: str | None = None) -> LinkSession:
+        """The session, closed; one that is closed already stays as it is. Raises: NotFound, Conflict."""
+        return (await self.ask(calls.close_link_session(session_id, reason))).value.session
+
+    async def list_sessions(
+        self,
+        node_id: str | None = None,
+        *,
+        status: str | None = None,
+        session_type: str | None = None,
+        connection_type: str | None = None,
+    ) -> list[LinkSession]:
+        """The open sessions for which all given conditions hold, the oldest first; of `node_id` at either end.
+
+        Raises: InvalidRequest, NotFound.
+        """
+        conditions = calls.session_filter(
+            node_id, status=status, session_type=session_type, connection_type=connection_type
+        )
+        found: list[LinkSession] = []
+        cursor = None
+        while True:
+            page = (await self.ask(calls.list_sessions(conditions, cursor=cursor))).value
+            found += page.sessions
+            cursor = page.next_cursor
+            if cursor is None:
+                return found
 
     # Events
 

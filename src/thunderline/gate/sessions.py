@@ -22,9 +22,7 @@ from thunderline.link.registry import Registry
 _NEW: Final = msgspec.json.Decoder(NewSession)
 _PATCH: Final = msgspec.json.Decoder(SessionPatch)
 
-SessionRef = Annotated[
-    str, PathParameter(description="A `session_id` or an id; one with slashes or other signs is percent-encoded.")
-]
+SessionRef = Annotated[str, PathParameter(description="A `session_id` or an id; slashes may stand as they are.")]
 Status = Annotated[
     str | None, QueryParameter(description="`establishing`, `established`, `degraded`, or several with commas.")
 ]
@@ -93,16 +91,16 @@ async def create_session(registry: Reg, body: RawBody) -> Response[bytes]:
 
 
 @get(
-    "/sessions/{session_ref:str}",
+    "/sessions/{session_ref:path}",
     opt=documented("One link session, open or not.", answers={200: SessionBody}, errors=(404,)),
 )
 async def get_session(registry: Reg, session_ref: SessionRef) -> Response[bytes]:
-    session = await registry.get_link_session(session_ref)
+    session = await registry.get_link_session(_ref(session_ref))
     return answer(encode(SessionBody(session=session)), registry)
 
 
 @patch(
-    "/sessions/{session_ref:str}",
+    "/sessions/{session_ref:path}",
     opt=documented(
         "Change an open link session by merge patch (RFC 7396): its figures, or its status; `closed` and `failed` end "
         "it. One that is over is a 409 `session_over`: open it again with POST.",
@@ -113,12 +111,12 @@ async def get_session(registry: Reg, session_ref: SessionRef) -> Response[bytes]
 )
 async def update_session(registry: Reg, session_ref: SessionRef, body: RawBody) -> Response[bytes]:
     wanted = read_json(body, _PATCH)
-    session = await registry.domain.update_link_session(session_ref, wanted, actor=LOCAL_OPERATOR)
+    session = await registry.domain.update_link_session(_ref(session_ref), wanted, actor=LOCAL_OPERATOR)
     return answer(encode(SessionBody(session=session)), registry)
 
 
 @delete(
-    "/sessions/{session_ref:str}",
+    "/sessions/{session_ref:path}",
     status_code=204,
     opt=documented(
         "Close an open link session; a node that holds its connection is told, and opens another.",
@@ -127,7 +125,11 @@ async def update_session(registry: Reg, session_ref: SessionRef, body: RawBody) 
     ),
 )
 async def close_session(registry: Reg, session_ref: SessionRef) -> None:
-    await registry.domain.close_link_session(session_ref, actor=LOCAL_OPERATOR)
+    await registry.domain.close_link_session(_ref(session_ref), actor=LOCAL_OPERATOR)
+
+
+def _ref(path: str) -> str:
+    return path.removeprefix("/")
 
 
 def _page(registry: Registry, wanted: SessionFilter, *, cursor: str | None, limit: int) -> Response[bytes]:

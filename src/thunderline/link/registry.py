@@ -235,8 +235,10 @@ class Registry:
     async def close_link_session(
         self, session_id: str, reason: str | None = None, *, actor: Actor = EMBEDDING_PROGRAM
     ) -> LinkSession:
-        """The session, closed. Raises: UnknownSession, also when it is closed already."""
-        return await self.domain.close_link_session(session_id, reason=reason, actor=actor)
+        """The session, closed; one that is closed already stays as it is. Raises: UnknownSession, SessionOver."""
+        return await self.update_link_session(
+            session_id, {"status": "closed", **({} if reason is None else {"reason": reason})}, actor=actor
+        )
 
     async def get_link_session(self, session_id: str) -> LinkSession:
         """The session with this `session_id` or id, open or not. Raises: UnknownSession."""
