@@ -126,3 +126,39 @@ async def test_the_summary_says_how_stale_it_may_be(cluster: Cluster) -> None:
     cluster.store.away = False
     await cluster.clock.advance(5)
     assert (await cluster.http.get("/api/summary")).json()["cache"]["stale_s"] is None
+
+
+async def test_the_graph_at_a_revision_is_the_one_that_was_drawn_then(cluster: Cluster) -> None:
+    controller = await with_controller(cluster)
+    drawn: dict[int, dict[str, object]] = {}
+
+    async def note() -> None:
+        graph = (await cluster.http.get("/api/graph?include_offline=true")).json()
+        drawn[graph["revision"]] = graph
+
+    for name in ("a", "b", "c"):
+        await (await cluster.node(name, meta={"of": name})).announce(session={"session_id": f"home-{name}"})
+        await note()
+    await cluster.registry.establish_link_session("a", "b", {"session_id": "s1", "latency_ms": 2})
+    await note()
+    await cluster.registry.update_node("a", {"domain": "east", "meta": {"more": 1}})
+    await note()
+    await cluster.http.post("/api/nodes/b/heartbeats", json={"status": "offline"})
+    await note()
+    await cluster.registry.deregister("c", force=True)
+    await note()
+    await cluster.node("c")
+    await note()
+    assert any(link["target"] == controller for link in drawn[max(drawn)]["links"])  # type: ignore[index,attr-defined]
+    for revision, graph in drawn.items():
+        assert (await cluster.http.get(f"/api/graph?revision={revision}&include_offline=true")).json() == graph
+    first = (await cluster.http.get("/api/graph?revision=0")).json()
+    assert (first["nodes"], first["links"], first["cursor"]) == ([], [], f"{cluster.registry.roster.log_id}:0")
+    east = (await cluster.http.get(f"/api/graph?revision={max(drawn)}&domain=east")).json()
+    assert [node["name"] for node in east["nodes"]] == ["a"]
+
+
+async def test_a_revision_that_is_still_to_come_is_refused(cluster: Cluster) -> None:
+    for revision in ("1", "-1", "x"):
+        answer = await cluster.http.get(f"/api/graph?revision={revision}")
+        assert (answer.status_code, answer.json()["field"]) == (422, "revision")

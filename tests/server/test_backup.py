@@ -49,6 +49,7 @@ def load(server: ServerProcess, clients: int = 4) -> Iterator[list[str]]:
                 name = f"w{client}-{number}"
                 try:
                     http.post("/api/nodes", json={"name": name, "meta": {"filler": "x" * 500}}).raise_for_status()
+                    http.post(f"/api/nodes/{name}/online", json={"session": {"session_id": name}}).raise_for_status()
                     http.post(f"/api/nodes/{name}/heartbeats", json={"seq": 1}).raise_for_status()
                 except httpx.TransportError:
                     return
@@ -75,6 +76,14 @@ def events_until(http: httpx.Client, revision: int) -> list[dict[str, Any]]:
     return found
 
 
+def graph_at(http: httpx.Client, revision: int) -> dict[str, Any]:
+    """The graph as it stood, without its cursor, which names the log."""
+    answer = http.get("/api/graph", params={"revision": revision, "include_offline": True})
+    graph: dict[str, Any] = answer.raise_for_status().json()
+    del graph["cursor"]
+    return graph
+
+
 async def test_backup_under_load_restored_elsewhere_is_the_same_up_to_its_revision(tmp_path: Path) -> None:
     with running(tmp_path / "t.db") as server:
         with load(server) as acknowledged:
@@ -87,6 +96,8 @@ async def test_backup_under_load_restored_elsewhere_is_the_same_up_to_its_revisi
         old = f"{backup['log_id']}:{backup['revision']}"
         assert cursor.startswith(f"{backup['log_id']}:")
         events = events_until(server.http, backup["revision"])
+        then = graph_at(server.http, backup["revision"])
+        assert (len(then["nodes"]), len(then["links"])) > (known, known - 10)
         assert server.stop() == 0
         assert server.complaints() == []
     elsewhere = tmp_path / "elsewhere" / "t.db"
@@ -102,6 +113,7 @@ async def test_backup_under_load_restored_elsewhere_is_the_same_up_to_its_revisi
     latest = {event["subject"]: event["payload"] for event in events if event["entity_kind"] == "node"}
     with running(elsewhere) as server:
         assert events_until(server.http, backup["revision"]) == events
+        assert graph_at(server.http, backup["revision"]) == then
         found = {
             node["name"]: node for node in server.http.get("/api/nodes?limit=10000&presence=false").json()["nodes"]
         }

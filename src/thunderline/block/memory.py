@@ -146,6 +146,10 @@ class MemoryStore(Store):
         end = len(self._events) if before is None else max(before - 1, 0)
         return self._events[after : min(end, after + limit)]
 
+    async def read_past(self, *, revision: Revision, after: str | None, limit: int) -> list[Event]:
+        self._check_open()
+        return _page({event.entity_id: event for event in self._events[:revision]}, after, limit)
+
     def _check_open(self) -> None:
         if not self._is_open:
             raise StoreUnavailable("it is not open")

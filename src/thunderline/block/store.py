@@ -178,6 +178,14 @@ class Store(ABC):
     async def read_events(self, *, after: Revision, limit: int, before: Revision | None = None) -> list[Event]:
         """At most `limit` events with after < revision (< before), in revision order, payloads whole."""
 
+    @abstractmethod
+    async def read_past(self, *, revision: Revision, after: str | None, limit: int) -> list[Event]:
+        """The newest event at or below `revision` of at most `limit` entities with an id beyond `after`, by entity id.
+
+        Together they are the state at that revision; what was deleted by then has its deletion here. An empty list is
+        the end.
+        """
+
     def upkeep(self) -> Upkeep | None:
         """What `thunderline db` does with the database, opened or not. None: there is nothing that it could do."""
         return None

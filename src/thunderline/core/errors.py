@@ -308,9 +308,10 @@ class CursorGone(ThunderlineError):
 
     code = "cursor_gone"
 
-    def __init__(self, cursor: str, *, why: str) -> None:
-        super().__init__(f"since: {why}; list again and continue from the new cursor")
-        self.field = "since"
+    def __init__(self, cursor: str, *, why: str, field: str = "since") -> None:
+        super().__init__(f"{field}: {why}; list again and continue from the new cursor")
+        self.field = field
+        self.why = why
         self.cursor = cursor
 
 

@@ -86,9 +86,7 @@ def _revision_in(field: str, registry: Registry, cursor: str) -> Revision:
         raise InvalidInput(field, error.problem) from error
     except CursorGone as error:
         # Whoever reads cursors knows only `since`.
-        error.field = field
-        error.args = (str(error).replace("since", field, 1),)
-        raise
+        raise CursorGone(error.cursor, why=error.why, field=field) from error
 
 
 ROUTES: Final = Router("/api/events", route_handlers=[list_events], tags=["events"])

@@ -14,14 +14,23 @@ from thunderline.link.graph import Graph
 from thunderline.link.summary import Summary
 
 
-@get("/graph", opt=documented("The topology, as `force-graph` and `3d-force-graph` read it.", answers={200: Graph}))
+@get(
+    "/graph",
+    opt=documented("The topology, as `force-graph` and `3d-force-graph` read it.", answers={200: Graph}, errors=(410,)),
+)
 async def get_graph(
     registry: Reg,
     include_offline: Annotated[bool, QueryParameter(description="Whether offline nodes are drawn.")] = False,
     domain: Annotated[str | None, QueryParameter(description="Only nodes of this domain.")] = None,
+    revision: Annotated[
+        int | None, QueryParameter(description="As it stood at this revision; absent: as it is now.")
+    ] = None,
     consistent: Consistent = False,
 ) -> Response[bytes]:
     check_consistent(registry, consistent)
+    if revision is not None:
+        past = await registry.graph_at(revision, include_offline=include_offline, domain=domain)
+        return answer(encode(past), registry)
     return answer(registry.graph_json(include_offline=include_offline, domain=domain), registry)
 
 

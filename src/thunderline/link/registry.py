@@ -52,6 +52,7 @@ from thunderline.link.filters import graph_filter, node_filter, session_filter
 from thunderline.link.graph import Graph, draw
 from thunderline.link.link_domain import LinkDomain
 from thunderline.link.listing import BY_NAME, Listing, list_page
+from thunderline.link.past import state_at
 from thunderline.link.plans import Announced
 from thunderline.link.roster import Entry
 from thunderline.link.summary import Summary, summarise
@@ -357,6 +358,13 @@ class Registry:
         """The topology; nodes that are offline only if asked for."""
         scene = scene_of(self.roster, graph_filter(include_offline=include_offline, domain=domain))
         return draw(scene, revision=self.roster.revision, cursor=self.cursor)
+
+    async def graph_at(self, revision: int, *, include_offline: bool = False, domain: str | None = None) -> Graph:
+        """The topology as it stood at `revision`. Raises: InvalidInput when the log does not reach it; CursorGone."""
+        at = self.log.check_revision(revision)
+        past = await state_at(self._engine.store, at)
+        scene = past.scene(graph_filter(include_offline=include_offline, domain=domain))
+        return draw(scene, revision=at, cursor=self.log.cursor_at(at))
 
     def graph_json(self, *, include_offline: bool = False, domain: str | None = None) -> bytes:
         """What `graph` gives, as JSON: kept between calls, and mended where the cluster changed."""

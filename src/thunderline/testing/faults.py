@@ -107,6 +107,9 @@ class FaultyStore(Store):
     async def read_events(self, *, after: Revision, limit: int, before: Revision | None = None) -> list[Event]:
         return await self.inner.read_events(after=after, limit=limit, before=before)
 
+    async def read_past(self, *, revision: Revision, after: str | None, limit: int) -> list[Event]:
+        return await self.inner.read_past(revision=revision, after=after, limit=limit)
+
     @contextmanager
     def _counted(self) -> Iterator[None]:
         # One task at a time writes, as the contract of a store has it.

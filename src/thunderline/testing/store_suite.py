@@ -322,6 +322,31 @@ async def an_empty_batch_is_taken(make: StoreFactory) -> None:
         _expect(await _read_all(log.store), _Contents([], [], [], [], 0, []), "what is in it")
 
 
+async def the_past_is_the_newest_event_of_each_entity(make: StoreFactory) -> None:
+    """At any revision: what there was then, what was deleted by then with its deletion, nothing of later; in pages."""
+    rng = random.Random(7)
+    nodes = [make_node(number) for number in range(1, 9)]
+    told: list[Event] = []
+    async with _opened(make) as log:
+        alive: dict[NodeId, Node] = {}
+        for turn in range(40):
+            node = rng.choice(nodes)
+            if node.id in alive and rng.random() < 0.3:
+                batch = await log.write(removed=[alive.pop(node.id)])
+            else:
+                alive[node.id] = msgspec.structs.replace(node, meta={"turn": turn})
+                batch = await log.write(alive[node.id], make_session(turn, node) if turn % 5 else node)
+            told += batch.events
+        for revision in (0, 1, 7, len(told) // 2, len(told) - 1, len(told)):
+            newest = {event.entity_id: event for event in told[:revision]}
+            found: list[Event] = []
+            after = None
+            while page := await log.store.read_past(revision=Revision(revision), after=after, limit=3):
+                found += page
+                after = page[-1].entity_id
+            _expect(found, [newest[key] for key in sorted(newest)], f"the state at {revision}")
+
+
 async def a_large_batch_is_kept_whole_and_in_order(make: StoreFactory) -> None:
     """Hundreds of records in one transaction, each with its event."""
     nodes = [make_node(number, meta={"n": number % 7}) for number in range(1, 402)]
@@ -911,5 +936,6 @@ STORE_CHECKS: Final[tuple[StoreCheck, ...]] = (
     every_field_of_an_event_is_kept,
     meta_is_kept_whole_wherever_it_stands,
     every_value_comes_back_exactly,
+    the_past_is_the_newest_event_of_each_entity,
 )
 """Every rule that `check_store` checks."""

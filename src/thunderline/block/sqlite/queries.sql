@@ -105,3 +105,17 @@ SELECT e.revision, e.id, e.name, e.at_ms, e.source, e.actor, e.subject, e.entity
   e.causation_id, e.event_version, e.deleted, e.payload, m.body
 FROM events AS e LEFT JOIN metas AS m ON m.hash = e.meta_hash
 WHERE e.revision > ? AND e.revision < ? ORDER BY e.revision LIMIT ?;
+
+-- name: read_past
+-- Steps from entity to entity along the index, however many events each has.
+WITH RECURSIVE entities (id) AS (
+  SELECT min(entity_id) FROM events WHERE entity_id > ?1
+  UNION ALL
+  SELECT (SELECT min(entity_id) FROM events WHERE entity_id > entities.id) FROM entities WHERE entities.id IS NOT NULL
+)
+SELECT e.revision, e.id, e.name, e.at_ms, e.source, e.actor, e.subject, e.entity_kind, e.entity_id, e.correlation_id,
+  e.causation_id, e.event_version, e.deleted, e.payload, m.body
+FROM entities CROSS JOIN events AS e ON e.revision = (
+  SELECT max(revision) FROM events WHERE entity_id = entities.id AND revision <= ?2
+) LEFT JOIN metas AS m ON m.hash = e.meta_hash
+LIMIT ?3;

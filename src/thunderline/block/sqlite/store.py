@@ -221,6 +221,9 @@ class SqliteStore(Store):
     def upkeep(self) -> SqliteUpkeep:
         return SqliteUpkeep(self._path, clock=self._clock, ids=self._ids)
 
+    async def read_past(self, *, revision: Revision, after: str | None, limit: int) -> list[Event]:
+        return await self._read("read_past", (after or "", revision, limit), rows.read_event)
+
     async def writer_pragmas(self) -> dict[str, object]:
         """The settings that durability rests on, read back on the writer's own connection."""
         return await self._writing.run(_read_pragmas)
