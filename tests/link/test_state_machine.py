@@ -19,18 +19,24 @@ from thunderline.block.memory import MemoryStore
 from thunderline.block.sqlite import SqliteStore
 from thunderline.block.store import Store
 from thunderline.core.errors import (
-    Conflict,
     ContentRejected,
+    EndNotUp,
+    InvalidInput,
     LiveLink,
     Mismatch,
+    SessionOver,
+    SessionTaken,
     StaleIncarnation,
     StoreUnavailable,
+    Superseded,
     ThunderlineError,
+    UnknownCapability,
     UnknownNode,
+    UnknownSession,
 )
 from thunderline.core.ids import Revision
 from thunderline.core.inputs import HeartbeatInput, NodeAttrs, NodePatch
-from thunderline.core.records import Event, Node
+from thunderline.core.records import OPEN_SESSION_STATUSES, Event, Node
 from thunderline.link import plans
 from thunderline.link.actor import EMBEDDING_PROGRAM
 from thunderline.link.lanes import Lane
@@ -58,8 +64,9 @@ class ModelNode:
     instance: str | None = None
     incarnation: int = 1
     meta: dict[str, Any] = field(default_factory=dict)
-    sessions: dict[str, str] = field(default_factory=dict)
-    """Open sessions and their status."""
+    capabilities: dict[str, tuple[str | None, bool]] = field(default_factory=dict)
+    former: set[str | None] = field(default_factory=set)
+    """Instances that do not come back; known as long as the registry runs."""
     seqs: set[int] = field(default_factory=set)
     beats: list[tuple[int | None, str]] = field(default_factory=list)
 
@@ -73,16 +80,36 @@ class ModelNode:
     def left(self) -> bool:
         return (self.observed, self.reason) == ("offline", "goodbye")
 
-    def settle_sessions(self, before: str) -> None:
-        """Sessions follow the truth, whatever an override shows."""
-        if self.observed == before:
-            return
-        if self.observed == "offline":
-            self.sessions.clear()
-        elif self.observed == "disconnected":
-            self.sessions = dict.fromkeys(self.sessions, "degraded")
-        elif self.observed in ("online", "degraded"):
-            self.sessions = dict.fromkeys(self.sessions, "established")
+    @property
+    def is_up(self) -> bool:
+        return self.observed in ("online", "degraded")
+
+    @property
+    def is_down(self) -> bool:
+        return self.observed in ("disconnected", "offline")
+
+
+@dataclass
+class ModelSession:
+    """What the dictionary knows of a session, open or not."""
+
+    ends: tuple[str, str | None]
+    status: str
+    established: bool = False
+    """Whether it ever was, since it was opened."""
+    detected: bool = False
+    """Whether it is degraded because an end is away, and not by hand."""
+
+    @property
+    def is_open(self) -> bool:
+        return self.status in ("establishing", "established", "degraded")
+
+    def put(self, status: str, *, detected: bool = False) -> None:
+        self.status, self.detected = status, detected
+        self.established = self.established or status == "established"
+
+    def end(self, status: str) -> None:
+        self.status, self.established, self.detected = status, False, False
 
 
 def named(overlay: Overlay, name: str) -> Node:
@@ -115,6 +142,7 @@ class RegistryMachine(RuleBasedStateMachine):
         self.clock = ManualClock()
         self.model: dict[str, ModelNode] = {}
         self.gone: list[ModelNode] = []
+        self.sessions: dict[str, ModelSession] = {}
         self.cluster: Cluster
         self.opening: AbstractAsyncContextManager[Cluster]
         self.open()
@@ -148,6 +176,7 @@ class RegistryMachine(RuleBasedStateMachine):
                 self.store.faults.clear()
                 while self.cluster.registry.stale_s is not None:
                     await self.cluster.turn_until(asyncio.sleep(0.001))
+                self.hear_everybody()
             if met:
                 assert fault is Fault.LOST_AFTER, f"answered although the commit met {fault}"
             return result, None
@@ -188,12 +217,13 @@ class RegistryMachine(RuleBasedStateMachine):
     )
     def announce(self, name: str, instance: str | None, session: str | None, fault: Fault | None) -> None:
         wanted = None if session is None else {"session_id": session}
-        holder = next((n for n, node in self.model.items() if session in node.sessions), None)
-        known = self.runner.run(self.store.find_session(session)) if session else None
-        taken = known is not None and name in self.model and known.node_id != self.model[name].id
+        taken = session is not None and name in self.model and self.is_taken(session, (self.model[name].id, None))
         _, error = self.perform(self.cluster.registry.mark_online(name, wanted, instance=instance), fault)
-        if name in self.model and taken:
-            assert isinstance(error, Conflict | StoreUnavailable), holder
+        if name in self.model and instance in self.model[name].former:
+            assert isinstance(error, Superseded)
+            return
+        if taken:
+            assert isinstance(error, SessionTaken | StoreUnavailable)
             return
         if self.refused_as_expected(name, error):
             return
@@ -202,16 +232,137 @@ class RegistryMachine(RuleBasedStateMachine):
         if instance is not None and instance != node.instance:
             if node.instance is not None:
                 node.incarnation += 1
+                node.former.add(node.instance)
                 node.seqs.clear()
-                node.sessions.clear()
+                for one in self.open_at(node.id):
+                    one.end("closed")
                 if node.observed in ("online", "degraded"):
                     node.reason = "restarted"
             node.instance = instance
         if node.observed != "online":
             node.observed, node.reason = "online", "announced"
-        node.settle_sessions(before)
+        self.settle_sessions(node, before)
         if session is not None:
-            node.sessions[session] = "established"
+            self.opened(session, (node.id, None), "established")
+
+    def is_taken(self, session: str, ends: tuple[str, str | None]) -> bool:
+        """Whether the session links others; one that is over, and whose other end is gone, may link its node anew."""
+        known = self.sessions.get(session)
+        if known is None or known.ends in (ends, ends[::-1]):
+            return False
+        remote = known.ends[1]
+        alive = {node.id for node in self.model.values()}
+        return known.is_open or known.ends[0] != ends[0] or remote is None or remote in alive
+
+    def opened(self, session: str, ends: tuple[str, str | None], status: str) -> None:
+        known = self.sessions.get(session)
+        if known is None or known.ends not in (ends, ends[::-1]):
+            known = self.sessions[session] = ModelSession(ends, "closed")
+        known.put(status)
+
+    def open_at(self, node_id: str) -> list[ModelSession]:
+        return [one for one in self.sessions.values() if one.is_open and node_id in one.ends]
+
+    def is_down(self, node_id: str | None) -> bool:
+        return any(node.id == node_id and node.is_down for node in self.model.values())
+
+    def settle_sessions(self, node: ModelNode, before: str) -> None:
+        """Sessions follow the truth of either end, whatever an override shows."""
+        if node.observed == before:
+            return
+        for one in self.open_at(node.id):
+            if node.observed == "offline":
+                one.end("closed" if node.left else "failed")
+            elif node.observed == "disconnected" and one.status != "degraded":
+                one.put("degraded", detected=True)
+            elif node.is_up and one.status == "degraded" and one.detected and not any(map(self.is_down, one.ends)):
+                one.put("established" if one.established else "establishing")
+
+    def forget(self, name: str) -> None:
+        """The node was deregistered: sessions that it opened go with it, those that others opened to it are closed."""
+        node = self.model.pop(name)
+        self.gone.append(node)
+        for one in self.open_at(node.id):
+            one.end("closed")
+        self.sessions = {key: one for key, one in self.sessions.items() if one.ends[0] != node.id}
+
+    @rule(
+        name=NAMES,
+        other=NAMES,
+        session=st.sampled_from(["s1", "s2", "s3"]),
+        status=st.sampled_from(["establishing", "established", "established"]),
+        fault=FAULTS,
+    )
+    def link(self, name: str, other: str, session: str, status: str, fault: Fault | None) -> None:
+        wanted = {"session_id": session, "status": status}
+        _, error = self.perform(self.cluster.registry.establish_link_session(name, other, wanted), fault)
+        if name not in self.model or other not in self.model:
+            assert isinstance(error, UnknownNode)
+            return
+        ends = self.model[name].id, self.model[other].id
+        if name == other:
+            assert isinstance(error, InvalidInput)
+        elif any(map(self.is_down, ends)):
+            assert isinstance(error, EndNotUp | StoreUnavailable)
+        elif self.is_taken(session, ends):
+            assert isinstance(error, SessionTaken | StoreUnavailable)
+        elif error is not None:
+            assert isinstance(error, StoreUnavailable)
+        else:
+            self.opened(session, ends, status)
+
+    @rule(
+        session=st.sampled_from(["s1", "s2", "s3"]),
+        status=st.sampled_from([None, "establishing", "established", "degraded", "closed", "failed"]),
+        fault=FAULTS,
+    )
+    def change_session(self, session: str, status: str | None, fault: Fault | None) -> None:
+        patch = {"latency_ms": 7.0} if status is None else {"status": status}
+        _, error = self.perform(self.cluster.registry.update_link_session(session, patch), fault)
+        known = self.sessions.get(session)
+        if known is None:
+            assert isinstance(error, UnknownSession)
+        elif not known.is_open:
+            assert (error is None) if status == known.status else isinstance(error, SessionOver | StoreUnavailable)
+        elif status == "established" and any(map(self.is_down, known.ends)):
+            assert isinstance(error, EndNotUp | StoreUnavailable)
+        elif error is not None:
+            assert isinstance(error, StoreUnavailable)
+        elif status in ("closed", "failed"):
+            known.end(status)
+        elif status is not None and status != known.status:
+            known.put(status)
+
+    @rule(
+        name=NAMES,
+        key=st.sampled_from(["gpu", "relay"]),
+        value=st.sampled_from([None, "a100", "h100"]),
+        way=st.sampled_from(["add", "add", "disable", "enable", "remove"]),
+        fault=FAULTS,
+    )
+    def equip(self, name: str, key: str, value: str | None, way: str, fault: Fault | None) -> None:
+        registry = self.cluster.registry
+        if way == "add":
+            action = registry.add_capability(name, key, value)
+        else:
+            action = {
+                "disable": registry.disable_capability,
+                "enable": registry.enable_capability,
+                "remove": registry.remove_capability,
+            }[way](name, key)
+        _, error = self.perform(action, fault)
+        if name in self.model and way != "add" and key not in self.model[name].capabilities:
+            assert isinstance(error, UnknownCapability)
+            return
+        if self.refused_as_expected(name, error):
+            return
+        have = self.model[name].capabilities
+        if way == "add":
+            have[key] = (value, True)
+        elif way == "remove":
+            del have[key]
+        else:
+            have[key] = (have[key][0], way == "enable")
 
     @rule(name=NAMES, status=STATUSES, seq=st.integers(1, 4), stale=st.sampled_from([False] * 5 + [True]), fault=FAULTS)
     def beat(self, name: str, status: str, seq: int, stale: bool, fault: Fault | None) -> None:
@@ -236,7 +387,7 @@ class RegistryMachine(RuleBasedStateMachine):
             node.observed, node.reason = "offline", "goodbye"
         elif not node.left and node.observed != status:
             node.observed, node.reason = status, "heartbeat" if status == "online" else "reported"
-        node.settle_sessions(before)
+        self.settle_sessions(node, before)
 
     @rule(name=NAMES, status=STATUSES, fault=FAULTS)
     def override(self, name: str, status: str, fault: Fault | None) -> None:
@@ -276,14 +427,14 @@ class RegistryMachine(RuleBasedStateMachine):
                 node.meta["several"] = True
             elif kind == "deregister":
                 assert not isinstance(result, BaseException), result
-                self.gone.append(self.model.pop(name))
+                self.forget(name)
             else:
                 assert not isinstance(result, BaseException), result
                 before = node.observed
                 node.beats.append((None, "online"))
                 if not node.left and node.observed != "online":
                     node.observed, node.reason = "online", "heartbeat"
-                node.settle_sessions(before)
+                self.settle_sessions(node, before)
 
     async def fire(self, name: str, kinds: list[str]) -> list[Any]:
         """Submit in one turn of the loop, all in one lane and so in this order, and wait for all the answers."""
@@ -314,12 +465,12 @@ class RegistryMachine(RuleBasedStateMachine):
             return
         _, error = self.perform(self.cluster.registry.deregister(name, force=force), fault)
         node = self.model.get(name)
-        if node is not None and not force and node.sessions and node.observed in ("online", "degraded"):
+        if node is not None and not force and node.is_up and self.open_at(node.id):
             assert isinstance(error, LiveLink | StoreUnavailable)
             return
         if self.refused_as_expected(name, error):
             return
-        self.gone.append(self.model.pop(name))
+        self.forget(name)
 
     @precondition(lambda self: self.model)
     @rule(away=st.booleans())
@@ -334,7 +485,7 @@ class RegistryMachine(RuleBasedStateMachine):
             before = node.observed
             if node.observed in ("online", "degraded"):
                 node.observed, node.reason = "disconnected", "silent"
-            node.settle_sessions(before)
+            self.settle_sessions(node, before)
         unheard = [node for node in self.model.values() if node.observed == "connecting"]
         if not unheard:
             self.the_registry_shows_what_the_model_says()
@@ -344,12 +495,18 @@ class RegistryMachine(RuleBasedStateMachine):
             if node.observed != "offline":
                 node.reason = "never_seen" if node.observed == "connecting" else "silent"
                 node.observed = "offline"
-            node.settle_sessions(before)
+            self.settle_sessions(node, before)
 
     async def let_time_pass(self, duration_s: float) -> None:
         await self.cluster.turn(duration_s)
         # Behind every transition that is queued now: the lanes are drained in order.
         await self.cluster.turn_until(self.cluster.registry.update_node(next(iter(self.model)), {}))
+
+    def hear_everybody(self) -> None:
+        """As by beats in between: a store takes manual time, and forty steps of it must not look like silence."""
+        registry = self.cluster.registry
+        for entry in registry.roster:
+            registry.domain._sentinel.announced(entry)
 
     async def let_time_pass_without_the_store(self) -> None:
         registry = self.cluster.registry
@@ -360,9 +517,7 @@ class RegistryMachine(RuleBasedStateMachine):
         self.store.faults.clear()
         await self.clock.advance(300)
         assert {entry.node.name: entry.node.status for entry in registry.roster} == statuses
-        # All are heard again before the store is back, as they would be by their beats in between.
-        for entry in registry.roster:
-            registry.domain._sentinel.announced(entry)
+        self.hear_everybody()
         self.store.away = False
         while registry.stale_s is not None:
             await self.cluster.turn_until(asyncio.sleep(0.001))
@@ -372,6 +527,8 @@ class RegistryMachine(RuleBasedStateMachine):
         self.check_history()
         self.close()
         self.open()
+        for node in self.model.values():
+            node.former.clear()
 
     def refused_as_expected(self, name: str, error: ThunderlineError | None) -> bool:
         if name not in self.model:
@@ -398,10 +555,26 @@ class RegistryMachine(RuleBasedStateMachine):
             node = registry.get_node(name)
             assert node.meta == model.meta
             assert (node.override and (node.override.status, node.override.reason)) == model.override
-            sessions = registry.roster.find(name).sessions.values()
-            assert {session.session_id: session.status for session in sessions} == model.sessions
+            shown_here = {key: (one.value, one.enabled) for key, one in node.capabilities.items()}
+            assert shown_here == model.capabilities
+            at_node = {one.session_id: one.status for one in registry.list_sessions(name)}
+            assert at_node == {
+                key: one.status for key, one in self.sessions.items() if one.is_open and model.id in one.ends
+            }
             last = registry.presence(name).last_heartbeat
             assert (None if last is None else (last.seq, last.status)) == (model.beats[-1] if model.beats else None)
+        assert {one.session_id: one.status for one in registry.list_sessions()} == {
+            key: one.status for key, one in self.sessions.items() if one.is_open
+        }
+        for key in ("gpu", "gpu:a100", "relay"):
+            able = {node.name for node in registry.list_nodes(capability=key)}
+            assert able == {name for name, model in self.model.items() if self.can(model, key)}
+
+    @staticmethod
+    def can(model: ModelNode, text: str) -> bool:
+        key, _, value = text.partition(":")
+        have = model.capabilities.get(key)
+        return have is not None and have[1] and value in ("", have[0])
 
     def check_history(self) -> None:
         """The log has no gaps, and its newest event of each node is the node; every beat is there, once."""
@@ -419,6 +592,12 @@ class RegistryMachine(RuleBasedStateMachine):
         newest = {event.entity_id: event for event in events if event.entity_kind == "node"}
         alive = {key: event.payload for key, event in newest.items() if not event.deleted}
         assert alive == {entry.node.id: entry.node for entry in registry.roster}
+        sessions = {event.entity_id: event.payload for event in events if event.entity_kind == "link"}
+        still_open = {key: one for key, one in sessions.items() if one.status in OPEN_SESSION_STATUSES}
+        assert still_open == {one.id: one for one in registry.roster.sessions}
+        for key, model in self.sessions.items():
+            kept = await registry.get_link_session(key)
+            assert (kept.node_id, kept.remote_node_id, kept.status) == (*model.ends, model.status)
 
 
 class SqliteRegistryMachine(RegistryMachine):
