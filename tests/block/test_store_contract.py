@@ -14,11 +14,12 @@ import pytest
 from thunderline.block.beats import PackedBeat
 from thunderline.block.memory import MemoryStore
 from thunderline.block.sqlite import SqliteStore
-from thunderline.block.store import LogHead, WriteBatch
+from thunderline.block.store import CompactionStep, LogHead, TrimStep, WriteBatch
 from thunderline.core.errors import ContentRejected
 from thunderline.core.ids import BatchId, LinkId, LogId, NodeId, Revision, new_uuid7
 from thunderline.core.records import OPEN_SESSION_STATUSES, Event, LinkSession, Node
 from thunderline.testing import STORE_CHECKS, FaultyStore, check_store
+from thunderline.testing.history_suite import EVER_MS
 from thunderline.testing.store_suite import StoreCheck, StoreFactory
 
 
@@ -199,6 +200,41 @@ class RoundsNumbers(MemoryStore):
         return found and msgspec.structs.replace(found, weight=round(found.weight, 6) + 0.0, meta=_rounded(found.meta))
 
 
+class CompactsOpenMinutes(MemoryStore):
+    async def compact_beats(self, *, closed_ms: int, settled_block: int) -> CompactionStep:
+        return await super().compact_beats(closed_ms=EVER_MS, settled_block=settled_block)
+
+
+class DropsBlocksThatAStartNeeds(MemoryStore):
+    async def compact_beats(self, *, closed_ms: int, settled_block: int) -> CompactionStep:
+        self._presence_block = self._compacted_block
+        return await super().compact_beats(closed_ms=closed_ms, settled_block=settled_block)
+
+
+class CountsCompactedBeatsTwice(MemoryStore):
+    def _fresh_blocks(self) -> list[list[PackedBeat]]:
+        return list(self._blocks.values())
+
+
+class ForgetsRollupsWithTheirBeats(MemoryStore):
+    async def trim_beats(self, *, raw_before_ms: int, rollups_before_ms: int, max_bytes: int) -> TrimStep:
+        return await super().trim_beats(
+            raw_before_ms=0, rollups_before_ms=max(raw_before_ms, rollups_before_ms), max_bytes=max_bytes
+        )
+
+
+class ForgetsTheNewestFirst(MemoryStore):
+    async def trim_beats(self, *, raw_before_ms: int, rollups_before_ms: int, max_bytes: int) -> TrimStep:
+        if self._rollups and self._history_bytes > max_bytes:
+            place = max(self._rollups)
+            del self._rollups[place]
+            self._minutes.pop(place, None)
+            return TrimStep(more=True, size_bytes=self._history_bytes)
+        return await super().trim_beats(
+            raw_before_ms=raw_before_ms, rollups_before_ms=rollups_before_ms, max_bytes=EVER_MS
+        )
+
+
 def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
@@ -231,6 +267,11 @@ def _rounded(value: Any) -> Any:
         (SharesTheNewestMeta, "meta_is_kept_whole_wherever_it_stands"),
         (NormalisesText, "every_value_comes_back_exactly"),
         (RoundsNumbers, "every_value_comes_back_exactly"),
+        (CompactsOpenMinutes, "a_pass_takes_closed_minutes_and_settled_blocks"),
+        (DropsBlocksThatAStartNeeds, "blocks_stay_until_the_presence_checkpoint_has_them"),
+        (CountsCompactedBeatsTwice, "beats_are_read_the_same_whatever_is_compacted"),
+        (ForgetsRollupsWithTheirBeats, "beats_go_and_rollups_stay"),
+        (ForgetsTheNewestFirst, "the_oldest_minutes_go_when_history_is_too_large"),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else None,
 )

@@ -5,8 +5,32 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Self, TypeVar
 
-from thunderline.block.beats import PackedBeat, node_key
-from thunderline.block.store import LogHead, PresenceRow, Store, StoredBlock, WriteBatch, check_revisions
+from thunderline.block.beats import PackedBeat, node_key, pack_block
+from thunderline.block.rollups import (
+    MINUTE_MS,
+    Bucket,
+    Rollup,
+    add_buckets,
+    bucket_of,
+    in_time,
+    minute_of,
+    pack_minute,
+    roll_up,
+    roll_up_buckets,
+    thin,
+)
+from thunderline.block.rollups import merge as merge_rollups
+from thunderline.block.store import (
+    CompactionStep,
+    HistoryClock,
+    LogHead,
+    PresenceRow,
+    Store,
+    StoredBlock,
+    TrimStep,
+    WriteBatch,
+    check_revisions,
+)
 from thunderline.core.clock import Clock
 from thunderline.core.errors import ContentRejected, StoreUnavailable
 from thunderline.core.ids import BatchId, IdSource, LinkId, LogId, NodeId, Revision, new_uuid7
@@ -27,7 +51,11 @@ class MemoryStore(Store):
         self._session_ids: dict[str, LinkId] = {}
         self._presence: dict[NodeId, PresenceRow] = {}
         self._presence_block = 0
-        self._blocks: list[list[PackedBeat]] = []
+        self._blocks: dict[int, list[PackedBeat]] = {}
+        self._newest_block = self._compacted_block = 0
+        self._minutes: dict[tuple[int, bytes], list[PackedBeat]] = {}
+        self._rollups: dict[tuple[int, bytes], Rollup] = {}
+        self._history_clock: HistoryClock | None = None
         self._last_batch: BatchId | None = None
         self._is_open = False
 
@@ -58,8 +86,9 @@ class MemoryStore(Store):
             self._presence_block = batch.presence_block
         if not batch.beats:
             return None
-        self._blocks.append(list(batch.beats))
-        return len(self._blocks)
+        self._newest_block += 1
+        self._blocks[self._newest_block] = list(batch.beats)
+        return self._newest_block
 
     def _check(self, batch: WriteBatch) -> None:
         """Refuse what the constraints of a database would."""
@@ -126,20 +155,96 @@ class MemoryStore(Store):
 
     async def scan_blocks(self, *, after: int, limit: int) -> list[StoredBlock]:
         self._check_open()
-        chosen = self._blocks[after : after + limit]
-        return [StoredBlock(id=after + i, beats=beats) for i, beats in enumerate(chosen, start=1)]
+        chosen = [id_ for id_ in self._blocks if id_ > after][:limit]
+        return [StoredBlock(id=id_, beats=self._blocks[id_]) for id_ in chosen]
 
-    async def read_beats(self, *, node_id: NodeId | None, since_ms: int, until_ms: int, limit: int) -> list[PackedBeat]:
+    async def read_beats(
+        self, *, node_id: NodeId | None, since_ms: int, until_ms: int, limit: int, every_ms: int | None = None
+    ) -> list[PackedBeat]:
         self._check_open()
         key = None if node_id is None else node_key(node_id)
         found = [
             beat
-            for block in self._blocks
-            for beat in block
+            for beats in (*self._minutes.values(), *self._fresh_blocks())
+            for beat in beats
             if since_ms <= beat.at_ms < until_ms and (key is None or beat.node_key == key)
         ]
-        found.sort(key=lambda beat: beat.at_ms)
+        found.sort(key=in_time)
+        if every_ms is not None:
+            found = thin(found, every_ms)
         return found[-limit:] if limit > 0 else []
+
+    async def read_rollups(
+        self, *, node_id: NodeId, since_ms: int, until_ms: int, bucket_ms: int
+    ) -> list[Bucket] | None:
+        self._check_open()
+        key = node_key(node_id)
+        rolled_up = {
+            minute: rollup
+            for (minute, of), rollup in self._rollups.items()
+            if of == key and minute_of(since_ms) <= minute <= minute_of(until_ms - 1)
+        }
+        buckets: dict[int, Rollup] = {}
+        if bucket_ms % MINUTE_MS == 0:
+            for minute, rollup in rolled_up.items():
+                add_buckets(buckets, {bucket_of(minute * MINUTE_MS, bucket_ms): rollup})
+            parts = [beat for block in self._fresh_blocks() for beat in block if beat.node_key == key]
+            beats = [beat for beat in parts if since_ms <= beat.at_ms < until_ms]
+        elif any((minute, key) not in self._minutes for minute in rolled_up):
+            return None
+        else:
+            beats = await self.read_beats(node_id=node_id, since_ms=since_ms, until_ms=until_ms, limit=2**62)
+        add_buckets(buckets, roll_up_buckets(beats, bucket_ms))
+        return [Bucket(at_ms, rollup) for at_ms, rollup in sorted(buckets.items())]
+
+    async def compact_beats(self, *, closed_ms: int, settled_block: int) -> CompactionStep:
+        self._check_open()
+        gone = [id_ for id_ in self._blocks if id_ <= min(self._compacted_block, self._presence_block)]
+        for id_ in gone:
+            del self._blocks[id_]
+        id_ = self._compacted_block + 1
+        beats = self._blocks.get(id_)
+        if beats is None or (max(beat.at_ms for beat in beats) >= closed_ms and id_ > settled_block):
+            return CompactionStep(more=bool(gone), beats=0, newest_block=self._newest_block)
+        by_place: dict[tuple[int, bytes], list[PackedBeat]] = {}
+        for beat in beats:
+            by_place.setdefault((minute_of(beat.at_ms), beat.node_key), []).append(beat)
+        for place, found in by_place.items():
+            known = self._rollups.get(place)
+            if known is None or place in self._minutes:
+                self._minutes[place] = sorted([*self._minutes.get(place, ()), *found], key=in_time)
+            rollup = roll_up(found)
+            self._rollups[place] = rollup if known is None else merge_rollups(known, rollup)
+        self._compacted_block = id_
+        return CompactionStep(more=True, beats=len(beats), newest_block=self._newest_block)
+
+    async def trim_beats(self, *, raw_before_ms: int, rollups_before_ms: int, max_bytes: int) -> TrimStep:
+        self._check_open()
+        old = [place for place in self._rollups if place[0] < minute_of(rollups_before_ms)]
+        raw = [place for place in self._minutes if place[0] < minute_of(raw_before_ms)]
+        if not old and not raw and self._rollups and self._history_bytes > max_bytes:
+            old = [min(self._rollups)]
+        for place in old:
+            del self._rollups[place]
+        for place in (*old, *raw):
+            self._minutes.pop(place, None)
+        return TrimStep(more=bool(old or raw), size_bytes=self._history_bytes)
+
+    @property
+    def _history_bytes(self) -> int:
+        rows = sum(len(pack_minute(minute, beats)) for (minute, _), beats in self._minutes.items())
+        return rows + 128 * len(self._rollups) + sum(len(pack_block(beats)) for beats in self._fresh_blocks())
+
+    def _fresh_blocks(self) -> list[list[PackedBeat]]:
+        return [beats for id_, beats in self._blocks.items() if id_ > self._compacted_block]
+
+    async def history_clock(self) -> HistoryClock | None:
+        self._check_open()
+        return self._history_clock
+
+    async def set_history_clock(self, clock: HistoryClock) -> None:
+        self._check_open()
+        self._history_clock = clock
 
     async def read_events(self, *, after: Revision, limit: int, before: Revision | None = None) -> list[Event]:
         self._check_open()

@@ -14,6 +14,7 @@ from typing import Self
 import msgspec
 
 from thunderline.block.beats import PackedBeat
+from thunderline.block.rollups import Bucket
 from thunderline.block.upkeep import Upkeep
 from thunderline.core.clock import Clock
 from thunderline.core.errors import ContentRejected
@@ -48,6 +49,34 @@ class StoredBlock(msgspec.Struct, frozen=True, kw_only=True):
 
     id: int
     beats: list[PackedBeat]
+
+
+class CompactionStep(msgspec.Struct, frozen=True, kw_only=True):
+    """What one step of compaction did."""
+
+    more: bool
+    """Whether another step may find something to do; false: what may be compacted is."""
+    beats: int
+    """Beats that were brought from blocks to their minutes."""
+    newest_block: int
+    """The newest block that there is; 0 when there is none."""
+
+
+class TrimStep(msgspec.Struct, frozen=True, kw_only=True):
+    """What one step of retention did."""
+
+    more: bool
+    """Whether another step may find something to do; false: history is within its limits, or all of it is gone."""
+    size_bytes: int
+    """About what history takes now, blocks included."""
+
+
+class HistoryClock(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the clock stands by which ages are measured; see `link.history.AgeClock`."""
+
+    now_ms: int
+    lead_ms: int
+    stood_ms: int
 
 
 class WriteBatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,12 +196,56 @@ class Store(ABC):
         """At most `limit` heartbeat blocks with an id beyond `after`, by id; an empty list is the end."""
 
     @abstractmethod
-    async def read_beats(self, *, node_id: NodeId | None, since_ms: int, until_ms: int, limit: int) -> list[PackedBeat]:
+    async def read_beats(
+        self, *, node_id: NodeId | None, since_ms: int, until_ms: int, limit: int, every_ms: int | None = None
+    ) -> list[PackedBeat]:
         """The newest `limit` beats of one node (None: of all) with since <= at < until, in ascending time.
 
-        Beats of one time stand in the order in which they were committed. Beats outlive their node: those of a
-        deregistered one are read by its id.
+        Beats of one time stand by node, and those of one node in the order in which they were committed. With
+        `every_ms` only the last of each node's beats in each span of that length counts; spans are aligned to wall
+        time. Beats outlive their node: those of a deregistered one are read by its id. How long this takes follows
+        from what lies in the window (with a node: from its beats there), not from what else is kept.
         """
+
+    @abstractmethod
+    async def read_rollups(
+        self, *, node_id: NodeId, since_ms: int, until_ms: int, bucket_ms: int
+    ) -> list[Bucket] | None:
+        """The node's beats with since <= at < until rolled up by buckets of that length, in ascending time.
+
+        Only buckets with beats are given. `since_ms` and `until_ms` are multiples of `bucket_ms`. Where that is a
+        multiple of a minute, what is kept of beats as rollups only counts too; where it is not, None: some beats of
+        the window are no longer kept one by one.
+        """
+
+    @abstractmethod
+    async def compact_beats(self, *, closed_ms: int, settled_block: int) -> CompactionStep:
+        """Bring some beats from blocks to the minutes of their nodes; a write of a few milliseconds, then flushed.
+
+        Taken are the oldest blocks, as long as all beats of each lie before `closed_ms` or its id is at most
+        `settled_block`. A block goes once all its beats have gone to their minutes and `presence_block` has reached
+        it. At every moment, over a crash too, readers see each beat exactly once. A beat whose minute has lost its
+        beats to `trim_beats` goes to that minute's rollup only.
+
+        One task at a time calls this and `trim_beats`; commits may go on meanwhile, and wait for one step at most.
+        """
+
+    @abstractmethod
+    async def trim_beats(self, *, raw_before_ms: int, rollups_before_ms: int, max_bytes: int) -> TrimStep:
+        """Forget some of what was compacted: a write of a few milliseconds, then flushed.
+
+        Of minutes that ended by `raw_before_ms` the beats go and the rollups stay; of those that ended by
+        `rollups_before_ms` all goes; then, while history takes more than `max_bytes`, the oldest minutes go. A node's
+        minute keeps all its beats or none. What lies in blocks stays.
+        """
+
+    @abstractmethod
+    async def history_clock(self) -> HistoryClock | None:
+        """What `set_history_clock` was last given; None before."""
+
+    @abstractmethod
+    async def set_history_clock(self, clock: HistoryClock) -> None:
+        """Keep `clock` over a restart."""
 
     @abstractmethod
     async def read_events(self, *, after: Revision, limit: int, before: Revision | None = None) -> list[Event]:

@@ -9,7 +9,17 @@ from enum import Enum
 from typing import Any, Self
 
 from thunderline.block.beats import PackedBeat
-from thunderline.block.store import LogHead, PresenceRow, Store, StoredBlock, WriteBatch
+from thunderline.block.rollups import Bucket
+from thunderline.block.store import (
+    CompactionStep,
+    HistoryClock,
+    LogHead,
+    PresenceRow,
+    Store,
+    StoredBlock,
+    TrimStep,
+    WriteBatch,
+)
 from thunderline.core.clock import Clock
 from thunderline.core.errors import ContentRejected, OutcomeUnknown, StoreUnavailable
 from thunderline.core.ids import BatchId, IdSource, LinkId, NodeId, Revision
@@ -44,6 +54,7 @@ class FaultyStore(Store):
         self.idle = asyncio.Event()
         """Clear while `inner` is busy with a write: that takes real time, ahead of which no manual clock should run."""
         self.idle.set()
+        self._busy = 0
 
     @classmethod
     def from_url(cls, rest: str, *, clock: Clock, ids: IdSource, writer_id: str) -> Self:
@@ -104,6 +115,27 @@ class FaultyStore(Store):
     async def read_beats(self, **wanted: Any) -> list[PackedBeat]:
         return await self.inner.read_beats(**wanted)
 
+    async def read_rollups(self, **wanted: Any) -> list[Bucket] | None:
+        return await self.inner.read_rollups(**wanted)
+
+    async def compact_beats(self, **limits: int) -> CompactionStep:
+        self._check()
+        with self._counted():
+            return await self.inner.compact_beats(**limits)
+
+    async def trim_beats(self, **limits: int) -> TrimStep:
+        self._check()
+        with self._counted():
+            return await self.inner.trim_beats(**limits)
+
+    async def history_clock(self) -> HistoryClock | None:
+        return await self.inner.history_clock()
+
+    async def set_history_clock(self, clock: HistoryClock) -> None:
+        self._check()
+        with self._counted():
+            await self.inner.set_history_clock(clock)
+
     async def read_events(self, *, after: Revision, limit: int, before: Revision | None = None) -> list[Event]:
         return await self.inner.read_events(after=after, limit=limit, before=before)
 
@@ -112,12 +144,15 @@ class FaultyStore(Store):
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
-        # One task at a time writes, as the contract of a store has it.
+        # One task commits and one compacts, as the contract of a store has it: they may overlap.
+        self._busy += 1
         self.idle.clear()
         try:
             yield
         finally:
-            self.idle.set()
+            self._busy -= 1
+            if not self._busy:
+                self.idle.set()
 
     def _check(self) -> None:
         if self.away:

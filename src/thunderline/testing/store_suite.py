@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from thunderline.block.beats import PackedBeat, node_key
-from thunderline.block.store import LogHead, PresenceRow, Store, StoredBlock, WriteBatch
+from thunderline.block.store import HistoryClock, LogHead, PresenceRow, Store, StoredBlock, WriteBatch
 from thunderline.core.clock import from_ms
 from thunderline.core.errors import ContentRejected, StoreUnavailable
 from thunderline.core.ids import LinkId, NodeId, Revision
@@ -37,6 +37,7 @@ from thunderline.core.records import (
     SessionStatus,
 )
 from thunderline.testing.clock import START_MS
+from thunderline.testing.history_suite import HISTORY_CHECKS
 from thunderline.testing.records import batch_id, make_beat, make_event, make_node, make_session, node_id
 
 StoreFactory = Callable[[], Store]
@@ -233,6 +234,11 @@ async def a_closed_store_refuses_service(make: StoreFactory) -> None:
         lambda: store.find_session("session-1"),
         lambda: store.get_session(make_session(1, make_node(1)).id),
         lambda: store.read_beats(node_id=None, since_ms=0, until_ms=1, limit=1),
+        lambda: store.read_rollups(node_id=node_id(1), since_ms=0, until_ms=1, bucket_ms=1),
+        lambda: store.compact_beats(closed_ms=0, settled_block=0),
+        lambda: store.trim_beats(raw_before_ms=0, rollups_before_ms=0, max_bytes=0),
+        store.history_clock,
+        lambda: store.set_history_clock(HistoryClock(now_ms=0, lead_ms=0, stood_ms=0)),
     ]
     for call in calls:
         try:
@@ -689,7 +695,7 @@ async def beats_are_read_as_asked(make: StoreFactory) -> None:
             found = await log.store.read_beats(node_id=asked, since_ms=since_ms, until_ms=until_ms, limit=limit)
             wanted = [
                 beat
-                for beat in sorted(committed, key=lambda beat: beat.at_ms)
+                for beat in sorted(committed, key=lambda beat: (beat.at_ms, beat.node_key))
                 if since_ms <= beat.at_ms < until_ms and asked in (None, _owner(beat, 4))
             ]
             what = f"beats of {asked} from {since_ms - START_MS} to {until_ms - START_MS}, {limit} at most"
@@ -931,6 +937,7 @@ STORE_CHECKS: Final[tuple[StoreCheck, ...]] = (
     the_newest_beats_are_found_behind_a_wide_block,
     beats_of_one_time_keep_the_order_of_commits,
     beats_outlive_their_node,
+    *HISTORY_CHECKS,
     events_are_read_in_pages,
     a_deletion_keeps_the_last_record,
     every_field_of_an_event_is_kept,

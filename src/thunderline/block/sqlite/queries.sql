@@ -20,6 +20,10 @@ SELECT count(*) FROM sqlite_schema WHERE type = 'table';
 -- name: begin#
 BEGIN IMMEDIATE;
 
+-- name: begin_read#
+-- What is read until the end is of one moment.
+BEGIN DEFERRED;
+
 -- name: commit#
 COMMIT;
 
@@ -98,7 +102,8 @@ SELECT id, block FROM heartbeat_blocks WHERE id > ? ORDER BY id LIMIT ?;
 -- name: blocks_between
 -- Newest first. A block without the node's 16 bytes in it is passed over without being read.
 SELECT id, max_at_ms, block FROM heartbeat_blocks
-WHERE max_at_ms >= ? AND min_at_ms < ? AND (?3 IS NULL OR instr(block, ?3) > 0) ORDER BY max_at_ms DESC, id DESC;
+WHERE max_at_ms >= ? AND min_at_ms < ? AND id > ?4 AND (?3 IS NULL OR instr(block, ?3) > 0)
+ORDER BY max_at_ms DESC, id DESC;
 
 -- name: read_events
 SELECT e.revision, e.id, e.name, e.at_ms, e.source, e.actor, e.subject, e.entity_kind, e.entity_id, e.correlation_id,
@@ -119,3 +124,135 @@ FROM entities CROSS JOIN events AS e ON e.revision = (
   SELECT max(revision) FROM events WHERE entity_id = entities.id AND revision <= ?2
 ) LEFT JOIN metas AS m ON m.hash = e.meta_hash
 LIMIT ?3;
+
+-- name: create_history!
+INSERT INTO heartbeat_history (id, step, compacted_block, pass_block, done_minute, done_key, bytes)
+VALUES (1, 0, 0, 0, -9223372036854775808, x'', 0) ON CONFLICT DO NOTHING;
+
+-- name: select_history
+SELECT step, compacted_block, pass_block, done_minute, done_key, bytes FROM heartbeat_history WHERE id = 1;
+
+-- name: step_history!
+UPDATE heartbeat_history
+SET step = step + 1, compacted_block = ?, pass_block = ?, done_minute = ?, done_key = ?, bytes = ?
+WHERE id = 1 AND step = ?;
+
+-- name: select_history_clock
+SELECT clock_ms, lead_ms, stood_ms FROM heartbeat_history WHERE id = 1 AND clock_ms IS NOT NULL;
+
+-- name: set_history_clock!
+UPDATE heartbeat_history SET clock_ms = ?, lead_ms = ?, stood_ms = ? WHERE id = 1;
+
+-- name: newest_block
+SELECT max(id) FROM heartbeat_blocks;
+
+-- name: blocks_to_compact
+SELECT id, max_at_ms, beats FROM heartbeat_blocks WHERE id > ? ORDER BY id;
+
+-- name: blocks_of_pass
+SELECT block FROM heartbeat_blocks WHERE id > ? AND id <= ? ORDER BY id;
+
+-- name: bytes_in_blocks
+SELECT sum(length(block)) FROM heartbeat_blocks WHERE id > ?;
+
+-- name: compacted_blocks
+SELECT id, length(block) FROM heartbeat_blocks WHERE id <= ? ORDER BY id LIMIT ?;
+
+-- name: delete_blocks!
+DELETE FROM heartbeat_blocks WHERE id <= ?;
+
+-- name: has_minute
+SELECT 1 FROM heartbeat_rollups WHERE minute = ? LIMIT 1;
+
+-- name: select_minute
+SELECT m.raw FROM heartbeat_rollups AS r LEFT JOIN heartbeat_minutes AS m USING (minute, node_key)
+WHERE r.minute = ? AND r.node_key = ?;
+
+-- name: upsert_minutes!
+INSERT INTO heartbeat_minutes (minute, node_key, raw) VALUES (?, ?, ?)
+ON CONFLICT (minute, node_key) DO UPDATE SET raw = excluded.raw;
+
+-- name: merge_rollups!
+INSERT INTO heartbeat_rollups (
+  minute, node_key, beats, worst, cpu_load_count, cpu_load_least, cpu_load_total, cpu_load_most, mem_used_mb_count,
+  mem_used_mb_least, mem_used_mb_total, mem_used_mb_most, latency_ms_count, latency_ms_least, latency_ms_total,
+  latency_ms_most
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (minute, node_key) DO UPDATE SET
+  beats = beats + excluded.beats,
+  worst = max(worst, excluded.worst),
+  cpu_load_count = cpu_load_count + excluded.cpu_load_count,
+  cpu_load_least = coalesce(min(cpu_load_least, excluded.cpu_load_least), cpu_load_least, excluded.cpu_load_least),
+  cpu_load_total = coalesce(cpu_load_total + excluded.cpu_load_total, cpu_load_total, excluded.cpu_load_total),
+  cpu_load_most = coalesce(max(cpu_load_most, excluded.cpu_load_most), cpu_load_most, excluded.cpu_load_most),
+  mem_used_mb_count = mem_used_mb_count + excluded.mem_used_mb_count,
+  mem_used_mb_least =
+    coalesce(min(mem_used_mb_least, excluded.mem_used_mb_least), mem_used_mb_least, excluded.mem_used_mb_least),
+  mem_used_mb_total =
+    coalesce(mem_used_mb_total + excluded.mem_used_mb_total, mem_used_mb_total, excluded.mem_used_mb_total),
+  mem_used_mb_most =
+    coalesce(max(mem_used_mb_most, excluded.mem_used_mb_most), mem_used_mb_most, excluded.mem_used_mb_most),
+  latency_ms_count = latency_ms_count + excluded.latency_ms_count,
+  latency_ms_least =
+    coalesce(min(latency_ms_least, excluded.latency_ms_least), latency_ms_least, excluded.latency_ms_least),
+  latency_ms_total =
+    coalesce(latency_ms_total + excluded.latency_ms_total, latency_ms_total, excluded.latency_ms_total),
+  latency_ms_most =
+    coalesce(max(latency_ms_most, excluded.latency_ms_most), latency_ms_most, excluded.latency_ms_most);
+
+-- name: oldest_minutes
+SELECT minute, node_key, length(raw) FROM heartbeat_minutes WHERE minute < ? ORDER BY minute, node_key LIMIT ?;
+
+-- name: oldest_rollups
+SELECT r.minute, r.node_key, length(m.raw)
+FROM heartbeat_rollups AS r LEFT JOIN heartbeat_minutes AS m USING (minute, node_key)
+WHERE r.minute < ? ORDER BY r.minute, r.node_key LIMIT ?;
+
+-- name: delete_minutes!
+DELETE FROM heartbeat_minutes WHERE (minute, node_key) <= (?, ?);
+
+-- name: delete_rollups!
+DELETE FROM heartbeat_rollups WHERE (minute, node_key) <= (?, ?);
+
+-- name: minutes_of_all
+SELECT minute, node_key, raw FROM heartbeat_minutes WHERE minute >= ? AND minute <= ?
+ORDER BY minute DESC, node_key DESC;
+
+-- name: minutes_of_node
+-- Newest first: from each minute that there is straight to the one before, so that what others keep is not read.
+WITH RECURSIVE walk (minute) AS (
+  SELECT max(minute) FROM heartbeat_minutes WHERE minute <= ?2
+  UNION ALL
+  SELECT (SELECT max(minute) FROM heartbeat_minutes AS earlier WHERE earlier.minute < walk.minute)
+  FROM walk WHERE walk.minute > ?1
+)
+SELECT m.minute, m.node_key, m.raw FROM walk CROSS JOIN heartbeat_minutes AS m
+ON m.minute = walk.minute AND m.node_key = ?3 WHERE walk.minute >= ?1;
+
+-- name: rollups_of_node
+-- Merged by buckets of ?4 minutes, numbered from ?1 on.
+WITH RECURSIVE walk (minute) AS (
+  SELECT min(minute) FROM heartbeat_rollups WHERE minute >= ?1
+  UNION ALL
+  SELECT (SELECT min(minute) FROM heartbeat_rollups AS later WHERE later.minute > walk.minute)
+  FROM walk WHERE walk.minute < ?2
+)
+SELECT (r.minute - ?1) / ?4 AS bucket,
+  sum(r.beats), max(r.worst), sum(r.cpu_load_count), min(r.cpu_load_least), sum(r.cpu_load_total),
+  max(r.cpu_load_most), sum(r.mem_used_mb_count), min(r.mem_used_mb_least), sum(r.mem_used_mb_total),
+  max(r.mem_used_mb_most), sum(r.latency_ms_count), min(r.latency_ms_least), sum(r.latency_ms_total),
+  max(r.latency_ms_most)
+FROM walk CROSS JOIN heartbeat_rollups AS r ON r.minute = walk.minute AND r.node_key = ?3
+WHERE walk.minute <= ?2 GROUP BY bucket;
+
+-- name: rolled_up_only
+-- Whether the node has a minute whose beats are not kept one by one.
+WITH RECURSIVE walk (minute) AS (
+  SELECT min(minute) FROM heartbeat_rollups WHERE minute >= ?1
+  UNION ALL
+  SELECT (SELECT min(minute) FROM heartbeat_rollups AS later WHERE later.minute > walk.minute)
+  FROM walk WHERE walk.minute < ?2
+)
+SELECT 1 FROM walk CROSS JOIN heartbeat_rollups AS r ON r.minute = walk.minute AND r.node_key = ?3
+LEFT JOIN heartbeat_minutes AS m ON m.minute = r.minute AND m.node_key = r.node_key
+WHERE walk.minute <= ?2 AND m.minute IS NULL LIMIT 1;

@@ -1,4 +1,6 @@
-"""The SQLite store: WAL, `synchronous=FULL`, one writer thread and one reader thread, each with its own connection.
+"""The SQLite store: WAL, `synchronous=FULL`, one thread to write, one to read, one to plan the compaction of history.
+
+Each has a connection of its own.
 
 Not guaranteed: safety on network file systems whose locks or flushes do not hold what they promise; that a `-wal` file
 which somebody removes under a running server is missed.
@@ -9,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from heapq import heappush, heappushpop
+from concurrent.futures import Future, wait
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
@@ -19,12 +20,25 @@ from urllib.parse import unquote
 import aiosql
 
 from thunderline.block.beats import PackedBeat, node_key, pack_block, unpack_block
+from thunderline.block.rollups import Bucket
 from thunderline.block.sqlite import rows
 from thunderline.block.sqlite.bulk import BulkStatement
+from thunderline.block.sqlite.history import HistoryPlan, HistoryTables
 from thunderline.block.sqlite.migrate import check_kind, check_ours, migrate
 from thunderline.block.sqlite.owner import OwnerLock
+from thunderline.block.sqlite.thread import ConnectionThread, describe
 from thunderline.block.sqlite.upkeep import SqliteUpkeep
-from thunderline.block.store import LogHead, PresenceRow, Store, StoredBlock, WriteBatch, check_revisions
+from thunderline.block.store import (
+    CompactionStep,
+    HistoryClock,
+    LogHead,
+    PresenceRow,
+    Store,
+    StoredBlock,
+    TrimStep,
+    WriteBatch,
+    check_revisions,
+)
 from thunderline.core.clock import Clock, SystemClock
 from thunderline.core.codec import SplitRecord, join_link, join_node, split_record
 from thunderline.core.errors import (
@@ -92,8 +106,10 @@ class SqliteStore(Store):
                 "upsert_presence",
             )
         }
-        self._writer: _Thread | None = None
-        self._reader: _Thread | None = None
+        self._history = HistoryTables(self._queries, clock=self._clock)
+        self._writer: ConnectionThread | None = None
+        self._planner: ConnectionThread | None = None
+        self._reader: ConnectionThread | None = None
         self._closed: Future[None] | None = None
         self._refused_bytes = 0  # about the size of the batch that was written last, and failed; the writer's thread's
 
@@ -116,8 +132,9 @@ class SqliteStore(Store):
             raise StoreUnavailable(f"{self._path.parent}: {error.strerror}") from error
         self._lock.acquire()
         try:
-            self._writer = _Thread("sqlite-writer", self._connect_writer)
-            self._reader = _Thread("sqlite-reader", self._connect_reader)
+            self._writer = ConnectionThread("sqlite-writer", self._connect_writer)
+            self._reader = ConnectionThread("sqlite-reader", self._connect_reader)
+            self._planner = ConnectionThread("sqlite-planner", self._connect_reader)
             head = await self._writer.run(self._prepare)
             # The first read opens the log, for which the database has to be in its place; later ones go on without.
             await self.presence_block()
@@ -134,21 +151,21 @@ class SqliteStore(Store):
     def _raise_if_unusable(self, error: BaseException | None) -> None:
         if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE in _UNUSABLE:
             raise StoreIncompatible(
-                f"{self._path} is damaged ({_describe(error)}); put a backup in its place or give --store another path"
+                f"{self._path} is damaged ({describe(error)}); put a backup in its place or give --store another path"
             ) from error
 
     async def close(self) -> None:
-        if self._reader is not None and self._writer is not None:
+        if self._reader is not None and self._planner is not None and self._writer is not None:
             # Begun at once and carried out by the threads, so that a cancelled close gives back no less. The writer
             # is last: the connection that closes last folds the write-ahead log into the file. Then the lock.
-            reading = self._reader.end()
+            reading = [self._reader.end(), self._planner.end()]
 
             def give_back() -> None:
-                wait([reading])
+                wait(reading)
                 self._lock.release()
 
             self._closed = self._writer.end(give_back)
-            self._reader = self._writer = None
+            self._reader = self._planner = self._writer = None
         if self._closed is not None:
             await asyncio.shield(asyncio.wrap_future(self._closed))
 
@@ -189,30 +206,76 @@ class SqliteStore(Store):
 
         return await self._read("scan_blocks", (after, limit), read)
 
-    async def read_beats(self, *, node_id: NodeId | None, since_ms: int, until_ms: int, limit: int) -> list[PackedBeat]:
-        key = None if node_id is None else node_key(node_id)
+    async def read_beats(
+        self, *, node_id: NodeId | None, since_ms: int, until_ms: int, limit: int, every_ms: int | None = None
+    ) -> list[PackedBeat]:
+        return await self._reading.run(
+            lambda connection: self._history.read_beats(
+                connection,
+                key=None if node_id is None else node_key(node_id),
+                since_ms=since_ms,
+                until_ms=until_ms,
+                limit=limit,
+                every_ms=every_ms,
+            )
+        )
 
-        def read(connection: sqlite3.Connection) -> list[PackedBeat]:
-            found: list[tuple[int, int, int, PackedBeat]] = []
-            newest: list[int] = []  # a heap: the times of the newest `limit` found so far
-            for id_, max_at_ms, block in connection.execute(
-                self._queries.blocks_between.sql, (since_ms, until_ms, key)
-            ):
-                # Blocks come by their newest beat: in this one and those after it none is as new as these.
-                if len(newest) >= limit and (not newest or newest[0] > max_at_ms):
-                    break
-                kept = [
-                    (beat.at_ms, id_, index, beat)
-                    for index, beat in enumerate(unpack_block(block))
-                    if (key is None or beat.node_key == key) and since_ms <= beat.at_ms < until_ms
-                ]
-                for at_ms, *_ in kept:
-                    (heappush if len(newest) < limit else heappushpop)(newest, at_ms)
-                found += kept
-            found.sort()
-            return [beat for _, _, _, beat in found[-limit:]]
+    async def read_rollups(
+        self, *, node_id: NodeId, since_ms: int, until_ms: int, bucket_ms: int
+    ) -> list[Bucket] | None:
+        key = node_key(node_id)
+        return await self._reading.run(
+            lambda connection: self._history.read_rollups(
+                connection, key=key, since_ms=since_ms, until_ms=until_ms, bucket_ms=bucket_ms
+            )
+        )
 
-        return await self._reading.run(read)
+    async def compact_beats(self, *, closed_ms: int, settled_block: int) -> CompactionStep:
+        plan, newest_block = await self._planning.run(
+            lambda connection: self._history.plan_compaction(
+                connection, closed_ms=closed_ms, settled_block=settled_block
+            )
+        )
+        wrote = plan is not None and await self._write_history(plan)
+        return CompactionStep(
+            more=plan is not None, beats=plan.beats if plan is not None and wrote else 0, newest_block=newest_block
+        )
+
+    async def trim_beats(self, *, raw_before_ms: int, rollups_before_ms: int, max_bytes: int) -> TrimStep:
+        plan, size_bytes = await self._planning.run(
+            lambda connection: self._history.plan_trim(
+                connection, raw_before_ms=raw_before_ms, rollups_before_ms=rollups_before_ms, max_bytes=max_bytes
+            )
+        )
+        if plan is not None:
+            await self._write_history(plan)
+        return TrimStep(more=plan is not None, size_bytes=size_bytes)
+
+    async def _write_history(self, plan: HistoryPlan) -> bool:
+        writing = self._writing
+        try:
+            return await writing.run(
+                lambda connection: self._history.write(connection, plan, check=self._lock.check_in_place)
+            )
+        except StoreUnavailable:
+            # After a flush that failed only a fresh connection sees what a crash would leave.
+            await writing.disconnect()
+            raise
+
+    async def history_clock(self) -> HistoryClock | None:
+        def read(row: rows.Row) -> HistoryClock:
+            return HistoryClock(now_ms=row[0], lead_ms=row[1], stood_ms=row[2])
+
+        found = await self._read("select_history_clock", (), read)
+        return found[0] if found else None
+
+    async def set_history_clock(self, clock: HistoryClock) -> None:
+        def write(connection: sqlite3.Connection) -> None:
+            self._lock.check_in_place()
+            columns = (clock.now_ms, clock.lead_ms, clock.stood_ms)
+            connection.execute(self._queries.set_history_clock.sql, columns)
+
+        await self._writing.run(write)
 
     async def read_events(self, *, after: Revision, limit: int, before: Revision | None = None) -> list[Event]:
         bounds = (after, _MAX_REVISION if before is None else before, limit)
@@ -260,6 +323,7 @@ class SqliteStore(Store):
         if applied:
             log.info("schema migrated", store=self.location, migrations=applied)
         connection.execute(self._queries.create_head.sql, (self._ids(),))
+        connection.execute(self._queries.create_history.sql)
         log_id, revision, oldest = connection.execute(self._queries.select_head.sql).fetchone()
         return LogHead(log_id=LogId(log_id), revision=Revision(revision), oldest=Revision(oldest))
 
@@ -284,7 +348,7 @@ class SqliteStore(Store):
             # neither is written. After anything else only a look over a fresh connection can tell.
             if connection.in_transaction or error.sqlite_errorcode == sqlite3.SQLITE_FULL:
                 raise
-            raise OutcomeUnknown(_describe(error)) from error
+            raise OutcomeUnknown(describe(error)) from error
         return block_id
 
     def _write(self, connection: sqlite3.Connection, batch: WriteBatch) -> int | None:
@@ -368,16 +432,22 @@ class SqliteStore(Store):
         return await self._reading.run(read)
 
     @property
-    def _writing(self) -> _Thread:
+    def _writing(self) -> ConnectionThread:
         if self._writer is None:
             raise StoreUnavailable("it is not open")
         return self._writer
 
     @property
-    def _reading(self) -> _Thread:
+    def _reading(self) -> ConnectionThread:
         if self._reader is None:
             raise StoreUnavailable("it is not open")
         return self._reader
+
+    @property
+    def _planning(self) -> ConnectionThread:
+        if self._planner is None:
+            raise StoreUnavailable("it is not open")
+        return self._planner
 
 
 def _weight(batch: WriteBatch) -> int:
@@ -404,65 +474,6 @@ class _Splits:
         return split
 
 
-class _Thread:
-    """One thread with one connection, made when first needed and again after `disconnect`."""
-
-    def __init__(self, name: str, connect: Callable[[], sqlite3.Connection]) -> None:
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._connect = connect
-        self._connection: sqlite3.Connection | None = None
-
-    async def run(self, body: Callable[[sqlite3.Connection], T]) -> T:
-        """What `body` gives, with engine errors told as ours and no transaction left open behind an error.
-
-        Cancelling the caller does not stop `body`, nor keep it from starting.
-        """
-        running = asyncio.get_running_loop().run_in_executor(self._executor, self._run, body)
-        return await asyncio.shield(running)
-
-    async def disconnect(self) -> None:
-        """Drop the connection; the next `run` makes a fresh one."""
-        await asyncio.get_running_loop().run_in_executor(self._executor, self._drop)
-
-    def end(self, then: Callable[[], None] | None = None) -> Future[None]:
-        """Do what is queued, drop the connection, then `then`, and end the thread; done when all that is."""
-
-        def body() -> None:
-            try:
-                self._drop()
-            finally:
-                if then is not None:
-                    then()
-
-        ended = self._executor.submit(body)
-        self._executor.shutdown(wait=False)
-        return ended
-
-    def _run(self, body: Callable[[sqlite3.Connection], T]) -> T:
-        try:
-            if self._connection is None:
-                self._connection = self._connect()
-            return body(self._connection)
-        except sqlite3.DatabaseError as error:
-            raise StoreUnavailable(_describe(error)) from error
-        finally:
-            # Also when the error is ours: a refused batch must not be half there for the next one.
-            if self._connection is not None and self._connection.in_transaction:
-                self._roll_back(self._connection)
-
-    def _roll_back(self, connection: sqlite3.Connection) -> None:
-        try:
-            connection.rollback()
-        except sqlite3.DatabaseError as error:
-            log.warning("rollback failed, connection dropped", error=_describe(error))
-            self._drop()
-
-    def _drop(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-
 def _home_path(path: str) -> Path:
     try:
         return Path(path).expanduser()
@@ -483,8 +494,3 @@ def _bad_path(path: Path | str, error: Exception) -> SettingsError:
 
 def _read_pragmas(connection: sqlite3.Connection) -> dict[str, object]:
     return {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in _WRITER_PRAGMAS}
-
-
-def _describe(error: sqlite3.Error) -> str:
-    name = getattr(error, "sqlite_errorname", type(error).__name__)
-    return f"{name}: {error}"
