@@ -161,9 +161,8 @@ def add_buckets(buckets: dict[int, Rollup], more: dict[int, Rollup]) -> None:
 
 
 def thin(beats: Iterable[PackedBeat], every_ms: int) -> list[PackedBeat]:
-    """The last of each node's beats in each bucket of that length, in the order of `beats`, which is ascending."""
-    newest = {(beat.node_key, beat.at_ms // every_ms): beat for beat in beats}
-    return sorted(newest.values(), key=in_time)
+    """The last of one node's `beats`, which are in ascending time, in each bucket of that length; in order."""
+    return list({beat.at_ms // every_ms: beat for beat in beats}.values())
 
 
 def in_time(beat: PackedBeat) -> tuple[int, bytes]:

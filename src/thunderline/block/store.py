@@ -202,7 +202,7 @@ class Store(ABC):
         """The newest `limit` beats of one node (None: of all) with since <= at < until, in ascending time.
 
         Beats of one time stand by node, and those of one node in the order in which they were committed. With
-        `every_ms` only the last of each node's beats in each span of that length counts; spans are aligned to wall
+        `every_ms`, only with a node, only the last beat in each span of that length counts; spans are aligned to wall
         time. Beats outlive their node: those of a deregistered one are read by its id. How long this takes follows
         from what lies in the window (with a node: from its beats there), not from what else is kept.
         """

@@ -126,10 +126,15 @@ class BlockingClient:
         return self.ask(calls.heartbeat(node_id, status, metrics)).value
 
     def recent_heartbeats(
-        self, node_id: str | None = None, minutes: float = 60, *, limit: int = HEARTBEATS_MAX
+        self,
+        node_id: str | None = None,
+        minutes: float = 60,
+        *,
+        limit: int = HEARTBEATS_MAX,
+        resolution: int | None = None,
     ) -> list[Heartbeat]:
         """The latest beats, as `Client.recent_heartbeats` gives them. Raises: NotFound, InvalidRequest."""
-        return self.ask(calls.recent_heartbeats(node_id, minutes, limit=limit)).value.heartbeats
+        return self.ask(calls.recent_heartbeats(node_id, minutes, limit=limit, resolution=resolution)).value.heartbeats
 
     # Reading
 

@@ -123,10 +123,15 @@ def heartbeat(node_id: str, status: str, metrics: Mapping[str, object] | None) -
     return Call("POST", f"{node_path(node_id)}/heartbeats", KeptHeartbeat, body=body)
 
 
-def recent_heartbeats(node_id: str | None, minutes: float, *, limit: int) -> Call[HeartbeatsAnswer]:
+def recent_heartbeats(
+    node_id: str | None, minutes: float, *, limit: int, resolution: int | None
+) -> Call[HeartbeatsAnswer]:
     """The latest beats of one node, or of all."""
     path = "/api/heartbeats" if node_id is None else f"{node_path(node_id)}/heartbeats"
-    return Call("GET", path, HeartbeatsAnswer, query=(("minutes", str(minutes)), ("limit", str(limit))))
+    query = [("minutes", str(minutes)), ("limit", str(limit))]
+    if resolution is not None:
+        query.append(("resolution", str(resolution)))
+    return Call("GET", path, HeartbeatsAnswer, query=tuple(query))
 
 
 def node_filter(

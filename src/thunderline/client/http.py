@@ -133,13 +133,21 @@ class Client:
         return (await self.ask(calls.heartbeat(node_id, status, metrics))).value
 
     async def recent_heartbeats(
-        self, node_id: str | None = None, minutes: float = 60, *, limit: int = HEARTBEATS_MAX
+        self,
+        node_id: str | None = None,
+        minutes: float = 60,
+        *,
+        limit: int = HEARTBEATS_MAX,
+        resolution: int | None = None,
     ) -> list[Heartbeat]:
         """The beats of the last `minutes`, the newest `limit` of them, in ascending time; of one node, or of all.
 
-        The id of a deregistered node still finds its beats. Raises: NotFound, InvalidRequest.
+        With a `resolution`, in seconds and for one node alone, only the last beat in each span of that length. The id
+        of a deregistered node still finds its beats. Raises: NotFound, InvalidRequest.
         """
-        return (await self.ask(calls.recent_heartbeats(node_id, minutes, limit=limit))).value.heartbeats
+        return (
+            await self.ask(calls.recent_heartbeats(node_id, minutes, limit=limit, resolution=resolution))
+        ).value.heartbeats
 
     # Reading
 

@@ -117,6 +117,33 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             description="Heartbeats queued at most; beyond it they are refused with 503 (liveness still counts them).",
         ),
     ] = 50_000
+    heartbeat_raw_retention_s: Annotated[
+        float,
+        Meta(
+            ge=60,
+            le=31_622_400,
+            description="Seconds for which each heartbeat is kept as it came. Higher lets `/heartbeats`, and series "
+            "finer than a minute, reach further back, at about 60 bytes a beat on disk.",
+        ),
+    ] = 86_400.0
+    heartbeat_rollup_retention_s: Annotated[
+        float,
+        Meta(
+            ge=60,
+            le=315_360_000,
+            description="Seconds for which each node's minutes are kept as rollups, and at most what is kept at all. "
+            "Higher lets series reach further back, at about 160 kB a node and day.",
+        ),
+    ] = 2_592_000.0
+    heartbeat_history_max_bytes: Annotated[
+        int,
+        Meta(
+            ge=1_048_576,
+            le=2**62,
+            description="Bytes that heartbeat history takes in the store, about; what is more goes, the oldest minutes "
+            "first, whatever their age. Higher needs as much more disk; lower shortens what is kept of a large fleet.",
+        ),
+    ] = 4_294_967_296
     commit_max: Annotated[
         int,
         Meta(

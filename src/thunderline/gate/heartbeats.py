@@ -10,7 +10,7 @@ from litestar.params import QueryParameter
 from thunderline.gate.bodies import HeartbeatsBody, answer, encode
 from thunderline.gate.openapi import documented
 from thunderline.gate.parameters import Limit, Ref, Reg
-from thunderline.link.registry import HEARTBEATS_MAX
+from thunderline.link.history import BUCKETS_MAX, BUCKETS_WANTED, HEARTBEATS_MAX, HeartbeatSeries
 
 Minutes = Annotated[float, QueryParameter(gt=0, le=527_040, description="How far back, in minutes.")]
 
@@ -24,10 +24,43 @@ Minutes = Annotated[float, QueryParameter(gt=0, le=527_040, description="How far
     ),
 )
 async def node_heartbeats(
-    registry: Reg, ref: Ref, minutes: Minutes = 60.0, limit: Limit = HEARTBEATS_MAX
+    registry: Reg,
+    ref: Ref,
+    minutes: Minutes = 60.0,
+    limit: Limit = HEARTBEATS_MAX,
+    resolution: Annotated[
+        int | None,
+        QueryParameter(ge=1, description="Seconds: of each such span, aligned to wall time, only the last heartbeat."),
+    ] = None,
 ) -> Response[bytes]:
-    found = await registry.recent_heartbeats(ref, minutes, limit=limit)
+    found = await registry.recent_heartbeats(ref, minutes, limit=limit, resolution=resolution)
     return answer(encode(HeartbeatsBody(heartbeats=found)), registry)
+
+
+@get(
+    "/nodes/{ref:str}/series",
+    opt=documented(
+        "A node's heartbeats as columns. One item for each bucket of `resolution_s`: how many came, the worst status, "
+        "and the least, mean and most of each figure; null where no heartbeat had it. Where heartbeats are no longer "
+        "kept one by one, `resolution_s` is 60 at least. The id of a deregistered node works too.",
+        answers={200: HeartbeatSeries},
+        errors=(404,),
+    ),
+)
+async def node_series(
+    registry: Reg,
+    ref: Ref,
+    minutes: Minutes = 60.0,
+    resolution: Annotated[
+        int | None,
+        QueryParameter(
+            ge=1,
+            description="Length of a bucket in seconds: 1 to 60, or a multiple of 60. Default: what gives at most "
+            f"{BUCKETS_WANTED} buckets; {BUCKETS_MAX:,} at most.",
+        ),
+    ] = None,
+) -> Response[bytes]:
+    return answer(encode(await registry.series(ref, minutes, resolution=resolution)), registry)
 
 
 @get("/heartbeats", opt=documented("All nodes' heartbeats, oldest first.", answers={200: HeartbeatsBody}))
@@ -36,4 +69,4 @@ async def all_heartbeats(registry: Reg, minutes: Minutes = 1.0, limit: Limit = H
     return answer(encode(HeartbeatsBody(heartbeats=found)), registry)
 
 
-ROUTES: Final = Router("/api", route_handlers=[node_heartbeats, all_heartbeats], tags=["heartbeats"])
+ROUTES: Final = Router("/api", route_handlers=[node_heartbeats, node_series, all_heartbeats], tags=["heartbeats"])

@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from thunderline.block.beats import to_heartbeat
 from thunderline.block.store import Store
 from thunderline.core.errors import ContentRejected, InvalidInput, StaleIncarnation, UnknownSession
 from thunderline.core.ids import LinkId, NodeId, is_uuid
@@ -30,6 +29,7 @@ from thunderline.core.records import OPEN_SESSION_STATUSES, Heartbeat, LinkSessi
 from thunderline.core.settings import Settings
 from thunderline.link import capability_plans, plans, session_plans
 from thunderline.link.actor import Action, Actor, ActorKind, authorise
+from thunderline.link.history import HeartbeatSeries, History
 from thunderline.link.lanes import Lane
 from thunderline.link.liveness import BEAT_SIGNALS, Signal
 from thunderline.link.open_sessions import SessionFilter
@@ -56,6 +56,7 @@ class NodeDomain:
         sentinel: Sentinel,
         uplinks: Uplinks,
         store: Store,
+        history: History,
         *,
         settings: Settings,
     ) -> None:
@@ -64,6 +65,7 @@ class NodeDomain:
         self._roster = roster
         self._sentinel = sentinel
         self._store = store
+        self._history = history
         self._settings = settings
 
     # Registration
@@ -294,11 +296,14 @@ class NodeDomain:
         return self._writer.submit(Lane.HEARTBEATS, lambda overlay: plans.beat(overlay, entry, beat), actor=actor)
 
     async def get_recent_heartbeats(
-        self, node_id: NodeId | None, *, since_ms: int, until_ms: int, limit: int
+        self, ref: str | None, *, minutes: float, limit: int, resolution_s: int | None = None
     ) -> list[Heartbeat]:
-        """The newest `limit` beats of a node, also a deregistered one (None: of all), in ascending time."""
-        beats = await self._store.read_beats(node_id=node_id, since_ms=since_ms, until_ms=until_ms, limit=limit)
-        return [to_heartbeat(beat, node_id=node_id) for beat in beats]
+        """See `History.recent_heartbeats`."""
+        return await self._history.recent_heartbeats(ref, minutes=minutes, limit=limit, resolution_s=resolution_s)
+
+    async def get_heartbeat_series(self, ref: str, *, minutes: float, resolution_s: int | None) -> HeartbeatSeries:
+        """See `History.series`."""
+        return await self._history.series(ref, minutes=minutes, resolution_s=resolution_s)
 
     async def _mutate(self, plan: Callable[[Overlay], V], actor: Actor) -> V:
         return await self._writer.submit(Lane.MUTATIONS, plan, actor=actor)

@@ -18,6 +18,7 @@ from thunderline.flow.taxonomy import NODE_HEARTBEAT, TAXONOMY
 from thunderline.link.checkpoint import PresenceCheckpoint
 from thunderline.link.detection import Detection
 from thunderline.link.event_log import EventLog
+from thunderline.link.history import History
 from thunderline.link.lanes import OWN_LANE_MAX, Lane
 from thunderline.link.overlay import Overlay
 from thunderline.link.roster import Roster
@@ -73,6 +74,14 @@ class Engine:
             settled=self._settled,
             beats_kept=self._heartbeat_events,
         )
+        self.history = History(
+            store,
+            self.roster,
+            clock=clock,
+            settings=settings,
+            rng=rng,
+            store_is_away=lambda: self.writer.away is not None,
+        )
         self.detection = Detection(self.writer, self.roster, self.sentinel, self.uplinks)
 
     async def start(self) -> None:
@@ -90,6 +99,7 @@ class Engine:
         self.tasks.start(self.writer.run(), name="writer")
         self.tasks.start(self.writer.watch(), name="writer watch")
         self.tasks.start(self.sentinel.run(self.detection), name="sentinel")
+        self.tasks.start(self.history.run(), name="history")
         log.info(
             "registry open",
             store=self.store.location,

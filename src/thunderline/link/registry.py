@@ -15,14 +15,13 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Final
 
 from thunderline.block.engines import store_from_url
 from thunderline.block.store import Store
 from thunderline.core.clock import Clock, SystemClock
-from thunderline.core.errors import InvalidInput, StoreUnavailable, UnknownNode
+from thunderline.core.errors import StoreUnavailable
 from thunderline.core.host import host_name
-from thunderline.core.ids import IdSource, NodeId, is_uuid, new_uuid7
+from thunderline.core.ids import IdSource, NodeId, new_uuid7
 from thunderline.core.inputs import (
     CapabilityAttrs,
     HeartbeatInput,
@@ -50,6 +49,7 @@ from thunderline.link.drawing import Drawings, scene_of
 from thunderline.link.engine import Engine
 from thunderline.link.filters import graph_filter, node_filter, session_filter
 from thunderline.link.graph import Graph, draw
+from thunderline.link.history import HEARTBEATS_MAX, HeartbeatSeries
 from thunderline.link.link_domain import LinkDomain
 from thunderline.link.listing import BY_NAME, Listing, list_page
 from thunderline.link.past import state_at
@@ -59,9 +59,6 @@ from thunderline.link.summary import Summary, summarise
 from thunderline.link.watch import Watch
 
 log = get_logger(__name__)
-
-HEARTBEATS_MAX: Final = 10_000
-"""Beats in one answer at most, the newest."""
 
 
 class Registry:
@@ -86,7 +83,7 @@ class Registry:
         self.tasks = engine.tasks
         """The registry's own tasks; the server adds its own, so that readiness speaks for all of them."""
         parts = (engine.writer, engine.roster, engine.sentinel, engine.uplinks)
-        self.domain = NodeDomain(*parts, store, settings=settings)
+        self.domain = NodeDomain(*parts, store, engine.history, settings=settings)
         self.links = LinkDomain(*parts, settings=settings)
 
     @classmethod
@@ -286,30 +283,28 @@ class Registry:
         return kept.heartbeat
 
     async def recent_heartbeats(
-        self, node_id: str | None = None, minutes: float = 60, *, limit: int = HEARTBEATS_MAX
+        self,
+        node_id: str | None = None,
+        minutes: float = 60,
+        *,
+        limit: int = HEARTBEATS_MAX,
+        resolution: int | None = None,
     ) -> list[Heartbeat]:
         """The beats of the last `minutes`, the newest `limit` of them, in ascending time; of one node, or of all.
 
-        The id of a deregistered node still finds its beats. Raises: UnknownNode, InvalidInput.
+        With a `resolution`, in seconds and for one node alone, only the last beat in each span of that length. The id
+        of a deregistered node still finds its beats. Raises: UnknownNode, InvalidInput.
         """
-        if not 0 < minutes <= 60 * 24 * 366:
-            raise InvalidInput("minutes", "should be more than 0 and at most 527,040")
-        now_ms = self.clock.now_ms()
-        wanted = None
-        if node_id is not None:
-            try:
-                wanted = self.find_id(node_id)
-            except UnknownNode:
-                if not is_uuid(node_id):
-                    raise
-                wanted = NodeId(node_id.lower())
-        return await self.domain.get_recent_heartbeats(
-            wanted,
-            since_ms=now_ms - round(minutes * 60_000),
-            # What is committed within this very millisecond counts as past.
-            until_ms=now_ms + 1,
-            limit=min(limit, HEARTBEATS_MAX),
-        )
+        return await self.domain.get_recent_heartbeats(node_id, minutes=minutes, limit=limit, resolution_s=resolution)
+
+    async def series(self, node_id: str, minutes: float = 60, *, resolution: int | None = None) -> HeartbeatSeries:
+        """The beats of the last `minutes` in buckets of `resolution` seconds, as columns; null where none came.
+
+        From 1 to 60 seconds, or a multiple of 60; by default what gives at most 300 buckets. Where beats are no longer
+        kept one by one, it is 60 at least: the answer says what it was. The id of a deregistered node still finds its
+        beats. Raises: UnknownNode, InvalidInput.
+        """
+        return await self.domain.get_heartbeat_series(node_id, minutes=minutes, resolution_s=resolution)
 
     # Reading
 

@@ -334,7 +334,11 @@ class HistoryTables:
         for minute, node_key, row in minutes:
             if wanted.is_beyond((minute + 1) * MINUTE_MS - 1):
                 break
-            wanted.add(unpack_minute(row, node_key=node_key, minute=minute), block=0)
+            beats = unpack_minute(row, node_key=node_key, minute=minute)
+            if every_ms is not None:
+                # Now already, so that what is held in memory follows from the answer.
+                beats = thin([beat for beat in beats if since_ms <= beat.at_ms < until_ms], every_ms)
+            wanted.add(beats, block=0)
         minutes.close()
         connection.execute(self._queries.commit.sql)
         found = wanted.beats()
@@ -367,17 +371,20 @@ class HistoryTables:
         minutes = (minute_of(since_ms), minute_of(until_ms - 1), key)
         fresh = _Wanted(key, since_ms, until_ms, _EVER)
         self._read_blocks(connection, state, fresh)
-        found: dict[int, Rollup] | None = {}
+        found: dict[int, Rollup] = {}
+        is_whole = True
         if bucket_ms % MINUTE_MS == 0:
             rows = connection.execute(self._queries.rollups_of_node.sql, (*minutes, bucket_ms // MINUTE_MS)).fetchall()
             found = {since_ms + bucket * bucket_ms: read_rollup(columns) for bucket, *columns in rows}
         elif connection.execute(self._queries.rolled_up_only.sql, minutes).fetchone() is not None:
-            found = None
+            is_whole = False
         else:
             for minute, _, row in connection.execute(self._queries.minutes_of_node.sql, minutes).fetchall():
-                fresh.add(unpack_minute(row, node_key=key, minute=minute), block=0)
+                beats = unpack_minute(row, node_key=key, minute=minute)
+                beats = [beat for beat in beats if since_ms <= beat.at_ms < until_ms]
+                add_buckets(found, roll_up_buckets(beats, bucket_ms))
         connection.execute(self._queries.commit.sql)
-        if found is None:
+        if not is_whole:
             return None
         add_buckets(found, roll_up_buckets(fresh.beats(), bucket_ms))
         return [Bucket(at_ms, rollup) for at_ms, rollup in sorted(found.items())]
