@@ -201,3 +201,63 @@ async def test_the_size_that_is_told_is_about_what_the_file_takes(tmp_path: Path
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("VACUUM")
     assert 0.75 < told / path.stat().st_size < 1.1
+
+
+def test_writes_are_paced_by_how_long_the_last_ones_took() -> None:
+    pace = history._Pace()
+    for _ in range(20):
+        pace.took(history.WRITE_S * 4, rows=pace.rows)
+    assert pace.rows == history.SLICE_ROWS[0]
+    pace.took(history.WRITE_S / 10, rows=pace.rows - 1)
+    assert pace.rows == history.SLICE_ROWS[0]  # a write that was short says nothing about longer ones
+    for _ in range(20):
+        pace.took(history.WRITE_S / 10, rows=pace.rows)
+    assert pace.rows == history.SLICE_ROWS[1]
+
+
+async def test_compaction_folds_the_log_that_it_fills(tmp_path: Path) -> None:
+    path = tmp_path / "nodes.db"
+    async with opened_history(lambda: SqliteStore(path)) as log:
+        for minute in range(10):
+            await log.write(*(make_beat(node_id(n), START_MS + minute * MINUTE_MS) for n in range(4000)))
+            await log.compact()
+        # A commit folds it from 16 MiB on: that is not reached.
+        assert path.with_name("nodes.db-wal").stat().st_size < 12 * 2**20
+
+
+async def test_what_a_read_of_one_node_costs_does_not_grow_with_the_store(tmp_path: Path) -> None:
+    async def steps(store: SqliteStore) -> int:
+        """Instructions of SQLite's virtual machine, in hundreds, that reading one node's hour takes."""
+        counted = 0
+
+        def count_one() -> int:
+            nonlocal counted
+            counted += 1
+            return 0
+
+        def watch(connection: sqlite3.Connection) -> None:
+            connection.set_progress_handler(count_one, 100)
+
+        await store._reading.run(watch)
+        until_ms = START_MS + 60 * MINUTE_MS
+        found = await store.read_beats(node_id=node_id(1), since_ms=START_MS, until_ms=until_ms, limit=10_000)
+        assert len(found) == 60
+        rolled_up = await store.read_rollups(
+            node_id=node_id(1), since_ms=START_MS, until_ms=until_ms, bucket_ms=5 * MINUTE_MS
+        )
+        assert rolled_up is not None
+        assert len(rolled_up) == 12
+        return counted
+
+    found = []
+    for nodes, minutes in ((1, 60), (200, 60), (200, 180)):
+        store = SqliteStore(tmp_path / f"{nodes}-{minutes}.db")
+        await store.open()
+        log = HistoryLog(store)
+        for minute in range(minutes):
+            await log.write(*(make_beat(node_id(n + 1), START_MS + minute * MINUTE_MS) for n in range(nodes)))
+        await log.write(presence_block=minutes)
+        await log.compact()
+        found.append(await steps(store))
+        await store.close()
+    assert max(found) <= min(found) + 2

@@ -45,11 +45,14 @@ SLICE_BYTES: Final = 524_288
 SLICE_ROWS: Final = (64, 2048)
 """Rows in one write, at least and at most; in between as many as keep it to `WRITE_S`."""
 
+FOLD_EVERY: Final = 8
+"""Steps after which the planner folds the write-ahead log into the file: else a commit would have to, and wait."""
+
 WRITE_S: Final = 0.010
 """How long one write should take: half of what commits may be made to wait, since a flush may take twice as long."""
 
 DELETED_BLOCKS: Final = 256
-DELETED_BLOCK_BYTES: Final = 2_097_152
+DELETED_BLOCK_BYTES: Final = 1_048_576
 """Blocks that go in one write at most."""
 
 RAW_OVERHEAD_BYTES: Final = 26
@@ -115,11 +118,26 @@ class HistoryPlan(msgspec.Struct):
     """Rows up to there go."""
     forget_rollups: Place | None = None
     forget_blocks: int | None = None
+    forgotten_rows: int = 0
     beats: int = 0
 
     @property
     def rows(self) -> int:
         return len(self.minutes) + len(self.rollups)
+
+
+class _Pace:
+    """How many rows a write should have, from how long the last ones took."""
+
+    def __init__(self) -> None:
+        self.rows = 512
+
+    def took(self, duration_s: float, *, rows: int) -> None:
+        """Learn from a write of so many rows; one that was short of rows tells nothing but that it was too slow."""
+        factor = min(max(WRITE_S / max(duration_s, 1e-6), 0.5), 1.5)
+        if factor < 1 or rows >= self.rows:
+            least, most = SLICE_ROWS
+            self.rows = min(max(int(self.rows * factor), least), most)
 
 
 class HistoryTables:
@@ -130,7 +148,9 @@ class HistoryTables:
         self._clock = clock
         self._bulk = {name: BulkStatement(getattr(queries, name).sql) for name in ("upsert_minutes", "merge_rollups")}
         self._pass: _Pass | None = None
-        self._slice_rows = 512
+        self._writing = _Pace()
+        self._forgetting = _Pace()
+        self._unfolded_steps = 0
 
     # Compaction
 
@@ -138,6 +158,7 @@ class HistoryTables:
         self, connection: sqlite3.Connection, *, closed_ms: int, settled_block: int
     ) -> tuple[HistoryPlan | None, int]:
         """The next step, None when there is nothing to do; and the newest block."""
+        self._fold(connection)
         connection.execute(self._queries.begin_read.sql)
         state = self._state(connection)
         (newest,) = connection.execute(self._queries.newest_block.sql).fetchone()
@@ -184,7 +205,7 @@ class HistoryTables:
         written_bytes, size_bytes = 0, state.size_bytes
         start = bisect_right(under_way.places, state.done)
         for place in under_way.places[start:]:
-            if plan.rows >= self._slice_rows or written_bytes > SLICE_BYTES:
+            if plan.rows >= self._writing.rows or written_bytes > SLICE_BYTES:
                 done = plan.rollups[-1][:2]
                 plan.after = msgspec.structs.replace(
                     state, done_minute=done[0], done_key=done[1], size_bytes=size_bytes
@@ -237,6 +258,7 @@ class HistoryTables:
         self, connection: sqlite3.Connection, *, raw_before_ms: int, rollups_before_ms: int, max_bytes: int
     ) -> tuple[HistoryPlan | None, int]:
         """The next step, None when there is nothing to do; and about what history takes after it."""
+        self._fold(connection)
         connection.execute(self._queries.begin_read.sql)
         state = self._state(connection)
         (in_blocks,) = connection.execute(self._queries.bytes_in_blocks.sql, (state.compacted_block,)).fetchone()
@@ -253,24 +275,32 @@ class HistoryTables:
     def _plan_forgetting(
         self, connection: sqlite3.Connection, state: _State, *, before: int, at_least_bytes: int
     ) -> HistoryPlan | None:
-        last, freed = None, 0
-        bounds = (before, self._slice_rows)
+        last, freed, rows = None, 0, 0
+        bounds = (before, self._forgetting.rows)
         for minute, key, raw_bytes in connection.execute(self._queries.oldest_rollups.sql, bounds).fetchall():
             if freed >= at_least_bytes:
                 break
             last = (minute, key)
+            rows += 1
             freed += ROLLUP_BYTES + (0 if raw_bytes is None else raw_bytes + RAW_OVERHEAD_BYTES)
         if last is None:
             return None
-        return HistoryPlan(state, _less(state, freed), forget_minutes=last, forget_rollups=last)
+        return HistoryPlan(state, _less(state, freed), forget_minutes=last, forget_rollups=last, forgotten_rows=rows)
 
     def _plan_forgetting_raw(self, connection: sqlite3.Connection, state: _State, *, before: int) -> HistoryPlan | None:
-        bounds = (before, self._slice_rows)
+        bounds = (before, self._forgetting.rows)
         rows = connection.execute(self._queries.oldest_minutes.sql, bounds).fetchall()
         if not rows:
             return None
         freed = sum(raw_bytes + RAW_OVERHEAD_BYTES for _, _, raw_bytes in rows)
-        return HistoryPlan(state, _less(state, freed), forget_minutes=rows[-1][:2])
+        return HistoryPlan(state, _less(state, freed), forget_minutes=rows[-1][:2], forgotten_rows=len(rows))
+
+    def _fold(self, connection: sqlite3.Connection) -> None:
+        self._unfolded_steps += 1
+        if self._unfolded_steps >= FOLD_EVERY:
+            self._unfolded_steps = 0
+            # Passive: it waits for nobody and nobody waits for it; what it leaves is folded at another time.
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     # On the writer's thread
 
@@ -296,15 +326,12 @@ class HistoryTables:
             connection.execute(self._queries.delete_blocks.sql, (plan.forget_blocks,))
         check()
         connection.execute(self._queries.commit.sql)
-        self._pace(self._clock.monotonic() - started, rows=plan.rows)
+        took_s = self._clock.monotonic() - started
+        if plan.rows:
+            self._writing.took(took_s, rows=plan.rows)
+        elif plan.forgotten_rows:
+            self._forgetting.took(took_s, rows=plan.forgotten_rows)
         return True
-
-    def _pace(self, took_s: float, *, rows: int) -> None:
-        least, most = SLICE_ROWS
-        if took_s > WRITE_S:
-            self._slice_rows = max(self._slice_rows // 2, least)
-        elif took_s < WRITE_S / 3 and rows >= self._slice_rows:
-            self._slice_rows = min(self._slice_rows * 2, most)
 
     # Reading
 
@@ -411,6 +438,8 @@ class _Wanted:
     def add(self, beats: Iterable[PackedBeat], *, block: int) -> None:
         for index, beat in enumerate(beats):
             if (self.key is None or beat.node_key == self.key) and self.since_ms <= beat.at_ms < self.until_ms:
+                if self.is_beyond(beat.at_ms):
+                    continue
                 self._found.append((beat.at_ms, beat.node_key, block, index, beat))
                 (heappush if len(self._newest) < self._limit else heappushpop)(self._newest, beat.at_ms)
 
