@@ -100,9 +100,9 @@ SELECT state FROM presence WHERE node_id > ? ORDER BY node_id LIMIT ?;
 SELECT id, block FROM heartbeat_blocks WHERE id > ? ORDER BY id LIMIT ?;
 
 -- name: blocks_between
--- Newest first. A block without the node's 16 bytes in it is passed over without being read.
+-- Newest first.
 SELECT id, max_at_ms, block FROM heartbeat_blocks
-WHERE max_at_ms >= ? AND min_at_ms < ? AND id > ?4 AND (?3 IS NULL OR instr(block, ?3) > 0)
+WHERE max_at_ms >= ? AND min_at_ms < ? AND id > ?
 ORDER BY max_at_ms DESC, id DESC;
 
 -- name: read_events
