@@ -177,6 +177,16 @@ class ForgetsDeletions(MemoryStore):
         return await super().commit(msgspec.structs.replace(batch, events=events))
 
 
+class KeepsRemovedGroups(MemoryStore):
+    async def commit(self, batch: WriteBatch) -> int | None:
+        return await super().commit(msgspec.structs.replace(batch, removed_groups=()))
+
+
+class SharesGroupNames(MemoryStore):
+    def _check(self, batch: WriteBatch) -> None:
+        super()._check(msgspec.structs.replace(batch, groups=()))
+
+
 class SharesTheNewestMeta(MemoryStore):
     async def read_events(self, *, after: Revision, limit: int, before: Revision | None = None) -> list[Event]:
         events = await super().read_events(after=after, limit=limit, before=before)
@@ -264,6 +274,8 @@ def _rounded(value: Any) -> Any:
         (ReadsTheOldestBeats, "beats_are_read_as_asked"),
         (ReadsEventsBeforeInclusive, "events_are_read_in_pages"),
         (ForgetsDeletions, "removing_an_unknown_node_is_fine"),
+        (KeepsRemovedGroups, "groups_are_scanned_by_id"),
+        (SharesGroupNames, "a_group_name_belongs_to_one_group"),
         (SharesTheNewestMeta, "meta_is_kept_whole_wherever_it_stands"),
         (NormalisesText, "every_value_comes_back_exactly"),
         (RoundsNumbers, "every_value_comes_back_exactly"),

@@ -30,11 +30,12 @@ from thunderline.core.records import (
     Node,
     NodeStatus,
     Override,
+    Record,
     Reliability,
     SessionStatus,
     SessionType,
 )
-from thunderline.testing.records import make_event, make_node, make_session, node_id
+from thunderline.testing.records import make_event, make_group, make_node, make_session, node_id
 
 TEXT = st.text(max_size=6)
 UUIDS = st.uuids(version=4).map(str)
@@ -175,7 +176,11 @@ def test_outside_event_has_every_field_of_the_event() -> None:
 
 
 def test_every_kind_of_entity_can_be_joined() -> None:
-    records = {EntityKind.NODE: make_node(1), EntityKind.LINK: make_session(1, node_id(1))}
+    records: dict[EntityKind, Record] = {
+        EntityKind.NODE: make_node(1),
+        EntityKind.LINK: make_session(1, node_id(1)),
+        EntityKind.GROUP: make_group(1, parent="eu", meta={"a": 1}),
+    }
     assert set(records) == set(EntityKind)
     for kind, record in records.items():
         split = split_record(record)

@@ -23,6 +23,8 @@ EXAMPLES: list[ThunderlineError] = [
     errors.UnknownNode("worker-1"),
     errors.UnknownCapability("worker-1", key="gpu"),
     errors.UnknownSession("session-1"),
+    errors.UnknownGroup("eu-1"),
+    errors.UnknownMembership("worker-1", group="eu-1"),
     errors.Deregistered("worker-1"),
     errors.Refused("not from you"),
     errors.NotPermitted("node:worker-1", "deregister nodes"),
@@ -39,6 +41,8 @@ EXAMPLES: list[ThunderlineError] = [
     errors.SessionOver("session-1", status="closed"),
     errors.EndNotUp("worker-1", status="offline"),
     errors.LiveLink("worker-1"),
+    errors.GroupInUse("eu-1", members=2, subgroups=1),
+    errors.GroupCycle(["eu", "eu-1", "eu"]),
     errors.CursorGone("abc:7", why="it belongs to another event log"),
     errors.Unavailable("busy"),
     errors.Overloaded("mutation"),
@@ -121,7 +125,7 @@ def test_what_is_retryable_says_when_or_where_to_go_on(error: ThunderlineError) 
 
 
 @pytest.mark.parametrize(
-    "kind", [errors.UnknownNode, errors.HostRefused, errors.OriginRefused, errors.WrongContentType]
+    "kind", [errors.UnknownNode, errors.UnknownGroup, errors.HostRefused, errors.OriginRefused, errors.WrongContentType]
 )
 def test_message_quotes_a_bounded_part_of_what_was_sent(kind: type[ThunderlineError]) -> None:
     long = "x" * 100_000

@@ -11,10 +11,10 @@ import pytest
 
 from thunderline.block.beats import to_heartbeat
 from thunderline.core.errors import UndeclaredEvent
-from thunderline.core.records import EntityKind, Event, Heartbeat, LinkSession, Node, NodeStatus, Reliability
+from thunderline.core.records import EntityKind, Event, Heartbeat, LinkSession, Node, NodeGroup, NodeStatus, Reliability
 from thunderline.flow import taxonomy
 from thunderline.flow.taxonomy import TAXONOMY, EventType, check_event, status_event
-from thunderline.testing.records import make_beat, make_event, make_node, make_session, node_id
+from thunderline.testing.records import make_beat, make_event, make_group, make_node, make_session, node_id
 
 CONSTANTS = {
     name: value
@@ -24,6 +24,7 @@ CONSTANTS = {
 PAYLOADS: dict[type[Any], Any] = {
     Node: make_node(1),
     LinkSession: make_session(1, node_id(1)),
+    NodeGroup: make_group(1),
     Heartbeat: to_heartbeat(make_beat(node_id(1))),
 }
 
@@ -54,13 +55,15 @@ def test_constant_is_named_as_its_event(constant: str, name: str) -> None:
 
 @pytest.mark.parametrize("row", [*TAXONOMY.values()], ids=lambda row: row.name)
 def test_row_is_consistent_in_itself(row: EventType) -> None:
-    assert re.fullmatch(r"cluster\.(node|link|capability)\.[a-z_]+", row.name)
-    # A capability is a part of its node, and has no record of its own.
+    assert re.fullmatch(r"cluster\.(node|link|capability|group)\.[a-z_]+", row.name)
+    # A capability and a membership are parts of their node, and have no records of their own.
     about = row.name.split(".")[1]
-    assert row.kind.value == ("node" if about == "capability" else about)
+    is_part = about == "capability" or row.name in (taxonomy.GROUP_JOINED, taxonomy.GROUP_LEFT)
+    assert row.kind.value == ("node" if is_part else about)
     assert row.version >= 1
     assert row.meaning.endswith(".")
     assert (row.payload is LinkSession) == (row.kind is EntityKind.LINK)
+    assert (row.payload is NodeGroup) == (row.kind is EntityKind.GROUP)
     # What stands in the log is a record; a heartbeat is kept in history instead.
     assert (row.payload is Heartbeat) == (row.reliability is Reliability.TRANSIENT)
     assert row.phoenix in {
@@ -70,8 +73,9 @@ def test_row_is_consistent_in_itself(row: EventType) -> None:
     assert (row.phoenix is None) == (row.reliability is Reliability.TRANSIENT)
 
 
-def test_deregistration_alone_is_a_deletion() -> None:
-    assert [row.name for row in TAXONOMY.values() if row.deletion] == [taxonomy.NODE_DEREGISTERED]
+def test_only_what_ends_a_record_is_a_deletion() -> None:
+    deletions = [row.name for row in TAXONOMY.values() if row.deletion]
+    assert deletions == [taxonomy.NODE_DEREGISTERED, taxonomy.GROUP_REMOVED]
 
 
 @pytest.mark.parametrize("row", [*TAXONOMY.values()], ids=lambda row: row.name)

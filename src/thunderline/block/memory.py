@@ -33,8 +33,8 @@ from thunderline.block.store import (
 )
 from thunderline.core.clock import Clock
 from thunderline.core.errors import ContentRejected, StoreUnavailable
-from thunderline.core.ids import BatchId, IdSource, LinkId, LogId, NodeId, Revision, new_uuid7
-from thunderline.core.records import OPEN_SESSION_STATUSES, Event, LinkSession, Node
+from thunderline.core.ids import BatchId, GroupId, IdSource, LinkId, LogId, NodeId, Revision, new_uuid7
+from thunderline.core.records import OPEN_SESSION_STATUSES, Event, LinkSession, Node, NodeGroup
 
 
 class MemoryStore(Store):
@@ -49,6 +49,7 @@ class MemoryStore(Store):
         self._names: dict[str, NodeId] = {}
         self._sessions: dict[LinkId, LinkSession] = {}
         self._session_ids: dict[str, LinkId] = {}
+        self._groups: dict[GroupId, NodeGroup] = {}
         self._presence: dict[NodeId, PresenceRow] = {}
         self._presence_block = 0
         self._blocks: dict[int, list[PackedBeat]] = {}
@@ -81,6 +82,9 @@ class MemoryStore(Store):
         self._names |= {node.name: node.id for node in batch.nodes}
         self._sessions |= {session.id: session for session in batch.sessions}
         self._session_ids |= {session.session_id: session.id for session in batch.sessions}
+        for group_id in batch.removed_groups:
+            self._groups.pop(group_id, None)
+        self._groups |= {group.id: group for group in batch.groups}
         self._presence |= {row.node_id: row for row in batch.presence}
         if batch.presence_block is not None:
             self._presence_block = batch.presence_block
@@ -108,9 +112,16 @@ class MemoryStore(Store):
             is_other = known is not None and known.id != session.id and known.node_id not in removed
             if session_ids.setdefault(session.session_id, session.id) != session.id or is_other:
                 raise ContentRejected(f"the session_id {session.session_id!r} is taken")
+        self._check_groups(batch)
         for node_id in [*(session.node_id for session in batch.sessions), *(row.node_id for row in batch.presence)]:
             if node_id not in added and (node_id in removed or node_id not in self._nodes):
                 raise ContentRejected(f"there is no node {node_id}")
+
+    def _check_groups(self, batch: WriteBatch) -> None:
+        names = {group.name: group.id for group in self._groups.values() if group.id not in batch.removed_groups}
+        for group in batch.groups:
+            if names.setdefault(group.name, group.id) != group.id:
+                raise ContentRejected(f"the group name {group.name!r} is taken")
 
     def _remove(self, node_id: NodeId) -> None:
         if (removed := self._nodes.pop(node_id, None)) is not None:
@@ -144,6 +155,10 @@ class MemoryStore(Store):
     async def get_session(self, link_id: LinkId) -> LinkSession | None:
         self._check_open()
         return self._sessions.get(link_id)
+
+    async def scan_groups(self, *, after: GroupId | None, limit: int) -> list[NodeGroup]:
+        self._check_open()
+        return _page(self._groups, after, limit)
 
     async def scan_presence(self, *, after: NodeId | None, limit: int) -> list[PresenceRow]:
         self._check_open()

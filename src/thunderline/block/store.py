@@ -18,8 +18,8 @@ from thunderline.block.rollups import Bucket
 from thunderline.block.upkeep import Upkeep
 from thunderline.core.clock import Clock
 from thunderline.core.errors import ContentRejected
-from thunderline.core.ids import BatchId, IdSource, LinkId, LogId, NodeId, Revision
-from thunderline.core.records import Event, LinkSession, Node
+from thunderline.core.ids import BatchId, GroupId, IdSource, LinkId, LogId, NodeId, Revision
+from thunderline.core.records import Event, LinkSession, Node, NodeGroup
 
 
 class LogHead(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,11 +82,11 @@ class HistoryClock(msgspec.Struct, frozen=True, kw_only=True):
 class WriteBatch(msgspec.Struct, frozen=True, kw_only=True):
     """All that one transaction writes.
 
-    `events` are persistent ones and follow `base` without a gap, in revision order. `nodes` and `sessions` are records
-    as they stand after the batch, each at most once; a node in `removed_nodes` takes its sessions and its presence
-    with it and is not in `nodes`. A node keeps its name and a session its `session_id` and node. `sessions` and
-    `presence` belong to nodes that exist after the batch. `presence_block` not None: every presence up to and with that
-    block is now in the store.
+    `events` are persistent ones and follow `base` without a gap, in revision order. `nodes`, `sessions` and `groups`
+    are records as they stand after the batch, each at most once; a node in `removed_nodes` takes its sessions and its
+    presence with it and is not in `nodes`, nor is a group in both `removed_groups` and `groups`. A node and a group
+    keep their names, and a session its `session_id` and node. `sessions` and `presence` belong to nodes that exist
+    after the batch. `presence_block` not None: every presence up to and with that block is now in the store.
     """
 
     batch_id: BatchId
@@ -95,6 +95,8 @@ class WriteBatch(msgspec.Struct, frozen=True, kw_only=True):
     nodes: Sequence[Node] = ()
     removed_nodes: Sequence[NodeId] = ()
     sessions: Sequence[LinkSession] = ()
+    groups: Sequence[NodeGroup] = ()
+    removed_groups: Sequence[GroupId] = ()
     beats: Sequence[PackedBeat] = ()
     presence: Sequence[PresenceRow] = ()
     presence_block: int | None = None
@@ -182,6 +184,10 @@ class Store(ABC):
     @abstractmethod
     async def get_session(self, link_id: LinkId) -> LinkSession | None:
         """The session with this id, open or closed."""
+
+    @abstractmethod
+    async def scan_groups(self, *, after: GroupId | None, limit: int) -> list[NodeGroup]:
+        """At most `limit` groups with an id beyond `after`, by id; an empty list is the end."""
 
     @abstractmethod
     async def scan_presence(self, *, after: NodeId | None, limit: int) -> list[PresenceRow]:

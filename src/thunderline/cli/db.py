@@ -82,7 +82,8 @@ def migrate(*, store: StoreOption = None, config: ConfigOption = None, as_json: 
         asyncio.run(_open_once(opened))
     done = Migrated(
         location=before.location,
-        schema_version=before.schema_version + len(before.pending),
+        # Numbers may be missing between migrations, so they are read and not counted.
+        schema_version=max([before.schema_version, *(int(name.partition("_")[0]) for name in before.pending)]),
         applied=before.pending,
     )
     if as_json:

@@ -8,12 +8,13 @@ from typing import Final, assert_never
 
 import msgspec
 
-from thunderline.core.records import EntityKind, Event, JsonObject, LinkSession, Node
+from thunderline.core.records import EntityKind, Event, JsonObject, LinkSession, Node, NodeGroup, Record
 
 _ENCODER: Final = msgspec.json.Encoder()
 _SORTING_ENCODER: Final = msgspec.json.Encoder(order="sorted")
 _NODE: Final = msgspec.json.Decoder(Node)
 _LINK: Final = msgspec.json.Decoder(LinkSession)
+_GROUP: Final = msgspec.json.Decoder(NodeGroup)
 _META: Final = msgspec.json.Decoder(JsonObject)
 
 
@@ -25,7 +26,7 @@ class SplitRecord(msgspec.Struct, frozen=True, gc=False):
     meta: str | None
 
 
-def split_record(record: Node | LinkSession) -> SplitRecord:
+def split_record(record: Record) -> SplitRecord:
     """`record` ready to be stored; equal metas have equal hashes (SHA-256 of the JSON with sorted keys)."""
     if not record.meta:
         return SplitRecord(_ENCODER.encode(record).decode(), None, None)
@@ -46,13 +47,21 @@ def join_link(record: str, meta: str | None) -> LinkSession:
     return link if meta is None else msgspec.structs.replace(link, meta=_META.decode(meta))
 
 
-def join_payload(kind: EntityKind, record: str, meta: str | None) -> Node | LinkSession:
+def join_group(record: str, meta: str | None) -> NodeGroup:
+    """The group that `split_record` took apart."""
+    group = _GROUP.decode(record)
+    return group if meta is None else msgspec.structs.replace(group, meta=_META.decode(meta))
+
+
+def join_payload(kind: EntityKind, record: str, meta: str | None) -> Record:
     """The payload of a persistent event about a `kind`."""
     match kind:
         case EntityKind.NODE:
             return join_node(record, meta)
         case EntityKind.LINK:
             return join_link(record, meta)
+        case EntityKind.GROUP:
+            return join_group(record, meta)
         case _:
             assert_never(kind)
 

@@ -9,6 +9,8 @@
     │   ├── UnknownNode
     │   ├── UnknownCapability       the node has none under that key
     │   ├── UnknownSession
+    │   ├── UnknownGroup
+    │   ├── UnknownMembership       the node is not itself in that group
     │   └── Deregistered            it was known until now
     ├── Refused                 well-formed, but not from this caller
     │   ├── NotPermitted            the actor may not do this
@@ -24,7 +26,9 @@
     │   ├── SessionTaken            a session's name that links other nodes
     │   ├── SessionOver             changing a session that is closed or failed
     │   ├── EndNotUp                a session with a node that is not there
-    │   └── LiveLink                deregistering a node that is linked
+    │   ├── LiveLink                deregistering a node that is linked
+    │   ├── GroupInUse              deleting a group that holds something
+    │   └── GroupCycle              a group would be inside itself
     ├── CursorGone              the log cannot continue from there: list again
     ├── Unavailable             retryable; `retry_after_s` says when
     │   ├── Overloaded              a bounded lane is full
@@ -49,10 +53,13 @@
     └── SettingsError           a setting that cannot be used; names where it came from
 
 `code` is the word for machines, the same over HTTP, on links and in logs; `retryable` says whether the same call may
-go through later unchanged. `gate/faults.py` maps this tree to HTTP.
+go through later unchanged. `gate/faults.py` maps this tree to HTTP. The file is long because it is one tree, to be read
+in one piece.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class ThunderlineError(Exception):
@@ -133,6 +140,27 @@ class UnknownSession(NotFound):
     def __init__(self, ref: str) -> None:
         super().__init__(f"no link session has the session_id or id {ref[:255]!r}")
         self.ref = ref
+
+
+class UnknownGroup(NotFound):
+    """No group has this id or name."""
+
+    code = "unknown_group"
+
+    def __init__(self, ref: str) -> None:
+        super().__init__(f"no group has the id or name {ref[:255]!r}; create it with POST /api/groups")
+        self.ref = ref
+
+
+class UnknownMembership(NotFound):
+    """The node is not itself a member of that group; it may be one of a group below."""
+
+    code = "unknown_membership"
+
+    def __init__(self, name: str, *, group: str) -> None:
+        super().__init__(f"{name} is not itself a member of {group}")
+        self.name = name
+        self.group = group
 
 
 class Deregistered(NotFound):
@@ -301,6 +329,33 @@ class LiveLink(Conflict):
     def __init__(self, name: str) -> None:
         super().__init__(f"{name} holds a live link; stop it first, or pass force=true to cut it off")
         self.name = name
+
+
+class GroupInUse(Conflict):
+    """The group has members or groups in it; deleting it would change them."""
+
+    code = "group_in_use"
+
+    def __init__(self, name: str, *, members: int, subgroups: int) -> None:
+        super().__init__(
+            f"{name} has {members} members and {subgroups} groups in it; empty it first, or pass force=true: the "
+            "members then leave it, and the groups move up"
+        )
+        self.name = name
+        self.members = members
+        self.subgroups = subgroups
+
+
+class GroupCycle(Conflict):
+    """The group would be inside itself; `chain` leads from it upwards to where it comes again."""
+
+    code = "group_cycle"
+
+    def __init__(self, chain: Sequence[str]) -> None:
+        text = " in ".join(chain)
+        super().__init__(f"parent: {text}: a group cannot be inside itself")
+        self.field = "parent"
+        self.chain = text
 
 
 class CursorGone(ThunderlineError):

@@ -14,6 +14,9 @@ NodeId = NewType("NodeId", str)
 LinkId = NewType("LinkId", str)
 """The `id` of a link session's record, a UUIDv7; `session_id` is the caller's own name for the same session."""
 
+GroupId = NewType("GroupId", str)
+"""A node group's UUIDv7."""
+
 EventId = NewType("EventId", str)
 BatchId = NewType("BatchId", str)
 LogId = NewType("LogId", str)

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from thunderline.core.ids import EventId, LinkId, NodeId, Revision
+from thunderline.core.ids import EventId, GroupId, LinkId, NodeId, Revision
 
 JsonObject: TypeAlias = dict[str, Any]
 
@@ -52,6 +52,17 @@ class SessionType(StrEnum):
     TOCP = "tocp"
 
 
+class GroupType(StrEnum):
+    """What a group stands for: a place (`zone` within `region`), a part of the data (`shard`), or what people say."""
+
+    ZONE = "zone"
+    SHARD = "shard"
+    REGION = "region"
+    ROLE = "role"
+    PROJECT = "project"
+    CUSTOM = "custom"
+
+
 class BeatStatus(StrEnum):
     """What a node says of itself in a heartbeat; `offline` is its goodbye."""
 
@@ -72,6 +83,7 @@ class EntityKind(StrEnum):
 
     NODE = "node"
     LINK = "link"
+    GROUP = "group"
 
 
 class Override(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -114,6 +126,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     labels: dict[str, str]
     capabilities: dict[str, Capability]
     groups: tuple[str, ...]
+    """The names of the groups of which the node itself is a member, sorted; not those above them."""
     instance: str | None
     """The present process's own random word for itself; None until it has given one."""
     incarnation: int
@@ -158,6 +171,23 @@ class LinkSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return (self.node_id,) if self.remote_node_id is None else (self.node_id, self.remote_node_id)
 
 
+class NodeGroup(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A named set of nodes, as of `revision`; which nodes are in it stands in their own records.
+
+    Groups nest: a member of a group is in every group above it, too.
+    """
+
+    id: GroupId
+    name: str
+    group_type: GroupType
+    parent: str | None
+    """The name of the group that this one is in; None at the top."""
+    meta: JsonObject
+    inserted_at: datetime
+    updated_at: datetime
+    revision: Revision
+
+
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One beat. `cpu_load` in percent, `mem_used_mb` in MiB; `peers` maps node names to latency, None = unreachable."""
 
@@ -184,7 +214,10 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The replica that answers for the node."""
 
 
-Payload: TypeAlias = Node | LinkSession | Heartbeat
+Record: TypeAlias = Node | LinkSession | NodeGroup
+"""What a store keeps, and a persistent event carries."""
+
+Payload: TypeAlias = Record | Heartbeat
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -13,6 +13,7 @@ from thunderline.core.records import (
     Heartbeat,
     LinkSession,
     Node,
+    NodeGroup,
     NodeStatus,
     Payload,
     Reliability,
@@ -28,6 +29,11 @@ NODE_HEARTBEAT: Final = "cluster.node.heartbeat"
 CAPABILITY_ADDED: Final = "cluster.capability.added"
 CAPABILITY_UPDATED: Final = "cluster.capability.updated"
 CAPABILITY_REMOVED: Final = "cluster.capability.removed"
+GROUP_CREATED: Final = "cluster.group.created"
+GROUP_UPDATED: Final = "cluster.group.updated"
+GROUP_REMOVED: Final = "cluster.group.removed"
+GROUP_JOINED: Final = "cluster.group.joined"
+GROUP_LEFT: Final = "cluster.group.left"
 LINK_ESTABLISHED: Final = "cluster.link.established"
 LINK_UPDATED: Final = "cluster.link.updated"
 LINK_CLOSED: Final = "cluster.link.closed"
@@ -128,6 +134,47 @@ _ROWS: Final = (
         payload=Node,
         phoenix="node_changed",
         meaning="The node can do something less.",
+    ),
+    EventType(
+        name=GROUP_CREATED,
+        version=1,
+        kind=EntityKind.GROUP,
+        payload=NodeGroup,
+        phoenix="topology_update",
+        meaning="A group of nodes was created.",
+    ),
+    EventType(
+        name=GROUP_UPDATED,
+        version=1,
+        kind=EntityKind.GROUP,
+        payload=NodeGroup,
+        phoenix="topology_update",
+        meaning="A group has another type, parent or meta; never other members.",
+    ),
+    EventType(
+        name=GROUP_REMOVED,
+        version=1,
+        kind=EntityKind.GROUP,
+        payload=NodeGroup,
+        phoenix="topology_update",
+        deletion=True,
+        meaning="A group was deleted; the payload is its last record.",
+    ),
+    EventType(
+        name=GROUP_JOINED,
+        version=1,
+        kind=EntityKind.NODE,
+        payload=Node,
+        phoenix="node_changed",
+        meaning="The node is a member of one more group.",
+    ),
+    EventType(
+        name=GROUP_LEFT,
+        version=1,
+        kind=EntityKind.NODE,
+        payload=Node,
+        phoenix="node_changed",
+        meaning="The node is a member of one group less.",
     ),
     EventType(
         name=LINK_ESTABLISHED,

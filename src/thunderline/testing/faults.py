@@ -22,8 +22,8 @@ from thunderline.block.store import (
 )
 from thunderline.core.clock import Clock
 from thunderline.core.errors import ContentRejected, OutcomeUnknown, StoreUnavailable
-from thunderline.core.ids import BatchId, IdSource, LinkId, NodeId, Revision
-from thunderline.core.records import Event, LinkSession, Node
+from thunderline.core.ids import BatchId, GroupId, IdSource, LinkId, NodeId, Revision
+from thunderline.core.records import Event, LinkSession, Node, NodeGroup
 
 
 class Fault(Enum):
@@ -102,6 +102,9 @@ class FaultyStore(Store):
 
     async def get_session(self, link_id: LinkId) -> LinkSession | None:
         return await self.inner.get_session(link_id)
+
+    async def scan_groups(self, *, after: GroupId | None, limit: int) -> list[NodeGroup]:
+        return await self.inner.scan_groups(after=after, limit=limit)
 
     async def scan_presence(self, *, after: NodeId | None, limit: int) -> list[PresenceRow]:
         return await self.inner.scan_presence(after=after, limit=limit)

@@ -10,19 +10,28 @@ import msgspec
 
 from thunderline.block.beats import PackedBeat, node_key
 from thunderline.core.clock import from_ms
-from thunderline.core.ids import BatchId, EventId, IdSource, LinkId, NodeId, Revision
+from thunderline.core.ids import BatchId, EventId, GroupId, IdSource, LinkId, NodeId, Revision
 from thunderline.core.records import (
     BeatStatus,
     ClusterType,
-    EntityKind,
     Event,
+    GroupType,
     LinkSession,
     Node,
+    NodeGroup,
     NodeStatus,
+    Record,
     SessionStatus,
     SessionType,
 )
-from thunderline.flow.taxonomy import LINK_UPDATED, NODE_DEREGISTERED, NODE_UPDATED
+from thunderline.flow.taxonomy import (
+    GROUP_REMOVED,
+    GROUP_UPDATED,
+    LINK_UPDATED,
+    NODE_DEREGISTERED,
+    NODE_UPDATED,
+    TAXONOMY,
+)
 from thunderline.testing.clock import START_MS
 
 START: Final[datetime] = from_ms(START_MS)
@@ -105,18 +114,34 @@ def make_session(number: int, node: Node | NodeId, **changes: Any) -> LinkSessio
     return msgspec.structs.replace(session, **changes) if changes else session
 
 
-def make_event(revision: int, payload: Node | LinkSession, *, deleted: bool = False, **changes: Any) -> Event:
+def make_group(number: int, **changes: Any) -> NodeGroup:
+    """A group at the top, named `group-<number>`."""
+    group = NodeGroup(
+        id=GroupId(numbered_uuid(number, family=6)),
+        name=f"group-{number}",
+        group_type=GroupType.CUSTOM,
+        parent=None,
+        meta={},
+        inserted_at=START,
+        updated_at=START,
+        revision=Revision(0),
+    )
+    return msgspec.structs.replace(group, **changes) if changes else group
+
+
+def make_event(revision: int, payload: Record, *, deleted: bool = False, **changes: Any) -> Event:
     """The event that tells of `payload`; of its removal, when it is deleted."""
-    is_node = isinstance(payload, Node)
+    told, told_last = _EVENTS[type(payload)]
+    name = told_last if deleted else told
     event = Event(
         id=EventId(numbered_uuid(revision, family=3)),
         revision=Revision(revision),
-        name=(NODE_DEREGISTERED if deleted else NODE_UPDATED) if is_node else LINK_UPDATED,
+        name=name,
         at=START,
         source="registry@test",
         actor="operator:test",
-        subject=payload.name if isinstance(payload, Node) else payload.session_id,
-        entity_kind=EntityKind.NODE if is_node else EntityKind.LINK,
+        subject=payload.session_id if isinstance(payload, LinkSession) else payload.name,
+        entity_kind=TAXONOMY[name].kind,
         entity_id=payload.id,
         correlation_id=numbered_uuid(revision, family=5),
         causation_id=None,
@@ -125,6 +150,14 @@ def make_event(revision: int, payload: Node | LinkSession, *, deleted: bool = Fa
         deleted=deleted,
     )
     return msgspec.structs.replace(event, **changes) if changes else event
+
+
+_EVENTS: Final[dict[type[Record], tuple[str, str]]] = {
+    Node: (NODE_UPDATED, NODE_DEREGISTERED),
+    LinkSession: (LINK_UPDATED, LINK_UPDATED),
+    NodeGroup: (GROUP_UPDATED, GROUP_REMOVED),
+}
+"""What tells of a change of such a record, and of its removal; a session leaves with its node, untold."""
 
 
 def make_beat(node: Node | NodeId, at_ms: int = START_MS, **changes: Any) -> PackedBeat:

@@ -30,15 +30,18 @@ from thunderline.core.records import (
     BeatStatus,
     Capability,
     Event,
+    GroupType,
     LinkSession,
     Node,
+    NodeGroup,
     NodeStatus,
     Override,
+    Record,
     SessionStatus,
 )
 from thunderline.testing.clock import START_MS
 from thunderline.testing.history_suite import HISTORY_CHECKS
-from thunderline.testing.records import batch_id, make_beat, make_event, make_node, make_session, node_id
+from thunderline.testing.records import batch_id, make_beat, make_event, make_group, make_node, make_session, node_id
 
 StoreFactory = Callable[[], Store]
 """Gives a store that is not yet opened, each time on the same data; called again only after the last one was closed."""
@@ -76,29 +79,31 @@ class _Log:
 
     def batch(
         self,
-        *records: Node | LinkSession,
-        removed: Sequence[Node] = (),
+        *records: Record,
+        removed: Sequence[Node | NodeGroup] = (),
         beats: Sequence[PackedBeat] = (),
         presence: Sequence[PresenceRow] = (),
         presence_block: int | None = None,
     ) -> WriteBatch:
         """A batch with one event for each record and each removal, in this order."""
         self.batches += 1
-        gone = [make_event(self.revision + i, node, deleted=True) for i, node in enumerate(removed, start=1)]
+        gone = [make_event(self.revision + i, record, deleted=True) for i, record in enumerate(removed, start=1)]
         told = [make_event(self.revision + i, record) for i, record in enumerate(records, start=len(gone) + 1)]
         return WriteBatch(
             batch_id=batch_id(self.batches),
             base=Revision(self.revision),
             events=gone + told,
             nodes=[record for record in records if isinstance(record, Node)],
-            removed_nodes=[node.id for node in removed],
+            removed_nodes=[record.id for record in removed if isinstance(record, Node)],
             sessions=[record for record in records if isinstance(record, LinkSession)],
+            groups=[record for record in records if isinstance(record, NodeGroup)],
+            removed_groups=[record.id for record in removed if isinstance(record, NodeGroup)],
             beats=beats,
             presence=presence,
             presence_block=presence_block,
         )
 
-    async def write(self, *records: Node | LinkSession, **parts: Any) -> WriteBatch:
+    async def write(self, *records: Record, **parts: Any) -> WriteBatch:
         """Commit such a batch and give it."""
         batch = self.batch(*records, **parts)
         await self.store.commit(batch)
@@ -129,6 +134,7 @@ class _Contents(msgspec.Struct, frozen=True):
 
     nodes: list[Node]
     open_sessions: list[LinkSession]
+    groups: list[NodeGroup]
     events: list[Event]
     presence: list[PresenceRow]
     presence_block: int
@@ -139,6 +145,7 @@ async def _read_all(store: Store) -> _Contents:
     return _Contents(
         await store.scan_nodes(after=None, limit=_ALL),
         await store.scan_open_sessions(after=None, limit=_ALL),
+        await store.scan_groups(after=None, limit=_ALL),
         await store.read_events(after=Revision(0), limit=_ALL),
         await store.scan_presence(after=None, limit=_ALL),
         await store.presence_block(),
@@ -175,7 +182,7 @@ async def a_new_database_is_empty(make: StoreFactory) -> None:
     async with _opened(make) as log:
         _expect((log.head.revision, log.head.oldest), (0, 0), "where the log stands")
         _expect(bool(log.head.log_id), True, "whether the log has an id")
-        _expect(await _read_all(log.store), _Contents([], [], [], [], 0, []), "what is in it")
+        _expect(await _read_all(log.store), _Contents([], [], [], [], [], 0, []), "what is in it")
         _expect(await log.store.find_session("session-1"), None, "a session")
         _expect(await log.store.committed(batch_id(1)), False, "whether a batch was committed")
         beats = await log.store.read_beats(node_id=None, since_ms=0, until_ms=_EVER, limit=10)
@@ -187,7 +194,7 @@ async def reopening_finds_everything(make: StoreFactory) -> None:
     node, gone = make_node(1, meta={"a": [1]}), make_node(2)
     session, closed = make_session(1, node), make_session(2, node, status=SessionStatus.CLOSED, meta={"b": 2})
     async with _opened(make) as log:
-        await log.write(node, gone, session, closed, beats=[make_beat(node), make_beat(gone)])
+        await log.write(node, gone, session, closed, make_group(1), beats=[make_beat(node), make_beat(gone)])
         last = await log.write(removed=[gone], presence=[_presence(node)], presence_block=1)
         before, revision, log_id = await _read_all(log.store), log.revision, log.head.log_id
     async with _opened(make) as log:
@@ -261,6 +268,7 @@ async def a_refused_batch_writes_nothing(make: StoreFactory) -> None:
             make_node(2, meta={"new": True}),
             make_node(3, name=node.name),
             make_session(1, node),
+            make_group(1),
             beats=[make_beat(node, START_MS + 1)],
             presence=[_presence(node, incarnation=9)],
             presence_block=2,
@@ -325,7 +333,7 @@ async def an_empty_batch_is_taken(make: StoreFactory) -> None:
         block = await log.store.commit(WriteBatch(batch_id=batch_id(1), base=Revision(0)))
         _expect(block, None, "the id of a block of no beats")
         _expect(await log.store.committed(batch_id(1)), True, "whether it was committed")
-        _expect(await _read_all(log.store), _Contents([], [], [], [], 0, []), "what is in it")
+        _expect(await _read_all(log.store), _Contents([], [], [], [], [], 0, []), "what is in it")
 
 
 async def the_past_is_the_newest_event_of_each_entity(make: StoreFactory) -> None:
@@ -801,6 +809,39 @@ async def every_field_of_an_event_is_kept(make: StoreFactory) -> None:
         _expect(await log.store.read_events(after=Revision(0), limit=10), events, "events")
 
 
+# Groups
+
+
+async def groups_are_scanned_by_id(make: StoreFactory) -> None:
+    """In pages; a newer record takes the place of the older, and a removed one is gone."""
+    groups = [make_group(number, parent=None if number < 4 else f"group-{number // 2}") for number in range(1, 10)]
+    newer = make_group(3, parent="group-1", group_type=GroupType.REGION, meta={"b": 2})
+    async with _opened(make) as log:
+        await log.write(*reversed(groups))
+        for limit in (1, 4, 9, 10):
+            found: list[NodeGroup] = []
+            while page := await log.store.scan_groups(after=found[-1].id if found else None, limit=limit):
+                _expect(len(page) <= limit, True, f"whether a page holds {limit} at most")
+                found += page
+            _expect(found, groups, f"groups in pages of {limit}")
+        await log.write(newer, removed=[groups[8]])
+        _expect((await _read_all(log.store)).groups, [*groups[:2], newer, *groups[3:8]], "groups after a change")
+
+
+async def a_group_name_belongs_to_one_group(make: StoreFactory) -> None:
+    """A batch that gives it to another is refused, unless it frees it; a node may have the name of a group."""
+    group = make_group(1, meta={"first": True})
+    heir = make_group(2, name=group.name)
+    async with _opened(make) as log:
+        await log.write(group, make_node(1, name=group.name))
+        before = await _read_all(log.store)
+        await log.refused(log.batch(heir), "its name is another group's")
+        await log.refused(log.batch(make_group(3, name="x"), make_group(4, name="x")), "two groups have one name")
+        _expect(await _read_all(log.store), before, "what is in it after refused batches")
+        await log.write(heir, removed=[group])
+        _expect((await _read_all(log.store)).groups, [heir], "groups")
+
+
 # Exactness
 
 
@@ -831,11 +872,13 @@ async def every_value_comes_back_exactly(make: StoreFactory) -> None:
         session = msgspec.structs.replace(make_session(number, node, **_FULL_SESSION), meta=meta)
         beat = make_beat(node, _LAST_MS, **_FULL_BEAT, meta=meta)
         row = PresenceRow(node.id, 2**53, _LAST_MS, 2**63 - 1, bytes(range(256)), beat)
+        group = make_group(number, group_type=list(GroupType)[number % 6], parent="eu", meta=meta, updated_at=_LAST)
         async with _opened(make) as log:
-            batch = await log.write(node, session, beats=[beat], presence=[row])
+            batch = await log.write(node, session, group, beats=[beat], presence=[row])
             what = f"with meta {_short(meta)}"
             _expect(await log.store.scan_nodes(after=node_id(number - 1), limit=9), [node], f"the node {what}")
             _expect(await log.store.find_session(session.session_id), session, f"the session {what}")
+            _expect((await log.store.scan_groups(after=None, limit=99))[-1], group, f"the group {what}")
             _expect((await log.store.scan_presence(after=node_id(number - 1), limit=9)), [row], f"presence {what}")
             found = await log.store.read_beats(node_id=node.id, since_ms=0, until_ms=_LAST_MS + 1, limit=9)
             _expect(found, [beat], f"the beat {what}")
@@ -941,6 +984,8 @@ STORE_CHECKS: Final[tuple[StoreCheck, ...]] = (
     events_are_read_in_pages,
     a_deletion_keeps_the_last_record,
     every_field_of_an_event_is_kept,
+    groups_are_scanned_by_id,
+    a_group_name_belongs_to_one_group,
     meta_is_kept_whole_wherever_it_stands,
     every_value_comes_back_exactly,
     the_past_is_the_newest_event_of_each_entity,

@@ -68,6 +68,14 @@ INSERT INTO link_sessions (id, session_id, node_id, open, record, meta_hash) VAL
 ON CONFLICT (id) DO UPDATE SET
   node_id = excluded.node_id, open = excluded.open, record = excluded.record, meta_hash = excluded.meta_hash;
 
+-- name: upsert_groups!
+INSERT INTO groups (id, name, revision, record, meta_hash) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET
+  revision = excluded.revision, record = excluded.record, meta_hash = excluded.meta_hash;
+
+-- name: delete_group!
+DELETE FROM groups WHERE id = ?;
+
 -- name: insert_events!
 INSERT INTO events (revision, id, name, at_ms, source, actor, subject, entity_kind, entity_id, correlation_id,
   causation_id, event_version, deleted, payload, meta_hash)
@@ -92,6 +100,10 @@ SELECT s.record, m.body FROM link_sessions AS s LEFT JOIN metas AS m ON m.hash =
 
 -- name: get_session
 SELECT s.record, m.body FROM link_sessions AS s LEFT JOIN metas AS m ON m.hash = s.meta_hash WHERE s.id = ?;
+
+-- name: scan_groups
+SELECT g.record, m.body FROM groups AS g LEFT JOIN metas AS m ON m.hash = g.meta_hash
+WHERE g.id > ? ORDER BY g.id LIMIT ?;
 
 -- name: scan_presence
 SELECT state FROM presence WHERE node_id > ? ORDER BY node_id LIMIT ?;

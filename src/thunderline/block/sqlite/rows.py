@@ -11,7 +11,7 @@ from thunderline.block.store import PresenceRow
 from thunderline.core.clock import from_ms, to_ms
 from thunderline.core.codec import SplitRecord, join_payload
 from thunderline.core.ids import EventId, Revision
-from thunderline.core.records import OPEN_SESSION_STATUSES, EntityKind, Event, LinkSession, Node
+from thunderline.core.records import OPEN_SESSION_STATUSES, EntityKind, Event, LinkSession, Node, NodeGroup
 
 Row = tuple[Any, ...]
 
@@ -28,6 +28,11 @@ def session_row(session: LinkSession, split: SplitRecord) -> Row:
     """A row of `link_sessions`."""
     is_open = int(session.status in OPEN_SESSION_STATUSES)
     return (session.id, session.session_id, session.node_id, is_open, split.record, split.meta_hash)
+
+
+def group_row(group: NodeGroup, split: SplitRecord) -> Row:
+    """A row of `groups`."""
+    return (group.id, group.name, group.revision, split.record, split.meta_hash)
 
 
 def event_row(event: Event, split: SplitRecord) -> Row:

@@ -132,3 +132,12 @@ CREATE TABLE heartbeat_history (
   lead_ms INTEGER,
   stood_ms INTEGER
 ) STRICT;
+
+-- Who is a member of which group stands in the nodes' own records.
+CREATE TABLE groups (
+  id TEXT PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE,
+  revision INTEGER NOT NULL,
+  record TEXT NOT NULL,
+  meta_hash BLOB REFERENCES metas (hash)
+) STRICT, WITHOUT ROWID;

@@ -40,7 +40,7 @@ from thunderline.block.store import (
     check_revisions,
 )
 from thunderline.core.clock import Clock, SystemClock
-from thunderline.core.codec import SplitRecord, join_link, join_node, split_record
+from thunderline.core.codec import SplitRecord, join_group, join_link, join_node, split_record
 from thunderline.core.errors import (
     ContentRejected,
     OutcomeUnknown,
@@ -48,9 +48,9 @@ from thunderline.core.errors import (
     StoreIncompatible,
     StoreUnavailable,
 )
-from thunderline.core.ids import BatchId, IdSource, LinkId, LogId, NodeId, Revision, new_uuid7
+from thunderline.core.ids import BatchId, GroupId, IdSource, LinkId, LogId, NodeId, Revision, new_uuid7
 from thunderline.core.logging import get_logger
-from thunderline.core.records import Event, LinkSession, Node
+from thunderline.core.records import Event, LinkSession, Node, NodeGroup, Record
 
 log = get_logger(__name__)
 
@@ -102,6 +102,7 @@ class SqliteStore(Store):
                 "insert_metas",
                 "upsert_nodes",
                 "upsert_sessions",
+                "upsert_groups",
                 "insert_events",
                 "upsert_presence",
             )
@@ -192,6 +193,9 @@ class SqliteStore(Store):
     async def get_session(self, link_id: LinkId) -> LinkSession | None:
         found = await self._read("get_session", (link_id,), lambda row: join_link(*row))
         return found[0] if found else None
+
+    async def scan_groups(self, *, after: GroupId | None, limit: int) -> list[NodeGroup]:
+        return await self._read("scan_groups", (after or "", limit), lambda row: join_group(*row))
 
     async def scan_presence(self, *, after: NodeId | None, limit: int) -> list[PresenceRow]:
         return await self._read("scan_presence", (after or "", limit), rows.read_presence)
@@ -358,12 +362,16 @@ class SqliteStore(Store):
         event_rows = [rows.event_row(event, splits.of(event.payload)) for event in batch.events]
         node_rows = [rows.node_row(node, splits.of(node)) for node in batch.nodes]
         session_rows = [rows.session_row(session, splits.of(session)) for session in batch.sessions]
+        group_rows = [rows.group_row(group, splits.of(group)) for group in batch.groups]
         bulk["insert_metas"].run(connection, list(splits.metas.items()))
         # Removals first: a name that is freed and taken again in one batch is unique at every step.
         for node_id in batch.removed_nodes:
             connection.execute(queries.delete_node.sql, (node_id,))
+        for group_id in batch.removed_groups:
+            connection.execute(queries.delete_group.sql, (group_id,))
         bulk["upsert_nodes"].run(connection, node_rows)
         bulk["upsert_sessions"].run(connection, session_rows)
+        bulk["upsert_groups"].run(connection, group_rows)
         bulk["insert_events"].run(connection, event_rows)
         if event_rows:
             head = batch.base + len(event_rows)
@@ -452,7 +460,7 @@ class SqliteStore(Store):
 
 def _weight(batch: WriteBatch) -> int:
     """About how many bytes the batch takes in the file, indexes included."""
-    records = (batch.events, batch.nodes, batch.sessions, batch.presence, batch.beats)
+    records = (batch.events, batch.nodes, batch.sessions, batch.groups, batch.presence, batch.beats)
     # Not encoded: of what no encoding can hold, the store is still to say so.
     return sum(len(repr(record)) for kind in records for record in kind)
 
@@ -467,7 +475,7 @@ class _Splits:
     def of(self, record: object) -> SplitRecord:
         split = self._by_record.get(id(record))
         if split is None:
-            assert isinstance(record, Node | LinkSession)
+            assert isinstance(record, Record)
             split = self._by_record[id(record)] = split_record(record)
             if split.meta_hash is not None and split.meta is not None:
                 self.metas[split.meta_hash] = split.meta
