@@ -15,7 +15,7 @@ from thunderline.core.records import ClusterType, LinkSession, Node, NodeStatus,
 from thunderline.link.presence import Taken
 from thunderline.link.roster import NodeFilter, Roster
 from thunderline.testing.clock import START_MS
-from thunderline.testing.records import make_beat, make_node, make_session, node_id
+from thunderline.testing.records import make_beat, make_group, make_node, make_session, node_id
 
 ROLES, DOMAINS = ["worker", "gateway"], ["a", "b"]
 # Names that are prefixes of one another, and sort differently from the order of their ids.
@@ -30,7 +30,9 @@ NODES = st.builds(
     status=st.sampled_from(NodeStatus),
     cluster_type=st.sampled_from(ClusterType),
     labels=st.dictionaries(st.sampled_from(["k", "l"]), st.sampled_from(["1", "2"]), max_size=2),
+    groups=st.sets(st.sampled_from(["eu", "eu-1", "us"]), max_size=2).map(lambda names: tuple(sorted(names))),
 )
+BELOW = {"eu": {"eu", "eu-1"}, "eu-1": {"eu-1"}, "us": {"us"}}
 # Some nodes that nobody asks for, so that an index is much narrower than everything.
 CROWD = [make_node(1000 + number, name=f"crowd-{number:03}", role="relay", domain="c") for number in range(80)]
 
@@ -41,6 +43,7 @@ CONDITIONS: dict[str, st.SearchStrategy[object]] = {
     "domain": st.sampled_from([*DOMAINS, "c", "nowhere"]),
     "cluster_type": st.sampled_from(ClusterType),
     "labels": st.dictionaries(st.sampled_from(["k", "l", "m"]), st.sampled_from(["1", "2"]), max_size=2),
+    "group": st.sampled_from(sorted(BELOW)),
     "name": st.sampled_from([*NAMES, "crowd-007", "nobody"]),
     "name_prefix": st.sampled_from(["", "w", "w-", "w-1", "crowd-0", "zzz", "*"]),
 }
@@ -59,6 +62,7 @@ def wanted_by(asked: NodeFilter, node: Node) -> bool:
             asked.role in (None, node.role),
             asked.domain in (None, node.domain),
             asked.cluster_type in (None, node.cluster_type),
+            asked.group is None or BELOW[asked.group] & set(node.groups),
             asked.name in (None, node.name),
             node.name[: len(asked.name_prefix or "")] == (asked.name_prefix or ""),
             (asked.labels or {}).items() <= node.labels.items(),
@@ -70,6 +74,8 @@ def play(steps: list[tuple[str, Node]], *, crowd: bool) -> tuple[Roster, dict[No
     """A roster and the model of it after `steps`; puts that a store would refuse are left out."""
     roster, model = Roster(), {node.id: node for node in CROWD if crowd}
     roster.load(model.values())
+    for number, name in enumerate(BELOW):
+        roster.groups.put(make_group(number, name=name, parent="eu" if name == "eu-1" else None))
     for step, node in steps:
         if step == "remove":
             roster.remove_node(node.id)

@@ -18,7 +18,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from thunderline.core.errors import InvalidInput, MalformedBody
 from thunderline.core.ids import is_uuid
-from thunderline.core.records import BeatStatus, ClusterType, JsonObject, NodeStatus, SessionType
+from thunderline.core.records import BeatStatus, ClusterType, GroupType, JsonObject, NodeStatus, SessionType
 
 META_MAX_BYTES: Final = 16 * 1024
 META_MAX_DEPTH: Final = 32
@@ -27,6 +27,8 @@ INT_MAX: Final = 2**64 - 1
 PEERS_MAX: Final = 64
 LABELS_MAX: Final = 64
 CAPABILITIES_MAX: Final = 64
+GROUPS_MAX: Final = 64
+"""Groups of which one node is itself a member."""
 
 # `$` alone also matches before a newline at the end; the look-ahead shuts that door in Python and in ECMAScript.
 _END = r"$(?!\n)"
@@ -110,6 +112,37 @@ class NodePatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def __post_init__(self) -> None:
         if isinstance(self.meta, dict):
             check_json_object(self.meta, field="meta")
+
+
+class GroupAttrs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Attributes of a group to create. What is absent takes its default: `custom`, at the top, no meta."""
+
+    name: NodeName
+    group_type: GroupType | UnsetType = UNSET
+    parent: NodeName | UnsetType | None = UNSET
+    meta: JsonObject | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if is_uuid(self.name):
+            raise InputProblem("name", "must not be a UUID, which would read as an id")
+        if isinstance(self.meta, dict):
+            check_json_object(self.meta, field="meta")
+
+
+class GroupPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A merge patch of a group: absent leaves as is, null resets; a `parent` of null is the top. Source: RFC 7396."""
+
+    group_type: GroupType | UnsetType | None = UNSET
+    parent: NodeName | UnsetType | None = UNSET
+    meta: JsonObject | UnsetType | None = UNSET
+
+    def __post_init__(self) -> None:
+        if isinstance(self.meta, dict):
+            check_json_object(self.meta, field="meta")
+
+
+class MembershipInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A membership has no attributes of its own: whose it is says it all."""
 
 
 class SessionAttrs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -310,6 +343,7 @@ _WORDS: Final[dict[str, str]] = {
 }
 _CHOICES: Final[dict[str, type[StrEnum]]] = {
     "cluster_type": ClusterType,
+    "group_type": GroupType,
     "session_type": SessionType,
     "status": BeatStatus,
 }

@@ -13,7 +13,7 @@ from litestar.typing import FieldDefinition
 from thunderline import __version__
 from thunderline.core.errors import InvalidInput, ThunderlineError
 from thunderline.core.settings import Settings
-from thunderline.gate import capabilities, events, graph, health, heartbeats, nodes, page, sessions
+from thunderline.gate import capabilities, events, graph, groups, health, heartbeats, nodes, page, sessions
 from thunderline.gate.beat_route import BeatRoute
 from thunderline.gate.edge import AsgiApp, Edge, HostRules
 from thunderline.gate.faults import answer_error
@@ -31,6 +31,7 @@ def build_litestar(registry: Registry) -> Litestar:
         route_handlers=[
             nodes.ROUTES,
             capabilities.ROUTES,
+            groups.ROUTES,
             sessions.ROUTES,
             heartbeats.ROUTES,
             graph.ROUTES,

@@ -10,7 +10,7 @@ from litestar import Response
 
 from thunderline.core.codec import OutsideEvent, encode_event
 from thunderline.core.ids import Revision
-from thunderline.core.records import Event, Heartbeat, LinkSession, Node, Presence
+from thunderline.core.records import Event, Heartbeat, LinkSession, Node, NodeGroup, Presence
 from thunderline.link.registry import Registry
 from thunderline.link.roster import Entry
 
@@ -59,6 +59,26 @@ class SessionsBody(msgspec.Struct, frozen=True, kw_only=True):
     """A page of open link sessions, the oldest first; `next_cursor` null at the end."""
 
     sessions: list[LinkSession]
+    next_cursor: str | None
+    revision: int
+
+
+class CountedGroup(NodeGroup, frozen=True, kw_only=True):
+    """A group with the number of nodes that are themselves members of it; those of the groups below do not count."""
+
+    members: int
+
+
+class GroupBody(msgspec.Struct, frozen=True, kw_only=True):
+    """One group."""
+
+    group: CountedGroup
+
+
+class GroupsBody(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of groups, by name; `next_cursor` null at the end."""
+
+    groups: list[CountedGroup]
     next_cursor: str | None
     revision: int
 

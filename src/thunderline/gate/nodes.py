@@ -37,7 +37,7 @@ _OFFLINE: Final = msgspec.json.Decoder(OfflineInput)
 _STATUS: Final = msgspec.json.Decoder(StatusInput)
 
 
-@get("/", opt=documented("List nodes, by name or as `sort` says.", answers={200: NodesBody}))
+@get("/", opt=documented("List nodes, by name or as `sort` says.", answers={200: NodesBody}, errors=(404,)))
 async def list_nodes(
     registry: Reg,
     status: Annotated[str | None, QueryParameter(description="A status, or several separated by commas.")] = None,
@@ -46,6 +46,9 @@ async def list_nodes(
     cluster_type: FromQuery[Literal["in_cluster", "out_of_cluster"] | None] = None,
     capability: Annotated[
         str | None, QueryParameter(description="`key` or `key:value`: what a node can do, and has enabled.")
+    ] = None,
+    group: Annotated[
+        str | None, QueryParameter(description="A group's id or name; members of the groups below it count.")
     ] = None,
     label: Annotated[
         list[str] | None, QueryParameter(description="`key=value`; repeat for several, all must hold.")
@@ -67,6 +70,7 @@ async def list_nodes(
         role=role,
         domain=domain,
         cluster_type=cluster_type,
+        group=group,
         capability=capability,
         labels=_labels(label),
         name=name,

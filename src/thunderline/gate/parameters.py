@@ -16,6 +16,7 @@ PAGE_MAX: Final = 10_000
 
 Reg = NamedDependency[Registry]
 Ref = Annotated[str, PathParameter(description="A node's id or name.")]
+GroupRef = Annotated[str, PathParameter(description="A group's id or name.")]
 Limit = Annotated[int, QueryParameter(ge=1, le=PAGE_MAX, description="Items in one answer at most.")]
 Consistent = Annotated[
     bool, QueryParameter(description="Answer 503 rather than with what may be stale because the store is away.")

@@ -31,12 +31,13 @@ class Actor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Action(StrEnum):
-    """What can be done to a node."""
+    """What can be done to nodes and to groups of them."""
 
     REGISTER = "register nodes"
     CLAIM = "take the registry's own name"
     UPDATE = "change a node's attributes"
     EQUIP = "change a node's capabilities"
+    GROUP = "change groups, and who is in them"
     LINK = "change a node's link sessions"
     ANNOUNCE = "announce a node"
     MARK = "set a node's status"
@@ -52,6 +53,7 @@ _POLICY: Final[dict[Action, frozenset[ActorKind]]] = {
     Action.CLAIM: frozenset({ActorKind.SYSTEM}),
     Action.UPDATE: frozenset({ActorKind.OPERATOR, ActorKind.NODE}),
     Action.EQUIP: frozenset({ActorKind.OPERATOR, ActorKind.NODE}),
+    Action.GROUP: frozenset({ActorKind.OPERATOR}),
     Action.LINK: frozenset({ActorKind.OPERATOR, ActorKind.NODE}),
     Action.ANNOUNCE: _ALL,
     Action.MARK: frozenset({ActorKind.OPERATOR, ActorKind.NODE}),

@@ -1,4 +1,4 @@
-"""The actions on nodes, each with its accept list and its authorisation; what they do is in `plans`.
+"""The actions on nodes and groups, each with its accept list and its authorisation; what they do is in `plans`.
 
 Every face of the registry (embedded API, HTTP, links) comes through here. A method checks who asks and what is given,
 then hands the writer a plan; the plan decides on the state at its turn in the batch. The accept lists are the types of
@@ -13,9 +13,11 @@ from typing import TypeVar
 
 from thunderline.block.store import Store
 from thunderline.core.errors import ContentRejected, InvalidInput, StaleIncarnation, UnknownSession
-from thunderline.core.ids import LinkId, NodeId, is_uuid
+from thunderline.core.ids import GroupId, LinkId, NodeId, is_uuid
 from thunderline.core.inputs import (
     CapabilityAttrs,
+    GroupAttrs,
+    GroupPatch,
     HeartbeatInput,
     NewSession,
     NodeAttrs,
@@ -25,9 +27,17 @@ from thunderline.core.inputs import (
     StatusInput,
 )
 from thunderline.core.logging import get_logger
-from thunderline.core.records import OPEN_SESSION_STATUSES, Heartbeat, LinkSession, Node, NodeStatus, SessionStatus
+from thunderline.core.records import (
+    OPEN_SESSION_STATUSES,
+    Heartbeat,
+    LinkSession,
+    Node,
+    NodeGroup,
+    NodeStatus,
+    SessionStatus,
+)
 from thunderline.core.settings import Settings
-from thunderline.link import capability_plans, plans, session_plans
+from thunderline.link import capability_plans, group_plans, plans, session_plans
 from thunderline.link.actor import Action, Actor, ActorKind, authorise
 from thunderline.link.history import HeartbeatSeries, History
 from thunderline.link.lanes import Lane
@@ -121,6 +131,39 @@ class NodeDomain:
         """The node without a capability. Raises: UnknownNode, UnknownCapability."""
         authorise(actor, Action.EQUIP, node_id=node_id)
         return await self._mutate(lambda overlay: capability_plans.remove(overlay, node_id, key), actor)
+
+    # Groups
+
+    async def create_group(self, attrs: GroupAttrs, *, actor: Actor) -> group_plans.Created:
+        """Ensure that a group of this name exists. Raises: Mismatch when it does with other values; InvalidInput."""
+        authorise(actor, Action.GROUP)
+        return await self._mutate(lambda overlay: group_plans.create(overlay, attrs), actor)
+
+    async def update_group(self, group_id: GroupId, patch: GroupPatch, *, actor: Actor) -> NodeGroup:
+        """Apply a merge patch; one that changes nothing makes no event.
+
+        Raises: UnknownGroup; GroupCycle when the group would be inside itself; InvalidInput.
+        """
+        authorise(actor, Action.GROUP)
+        return await self._mutate(lambda overlay: group_plans.update(overlay, group_id, patch), actor)
+
+    async def remove_group(self, group_id: GroupId, *, force: bool = False, actor: Actor) -> NodeGroup:
+        """Delete the group; gives its last record. Forced, its members leave it and the groups in it move up.
+
+        Raises: UnknownGroup; GroupInUse when it has members or groups in it, unless forced.
+        """
+        authorise(actor, Action.GROUP)
+        return await self._mutate(lambda overlay: group_plans.remove(overlay, group_id, force), actor)
+
+    async def join_group(self, node_id: NodeId, group_id: GroupId, *, actor: Actor) -> group_plans.Joined:
+        """The node as a member; one that it is makes no event. Raises: UnknownNode, UnknownGroup, InvalidInput."""
+        authorise(actor, Action.GROUP)
+        return await self._mutate(lambda overlay: group_plans.join(overlay, node_id, group_id), actor)
+
+    async def leave_group(self, node_id: NodeId, group_id: GroupId, *, actor: Actor) -> Node:
+        """The node out of the group. Raises: UnknownNode, UnknownGroup, UnknownMembership."""
+        authorise(actor, Action.GROUP)
+        return await self._mutate(lambda overlay: group_plans.leave(overlay, node_id, group_id), actor)
 
     # Status
 

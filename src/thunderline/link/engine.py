@@ -94,6 +94,7 @@ class Engine:
         self.roster.log_id, self.roster.revision, self.log.oldest = head.log_id, head.revision, head.oldest
         await self._load_nodes()
         await self._load_sessions()
+        await self._load_groups()
         replayed = await self._checkpoint.restore(self.store)
         self.sentinel.start()
         self.tasks.start(self.writer.run(), name="writer")
@@ -131,6 +132,13 @@ class Engine:
         while page := await self.store.scan_open_sessions(after=after, limit=LOAD_PAGE):
             for session in page:
                 self.roster.put_session(session)
+            after = page[-1].id
+
+    async def _load_groups(self) -> None:
+        after = None
+        while page := await self.store.scan_groups(after=after, limit=LOAD_PAGE):
+            for group in page:
+                self.roster.groups.put(group)
             after = page[-1].id
 
     def _settled(self, node_id: NodeId, node: Node | None) -> None:

@@ -1,4 +1,4 @@
-"""Filters of nodes and of link sessions, from how people write them."""
+"""Filters of nodes, of link sessions and of groups, from how people write them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from typing import Any, Final
 
 from thunderline.core.errors import InvalidInput
 from thunderline.core.ids import NodeId
-from thunderline.core.records import OPEN_SESSION_STATUSES, ClusterType, NodeStatus, SessionStatus, SessionType
+from thunderline.core.records import (
+    OPEN_SESSION_STATUSES,
+    ClusterType,
+    GroupType,
+    NodeStatus,
+    SessionStatus,
+    SessionType,
+)
+from thunderline.link.group_tree import GroupFilter
 from thunderline.link.open_sessions import SessionFilter
 from thunderline.link.roster import NodeFilter
 
@@ -22,10 +30,17 @@ def node_filter(
     cluster_type: str | None = None,
     capability: str | None = None,
     labels: Mapping[str, str] | None = None,
+    group: str | None = None,
     name: str | None = None,
 ) -> NodeFilter:
     """A filter from its parts as people write them. Raises: InvalidInput naming the part."""
-    chosen: dict[str, Any] = {"role": role, "domain": domain, "capability": capability, "labels": labels}
+    chosen: dict[str, Any] = {
+        "role": role,
+        "domain": domain,
+        "group": group,
+        "capability": capability,
+        "labels": labels,
+    }
     if status is not None:
         chosen["status"] = frozenset(_member(NodeStatus, part.strip(), "status") for part in status.split(","))
     if cluster_type is not None:
@@ -65,6 +80,12 @@ def session_filter(
     if session_type is not None:
         chosen["session_type"] = _member(SessionType, session_type, "session_type")
     return SessionFilter(**chosen)
+
+
+def group_filter(*, group_type: str | None = None, parent: str | None = None) -> GroupFilter:
+    """A filter of groups from its parts as people write them. Raises: InvalidInput naming the part."""
+    kind = None if group_type is None else _member(GroupType, group_type, "group_type")
+    return GroupFilter(group_type=kind, parent=parent)
 
 
 def _member(kind: Any, text: str, field: str) -> Any:

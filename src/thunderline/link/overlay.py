@@ -15,14 +15,15 @@ import msgspec
 
 from thunderline.block.beats import PackedBeat
 from thunderline.block.store import PresenceRow, WriteBatch
-from thunderline.core.errors import UnknownNode
-from thunderline.core.ids import BatchId, EventId, IdSource, LinkId, NodeId, Revision
+from thunderline.core.errors import UnknownGroup, UnknownNode
+from thunderline.core.ids import BatchId, EventId, GroupId, IdSource, LinkId, NodeId, Revision
 from thunderline.core.records import (
     OPEN_SESSION_STATUSES,
-    EntityKind,
     Event,
     LinkSession,
     Node,
+    NodeGroup,
+    Record,
 )
 from thunderline.flow.taxonomy import TAXONOMY, check_event
 from thunderline.link.actor import Actor
@@ -59,6 +60,8 @@ class Overlay:
         self._session_ids: dict[str, LinkId] = {}
         # Which sessions of the batch might be a node's: also those of operations that were undone.
         self._sessions_at: dict[NodeId, dict[LinkId, None]] = {}
+        self._groups: dict[GroupId, NodeGroup | None] = {}
+        self._group_names: dict[str, GroupId | None] = {}
         self._taken: dict[tuple[bytes, int, int], None] = {}
         self._undo: list[tuple[dict[Any, Any], Any, Any]] = []
 
@@ -128,6 +131,33 @@ class Overlay:
         """Whether the session's connection is there, as far as this process can tell."""
         return session.holder is None or session.session_id in self._roster.held
 
+    def group(self, group_id: GroupId) -> NodeGroup:
+        """The group with this id. Raises: UnknownGroup."""
+        group = self._groups[group_id] if group_id in self._groups else self._roster.groups.get(group_id)
+        if group is None:
+            raise UnknownGroup(group_id)
+        return group
+
+    def group_named(self, name: str) -> NodeGroup | None:
+        """The group with this name."""
+        if name in self._group_names:
+            group_id = self._group_names[name]
+            return None if group_id is None else self._groups[group_id]
+        return self._roster.groups.named(name)
+
+    def groups_inside(self, name: str) -> list[NodeGroup]:
+        """The groups whose parent is this one, by name."""
+        changed = {group.name for group in self._groups.values() if group is not None}
+        names = self._roster.groups.inside(name) | changed
+        groups = [group for each in sorted(names) if (group := self.group_named(each)) is not None]
+        return [group for group in groups if group.parent == name]
+
+    def members_of(self, name: str) -> list[Node]:
+        """The nodes that are themselves members of this group, by name."""
+        ids = self._nodes.keys() | self._roster.members_of(name)
+        nodes = [node for node_id in ids if (node := self.find(node_id)) is not None and name in node.groups]
+        return sorted(nodes, key=lambda node: node.name)
+
     def is_taken(self, key: bytes, incarnation: int, seq: int) -> bool:
         """Whether this batch already holds the beat with that number."""
         return (key, incarnation, seq) in self._taken
@@ -159,6 +189,22 @@ class Overlay:
         self._emit(event_name, session, subject=self.node(session.node_id).name, entity_id=session.id)
         return session
 
+    def put_group(self, event_name: str, group: NodeGroup) -> NodeGroup:
+        """Make `group` the group's record, told by an event of that name; gives it as of the event's revision."""
+        group = msgspec.structs.replace(group, revision=self._next_revision(), updated_at=self.now)
+        self._set(self._groups, group.id, group)
+        self._set(self._group_names, group.name, group.id)
+        self._emit(event_name, group, subject=group.name, entity_id=group.id)
+        return group
+
+    def remove_group(self, event_name: str, group: NodeGroup) -> NodeGroup:
+        """Drop `group`; gives its last record, as of the event's revision."""
+        group = msgspec.structs.replace(group, revision=self._next_revision(), updated_at=self.now)
+        self._set(self._groups, group.id, None)
+        self._set(self._group_names, group.name, None)
+        self._emit(event_name, group, subject=group.name, entity_id=group.id)
+        return group
+
     def add_beat(self, beat: PackedBeat) -> None:
         """Append a beat to history."""
         if beat.seq is not None:
@@ -184,6 +230,8 @@ class Overlay:
                 for session in self._sessions.values()
                 if session.node_id in alive or self.find(session.node_id) is not None
             ],
+            groups=[group for group in self._groups.values() if group is not None],
+            removed_groups=[group_id for group_id, group in self._groups.items() if group is None],
             beats=self.beats,
             presence=[row for row in presence if self.find(row.node_id) is not None],
             presence_block=presence_block,
@@ -200,6 +248,12 @@ class Overlay:
                 roster.put_node(node)
         for session in self._sessions.values():
             roster.put_session(session)
+        for group_id, group in self._groups.items():
+            if group is None:
+                roster.groups.remove(group_id)
+        for group in self._groups.values():
+            if group is not None:
+                roster.groups.put(group)
         for beat in self.beats:
             entry = roster.by_key(beat.node_key)
             if entry is not None:
@@ -215,7 +269,7 @@ class Overlay:
     def _next_revision(self) -> Revision:
         return Revision(self._roster.revision + len(self.events) + 1)
 
-    def _emit(self, name: str, payload: Node | LinkSession, *, subject: str, entity_id: str) -> None:
+    def _emit(self, name: str, payload: Record, *, subject: str, entity_id: str) -> None:
         declared = TAXONOMY[name]
         if self._correlation_id is None:
             self._correlation_id = self.new_id()
@@ -227,7 +281,7 @@ class Overlay:
             source=self.source,
             actor=str(self._actor),
             subject=subject,
-            entity_kind=EntityKind.NODE if isinstance(payload, Node) else EntityKind.LINK,
+            entity_kind=declared.kind,
             entity_id=entity_id,
             correlation_id=self._correlation_id,
             causation_id=None,

@@ -24,6 +24,8 @@ from thunderline.core.host import host_name
 from thunderline.core.ids import IdSource, NodeId, new_uuid7
 from thunderline.core.inputs import (
     CapabilityAttrs,
+    GroupAttrs,
+    GroupPatch,
     HeartbeatInput,
     NewSession,
     NodeAttrs,
@@ -39,6 +41,7 @@ from thunderline.core.records import (
     Heartbeat,
     LinkSession,
     Node,
+    NodeGroup,
     Presence,
 )
 from thunderline.core.settings import Settings
@@ -47,7 +50,7 @@ from thunderline.link.actor import EMBEDDING_PROGRAM, Actor
 from thunderline.link.domain import NodeDomain
 from thunderline.link.drawing import Drawings, scene_of
 from thunderline.link.engine import Engine
-from thunderline.link.filters import graph_filter, node_filter, session_filter
+from thunderline.link.filters import graph_filter, group_filter, node_filter, session_filter
 from thunderline.link.graph import Graph, draw
 from thunderline.link.history import HEARTBEATS_MAX, HeartbeatSeries
 from thunderline.link.link_domain import LinkDomain
@@ -173,6 +176,47 @@ class Registry:
     def nodes_with_capability(self, key: str, value: str | None = None) -> list[Node]:
         """The nodes that have it enabled, with that value where one is given, by name."""
         return self.list_nodes(capability=key if value is None else f"{key}:{value}")
+
+    # Groups
+
+    async def create_group(self, attrs: Mapping[str, object], *, actor: Actor = EMBEDDING_PROGRAM) -> NodeGroup:
+        """The group of that name, created now if it was not; `attrs`: `name`, `group_type`, `parent`, `meta`.
+
+        Raises: InvalidInput; Mismatch when it is known with other values.
+        """
+        read = read_mapping(attrs, GroupAttrs)
+        return (await self.domain.create_group(read, actor=actor)).group
+
+    async def update_group(
+        self, group: str, patch: Mapping[str, object], *, actor: Actor = EMBEDDING_PROGRAM
+    ) -> NodeGroup:
+        """The group with a merge patch (RFC 7396) applied. Raises: UnknownGroup, InvalidInput, GroupCycle."""
+        read = read_mapping(patch, GroupPatch)
+        return await self.domain.update_group(self.get_group(group).id, read, actor=actor)
+
+    async def remove_group(self, group: str, *, force: bool = False, actor: Actor = EMBEDDING_PROGRAM) -> NodeGroup:
+        """Delete the group; gives its last record. Forced, its members leave it, and the groups in it move up.
+
+        Raises: UnknownGroup, GroupInUse.
+        """
+        return await self.domain.remove_group(self.get_group(group).id, force=force, actor=actor)
+
+    async def add_to_group(self, node_id: str, group: str, *, actor: Actor = EMBEDDING_PROGRAM) -> Node:
+        """The node as a member of the group. Raises: UnknownNode, UnknownGroup, InvalidInput when it is in too many."""
+        node, into = self.find_id(node_id), self.get_group(group).id
+        return (await self.domain.join_group(node, into, actor=actor)).node
+
+    async def remove_from_group(self, node_id: str, group: str, *, actor: Actor = EMBEDDING_PROGRAM) -> Node:
+        """The node out of the group. Raises: UnknownNode, UnknownGroup, UnknownMembership."""
+        return await self.domain.leave_group(self.find_id(node_id), self.get_group(group).id, actor=actor)
+
+    def get_group(self, group: str) -> NodeGroup:
+        """The group with this id or name. Raises: UnknownGroup."""
+        return self.roster.groups.find(group)
+
+    def list_groups(self, *, group_type: str | None = None, parent: str | None = None) -> list[NodeGroup]:
+        """The groups of that type, and those in that parent, by name. Raises: InvalidInput, UnknownGroup."""
+        return self.roster.groups.select(group_filter(group_type=group_type, parent=parent))[0]
 
     # Status
 
@@ -329,13 +373,15 @@ class Registry:
         cluster_type: str | None = None,
         capability: str | None = None,
         labels: Mapping[str, str] | None = None,
+        group: str | None = None,
         name: str | None = None,
         sort: str = BY_NAME,
     ) -> list[Node]:
         """The nodes for which all given conditions hold, by name; `status` may list several, separated by commas.
 
-        A `capability` is `key` or `key:value`; a `name` that ends in `*` is a prefix. Sorted by one of
-        `link.listing.SORTS`, with `-` in front the other way. Raises: InvalidInput.
+        A `capability` is `key` or `key:value`; a `name` that ends in `*` is a prefix; of a `group` are the members of
+        the groups below it, too. Sorted by one of `link.listing.SORTS`, with `-` in front the other way. Raises:
+        InvalidInput, UnknownGroup.
         """
         wanted = node_filter(
             status=status,
@@ -344,6 +390,7 @@ class Registry:
             cluster_type=cluster_type,
             capability=capability,
             labels=labels,
+            group=group,
             name=name,
         )
         page = list_page(self.roster, Listing(wanted=wanted, sort=sort), after=None)

@@ -7,7 +7,7 @@ dictionary lookup; a listing walks the narrowest index. One task changes it; on 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, KeysView, Mapping
 from typing import Final, Protocol
 
 import msgspec
@@ -25,6 +25,7 @@ from thunderline.core.records import (
     NodeStatus,
     Presence,
 )
+from thunderline.link.group_tree import GroupTree
 from thunderline.link.open_sessions import OpenSessions, SessionFilter
 from thunderline.link.presence import SequenceWindow, Taken
 
@@ -130,17 +131,20 @@ class NodeFilter(msgspec.Struct, frozen=True, kw_only=True):
     labels: Mapping[str, str] | None = None
     capability: str | None = None
     """`key`, or `key:value`; one that is disabled does not count."""
+    group: str | None = None
+    """A group's id or name; members of the groups below it count."""
     name: str | None = None
     name_prefix: str | None = None
 
-    def holds(self, node: Node) -> bool:
-        """Whether `node` is one of those asked for."""
+    def holds(self, node: Node, *, groups: frozenset[str] | None = None) -> bool:
+        """Whether `node` is one of those asked for; `groups` is what `group` means: `Roster.groups_below`."""
         return (
             (self.status is None or node.status in self.status)
             and (self.role is None or node.role == self.role)
             and (self.domain is None or node.domain == self.domain)
             and (self.cluster_type is None or node.cluster_type is self.cluster_type)
             and (self.capability is None or self.capability in _capabilities(node))
+            and (self.group is None or (groups is not None and not groups.isdisjoint(node.groups)))
             and (self.name is None or node.name == self.name)
             and (self.name_prefix is None or node.name.startswith(self.name_prefix))
             and (not self.labels or all(node.labels.get(key) == value for key, value in self.labels.items()))
@@ -165,6 +169,7 @@ class Roster:
         self.revision = Revision(0)
         self.held: set[str] = set()
         """The `session_id`s whose connection this process holds, or which may still be resumed."""
+        self.groups = GroupTree()
         self.observers: list[RosterObserver] = []
         self.hits = self.misses = 0
         """Point queries that found a node, and that did not; both are answered from here."""
@@ -201,6 +206,14 @@ class Roster:
             raise UnknownNode(ref)
         self.hits += 1
         return entry
+
+    def members_of(self, name: str) -> KeysView[NodeId]:
+        """The ids of the nodes that are themselves members of the group with this name; a view, not a copy."""
+        return self._index.get(("group", name), {}).keys()
+
+    def groups_below(self, ref: str) -> frozenset[str]:
+        """The name of the group with this id or name, and those of all groups below it. Raises: UnknownGroup."""
+        return self.groups.below(ref)
 
     def load(self, nodes: Iterable[Node]) -> None:
         """Add many nodes at once, at start."""
@@ -269,22 +282,26 @@ class Roster:
     def select(
         self, wanted: NodeFilter, *, after: str | None = None, limit: int | None = None
     ) -> tuple[list[Entry], bool]:
-        """At most `limit` matching entries with a name beyond `after`, by name, and whether there are more."""
+        """At most `limit` matching entries with a name beyond `after`, by name, and whether there are more.
+
+        Raises: UnknownGroup when they should be of a group that is not there.
+        """
         found: list[Entry] = []
-        for entry in self._candidates(wanted, after):
-            if wanted.holds(entry.node):
+        groups = None if wanted.group is None else self.groups_below(wanted.group)
+        for entry in self._candidates(wanted, groups, after):
+            if wanted.holds(entry.node, groups=groups):
                 if limit is not None and len(found) >= limit:
                     return found, True
                 found.append(entry)
         return found, False
 
-    def _candidates(self, wanted: NodeFilter, after: str | None) -> Iterator[Entry]:
+    def _candidates(self, wanted: NodeFilter, groups: frozenset[str] | None, after: str | None) -> Iterator[Entry]:
         if wanted.name is not None:
             entry = self._by_name.get(wanted.name)
             if entry is not None and (after is None or entry.node.name > after):
                 yield entry
             return
-        narrow = self._narrowest(wanted)
+        narrow = self._narrowest(wanted, groups)
         names = self._names if narrow is None else sorted(self._by_id[node_id].node.name for node_id in narrow)
         start = 0 if after is None else bisect_right(names, after)
         if wanted.name_prefix is not None:
@@ -295,7 +312,7 @@ class Roster:
                 return
             yield self._by_name[name]
 
-    def _narrowest(self, wanted: NodeFilter) -> list[NodeId] | None:
+    def _narrowest(self, wanted: NodeFilter, groups: frozenset[str] | None) -> Iterable[NodeId] | None:
         """The smallest index that covers the filter, unless it is hardly smaller than everything."""
         lists: list[list[dict[NodeId, None]]] = []
         if wanted.status is not None:
@@ -310,12 +327,15 @@ class Roster:
             lists.append([self._index.get(_OUT_OF_CLUSTER, {})])
         for key, value in (wanted.labels or {}).items():
             lists.append([self._index.get(("label", f"{key}={value}"), {})])
+        if groups is not None:
+            lists.append([self._index.get(("group", name), {}) for name in groups])
         if not lists:
             return None
         best = min(lists, key=lambda parts: sum(map(len, parts)))
         if sum(map(len, best)) * 8 > len(self._by_id):
             return None
-        return [node_id for part in best for node_id in part]
+        # A node may be in several of the groups, but is listed once.
+        return {node_id for part in best for node_id in part}
 
     def counts(self, kind: str) -> dict[str, int]:
         """How many nodes there are of each `status`, `role` or `domain` (`kind`), those of none left out."""
@@ -343,6 +363,7 @@ def _index_keys(node: Node) -> list[tuple[str, str]]:
         keys.append(_OUT_OF_CLUSTER)
     keys += [("label", f"{key}={value}") for key, value in node.labels.items()]
     keys += [("capability", text) for text in _capabilities(node)]
+    keys += [("group", name) for name in node.groups]
     return keys
 
 

@@ -1,0 +1,149 @@
+"""The routes of groups, and of who is in them. A list of a group's nodes is `GET /api/nodes?group=`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+from litestar import Response, Router, delete, get, patch, post, put
+from litestar.params import FromQuery, PathParameter, QueryParameter, RawBody
+
+from thunderline.core.inputs import GroupAttrs, GroupPatch, MembershipInput, read_json
+from thunderline.core.records import NodeGroup
+from thunderline.gate.bodies import CountedGroup, GroupBody, GroupsBody, NodeBody, answer, encode, node_answer
+from thunderline.gate.openapi import documented
+from thunderline.gate.page_cursor import read_page_cursor, write_page_cursor
+from thunderline.gate.parameters import PAGE_DEFAULT, Consistent, GroupRef, Limit, Reg, check_consistent
+from thunderline.link.actor import LOCAL_OPERATOR
+from thunderline.link.filters import group_filter
+from thunderline.link.registry import Registry
+
+_ATTRS: Final = msgspec.json.Decoder(GroupAttrs)
+_PATCH: Final = msgspec.json.Decoder(GroupPatch)
+_MEMBERSHIP: Final = msgspec.json.Decoder(MembershipInput)
+
+MemberRef = Annotated[str, PathParameter(description="The member's id or name.")]
+
+
+@get("/", opt=documented("List groups, by name.", answers={200: GroupsBody}, errors=(404,)))
+async def list_groups(
+    registry: Reg,
+    group_type: FromQuery[Literal["zone", "shard", "region", "role", "project", "custom"] | None] = None,
+    parent: Annotated[
+        str | None, QueryParameter(description="A group's id or name: the groups that are directly in it.")
+    ] = None,
+    limit: Limit = PAGE_DEFAULT,
+    cursor: Annotated[str | None, QueryParameter(description="`next_cursor` of the page before, same filters.")] = None,
+    consistent: Consistent = False,
+) -> Response[bytes]:
+    check_consistent(registry, consistent)
+    wanted = group_filter(group_type=group_type, parent=parent)
+    after = None if cursor is None else read_page_cursor(cursor, wanted, str)
+    found, more = registry.roster.groups.select(wanted, after=after, limit=limit)
+    body = GroupsBody(
+        groups=[_counted(group, registry) for group in found],
+        next_cursor=write_page_cursor(found[-1].name, wanted) if more else None,
+        revision=registry.roster.revision,
+    )
+    return answer(encode(body), registry)
+
+
+@post(
+    "/",
+    opt=documented(
+        "Ensure that a group of this name exists: 201 when it was created now, 200 when it was known. A known one "
+        "with other values than those given is a 409 `mismatch`.",
+        body=GroupAttrs,
+        answers={201: GroupBody, 200: GroupBody},
+        errors=(409,),
+    ),
+)
+async def create_group(registry: Reg, body: RawBody) -> Response[bytes]:
+    created = await registry.domain.create_group(read_json(body, _ATTRS), actor=LOCAL_OPERATOR)
+    return _group_answer(registry, created.group, status=201 if created.created else 200)
+
+
+@get("/{group:str}", opt=documented("One group.", answers={200: GroupBody}, errors=(404,)))
+async def get_group(registry: Reg, group: GroupRef, consistent: Consistent = False) -> Response[bytes]:
+    check_consistent(registry, consistent)
+    return _group_answer(registry, registry.get_group(group))
+
+
+@patch(
+    "/{group:str}",
+    opt=documented(
+        "Change a group by merge patch (RFC 7396): absent stays, null resets; a `parent` of null moves it to the top. "
+        "A group that would be inside itself is a 409 `group_cycle`.",
+        body=GroupPatch,
+        answers={200: GroupBody},
+        errors=(404, 409),
+    ),
+)
+async def update_group(registry: Reg, group: GroupRef, body: RawBody) -> Response[bytes]:
+    wanted = read_json(body, _PATCH)
+    changed = await registry.domain.update_group(registry.get_group(group).id, wanted, actor=LOCAL_OPERATOR)
+    return _group_answer(registry, changed)
+
+
+@delete(
+    "/{group:str}",
+    status_code=204,
+    opt=documented("Delete a group. Its name is free at once.", answers={204: None}, errors=(404, 409)),
+)
+async def remove_group(
+    registry: Reg,
+    group: GroupRef,
+    force: Annotated[
+        bool,
+        QueryParameter(description="Also when it is in use: its members leave it, the groups in it move up."),
+    ] = False,
+) -> None:
+    await registry.domain.remove_group(registry.get_group(group).id, force=force, actor=LOCAL_OPERATOR)
+
+
+@put(
+    "/{group:str}/members/{ref:str}",
+    opt=documented(
+        "Let a node be a member of a group: 201 when it joined now, 200 when it was one.",
+        body=MembershipInput,
+        body_required=False,
+        answers={201: NodeBody, 200: NodeBody},
+        errors=(404,),
+    ),
+)
+async def add_member(registry: Reg, group: GroupRef, ref: MemberRef, body: RawBody) -> Response[bytes]:
+    if body:
+        read_json(body, _MEMBERSHIP)
+    into, node_id = registry.get_group(group).id, registry.find_id(ref)
+    joined = await registry.domain.join_group(node_id, into, actor=LOCAL_OPERATOR)
+    return node_answer(registry, joined.node, status=201 if joined.joined else 200)
+
+
+@delete(
+    "/{group:str}/members/{ref:str}",
+    status_code=204,
+    opt=documented(
+        "Take a node out of a group of which it is itself a member.",
+        answers={204: None},
+        errors=(404,),
+    ),
+)
+async def remove_member(registry: Reg, group: GroupRef, ref: MemberRef) -> None:
+    out_of, node_id = registry.get_group(group).id, registry.find_id(ref)
+    await registry.domain.leave_group(node_id, out_of, actor=LOCAL_OPERATOR)
+
+
+def _group_answer(registry: Registry, group: NodeGroup, *, status: int = 200) -> Response[bytes]:
+    return answer(encode(GroupBody(group=_counted(group, registry))), registry, status=status)
+
+
+def _counted(group: NodeGroup, registry: Registry) -> CountedGroup:
+    record = {field: getattr(group, field) for field in group.__struct_fields__}
+    return CountedGroup(**record, members=len(registry.roster.members_of(group.name)))
+
+
+ROUTES: Final = Router(
+    "/api/groups",
+    route_handlers=[list_groups, create_group, get_group, update_group, remove_group, add_member, remove_member],
+    tags=["groups"],
+)
