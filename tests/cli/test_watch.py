@@ -184,13 +184,13 @@ def test_a_server_without_streams_is_told() -> None:
 
 def test_an_event_of_a_kind_that_is_not_known_is_shown_all_the_same() -> None:
     body = {
-        **{"id": "1", "revision": 7, "name": "cluster.group.created", "at": "2026-01-01T00:00:00Z", "source": "s"},
-        **{"actor": "a", "subject": "zone-a\x1b[31m", "entity_kind": "group", "entity_id": "2", "correlation_id": "3"},
+        **{"id": "1", "revision": 7, "name": "cluster.alert.fired", "at": "2026-01-01T00:00:00Z", "source": "s"},
+        **{"actor": "a", "subject": "zone-a\x1b[31m", "entity_kind": "alert", "entity_id": "2", "correlation_id": "3"},
         **{"causation_id": None, "event_version": 1, "reliability": "persistent", "payload": {"name": "zone-a"}},
     }
     event = read_event(json.dumps(body).encode(), cursor="log:7")
-    assert _piped_row(event)[1:] == ("cluster.group.created", "zone-a\x1b[31m", None, "-", "log:7")
-    assert _line(event, "00:00:00").plain == "00:00:00  group.created        zone-a[31m            -  -"
+    assert _piped_row(event)[1:] == ("cluster.alert.fired", "zone-a\x1b[31m", None, "-", "log:7")
+    assert _line(event, "00:00:00").plain == "00:00:00  alert.fired          zone-a[31m            -  -"
 
 
 def test_the_help_says_what_is_left_out() -> None:

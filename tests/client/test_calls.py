@@ -14,10 +14,19 @@ import pytest
 import thunderline.client
 from tests.cli.servers import ServedRegistry
 from tests.client.clients import Driven, driven, scripted
-from thunderline.client import BlockingClient, Client, Conflict, InvalidRequest, NotFound, PresentNode, calls
+from thunderline.client import (
+    BlockingClient,
+    Client,
+    Conflict,
+    CountedGroup,
+    InvalidRequest,
+    NotFound,
+    PresentNode,
+    calls,
+)
 from thunderline.client.errors import ServerUnavailable
 from thunderline.core.errors import InvalidInput
-from thunderline.core.records import Heartbeat, LinkSession, Node, NodeStatus
+from thunderline.core.records import GroupType, Heartbeat, LinkSession, Node, NodeGroup, NodeStatus
 from thunderline.gate.app import build_app
 from thunderline.link.registry import Registry
 from thunderline.testing.harness import BASE_URL, open_cluster
@@ -26,6 +35,7 @@ SHARED = (
     *("ensure_node", "update_node", "deregister", "mark_online", "mark_offline", "mark_status", "clear_override"),
     *("heartbeat", "recent_heartbeats", "get_node", "list_nodes", "graph"),
     *("establish_link_session", "get_link_session", "update_link_session", "close_link_session", "list_sessions"),
+    *("create_group", "update_group", "remove_group", "add_to_group", "remove_from_group", "get_group", "list_groups"),
 )
 
 
@@ -42,7 +52,7 @@ def name(kind: str, request: pytest.FixtureRequest) -> str:
 
 def test_the_public_names_are_these() -> None:
     assert thunderline.client.__all__ == [
-        *("Client", "BlockingClient", "Watch", "BlockingWatch", "Link", "LinkStats"),
+        *("Client", "BlockingClient", "Watch", "BlockingWatch", "Link", "LinkStats", "CountedGroup"),
         *("EventPage", "Graph", "GraphLink", "GraphNode", "Health", "KeptHeartbeat", "OnlineNode", "PresentNode"),
         "ToldEvent",
         *("AnswerLost", "ClientError", "Conflict", "InvalidRequest", "ListAgain", "NotFound", "NotThunderline"),
@@ -179,6 +189,34 @@ def test_lists_hold_all_pages_and_what_matches(
     assert client.list_nodes(name=f"{name}-*", status="online,offline") == []
     assert len(client.list_nodes(role="edge", cluster_type="in_cluster", domain="thunderlink")) >= 5
     assert len(client.list_nodes()) == len(server.registry.list_nodes())
+
+
+def test_groups_are_made_nested_joined_and_deleted(client: Driven, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "GROUPS_PAGE", 1)
+    top, inner = f"{name}@eu:1", f"{name}-inner"
+    client.ensure_node({"name": f"{name}@prod:7"})
+    group = client.create_group({"name": top, "group_type": "region", "meta": {"k": 1}})
+    assert isinstance(group, CountedGroup)
+    assert isinstance(group, NodeGroup)
+    assert (group.group_type, group.members, client.get_group(top)) == (GroupType.REGION, 0, group)
+    client.create_group({"name": inner})
+    assert client.update_group(inner, {"parent": top}).parent == top
+    assert client.add_to_group(f"{name}@prod:7", inner).groups == (inner,)
+    assert [node.name for node in client.list_nodes(group=top)] == [f"{name}@prod:7"]
+    assert [each.members for each in client.list_groups(parent=top)] == [1]
+    assert {top, inner} <= {each.name for each in client.list_groups()}
+    event = client.events(pattern="cluster.group.created").events[-1]
+    assert isinstance(event.record, NodeGroup)
+    client.remove_from_group(f"{name}@prod:7", inner)
+    with pytest.raises(Conflict) as caught:
+        client.remove_group(top)
+    assert caught.value.code == "group_in_use"
+    client.remove_group(top, force=True)
+    client.remove_group(inner)
+    with pytest.raises(NotFound):
+        client.list_nodes(group=top)
+    with pytest.raises(InvalidInput, match="group"):
+        client.get_group("../nodes")
 
 
 def test_the_graph_is_typed_and_tells_where_to_watch_from(client: Driven, name: str) -> None:

@@ -10,6 +10,7 @@ from thunderline.cli.agent import agent
 from thunderline.cli.db import backup, migrate, restore, status
 from thunderline.cli.failures import CommandFailed
 from thunderline.cli.graph import graph
+from thunderline.cli.groups import group, groups
 from thunderline.cli.lift import lift
 from thunderline.cli.node import node
 from thunderline.cli.nodes import nodes
@@ -54,6 +55,15 @@ app.command(
         "nodes --name 'gpu-*' | cut -f 1,2",
     )
 )(nodes)
+app.command(epilog=_examples("groups", "groups --type zone | cut -f 1"))(groups)
+app.add_typer(
+    group,
+    epilog=_examples(
+        "group create eu --type region",
+        "group create eu-1 --type zone --parent eu",
+        "group join eu-1 worker-1@prod",
+    ),
+)
 app.command(epilog=_examples("node worker-1@prod", "node worker-1@prod | grep ^override"))(node)
 app.command(epilog=_examples("graph --include-offline", "graph --format dot | dot -Tsvg > cluster.svg"))(graph)
 app.command(

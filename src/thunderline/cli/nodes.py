@@ -10,7 +10,7 @@ import typer
 
 from thunderline.cli.figures import rfc3339
 from thunderline.cli.nodes_table import show_table
-from thunderline.cli.options import AsJson, Server
+from thunderline.cli.options import AsJson, Server, check_group
 from thunderline.cli.remote import Query, Remote
 from thunderline.cli.screen import note, on_terminal, open_console, write_json, write_rows
 from thunderline.client.answers import NodePage, PresentNode
@@ -63,6 +63,10 @@ def nodes(
         str | None,
         typer.Option(metavar="KEY[:VALUE]", help="Only nodes that can do this and have it enabled, e.g. gpu:a100."),
     ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(metavar="GROUP", callback=check_group, help="Only members of this group and of those below it."),
+    ] = None,
     name: Annotated[
         str | None, typer.Option(metavar="NAME|PREFIX*", help="Only this name, or names that begin so.")
     ] = None,
@@ -77,7 +81,7 @@ def nodes(
     nodes and the revision from which to watch what changed since.
     """
     given = {"status": ",".join(_each(status)), "role": role, "domain": domain, "cluster_type": cluster_type}
-    given |= {"capability": capability, "name": name}
+    given |= {"capability": capability, "group": group, "name": name}
     query = [(key, value) for key, value in given.items() if value]
     query += [("label", item) for item in label or ()]
     with Remote(server, warn=note) as remote:

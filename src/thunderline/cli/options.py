@@ -39,6 +39,16 @@ def _check_ref(ref: str) -> str:
     return ref
 
 
+def check_group(ref: str | None) -> str | None:
+    """`ref`, if a group can have it as its name or id. Raises: typer.BadParameter."""
+    try:
+        return None if ref is None else msgspec.convert(ref, NodeName)
+    except msgspec.ValidationError as error:
+        raise typer.BadParameter(
+            f"{ref!r} cannot be a group's name: letters, digits and . _ @ : - only, a letter or digit first"
+        ) from error
+
+
 Server = Annotated[
     str,
     typer.Option(

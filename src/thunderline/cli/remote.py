@@ -48,11 +48,11 @@ class Remote:
 
     def get(self, path: str, kind: type[T], query: Query = ()) -> T:
         """What `path` answers, read as a `kind`; `msgspec.Raw` is the body as it came. Raises: RemoteError."""
-        return self._ask(Call("GET", path, kind, query=tuple((name, str(value)) for name, value in query)))
+        return self.ask(Call("GET", path, kind, query=tuple((name, str(value)) for name, value in query)))
 
     def delete(self, path: str, kind: type[T]) -> T:
         """What deleting `path` answers. Raises: RemoteError."""
-        return self._ask(Call("DELETE", path, kind))
+        return self.ask(Call("DELETE", path, kind))
 
     def node_pages(self, kind: type[NodePage[N]], query: Query = (), *, limit: int | None) -> Iterator[NodePage[N]]:
         """The nodes that match, page by page, `limit` of them at most. Raises: RemoteError."""
@@ -89,7 +89,8 @@ class Remote:
         ):
             yield iter(events)
 
-    def _ask(self, call: Call[T]) -> T:
+    def ask(self, call: Call[T]) -> T:
+        """What `call` answers. Raises: RemoteError."""
         with _retold():
             answer = self._client.ask(call)
         self.now = answer.served_at or SystemClock().now()

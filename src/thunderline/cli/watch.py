@@ -29,7 +29,7 @@ from thunderline.cli.screen import (
     write_row,
 )
 from thunderline.client.events import ToldEvent
-from thunderline.core.records import Heartbeat, LinkSession, Node
+from thunderline.core.records import Heartbeat, LinkSession, Node, NodeGroup
 
 _PIPED_COLUMNS: Final = ("AT", "EVENT", "SUBJECT", "STATUS", "REASON", "CURSOR")
 _PREFIX: Final = "cluster."
@@ -37,8 +37,9 @@ _EVENT_WIDTH: Final = len("node.status_changed")
 _SUBJECT_WIDTH: Final = 20
 """Room for a usual name; a longer one moves what follows it, and is not cut."""
 _HEARTBEAT: Final = "heartbeat"
+_MEMBERSHIP: Final = "cluster.group."
 
-Record = Node | LinkSession | Heartbeat | dict[str, Any]
+Record = Node | LinkSession | NodeGroup | Heartbeat | dict[str, Any]
 
 
 def watch(
@@ -99,7 +100,7 @@ def _read_by(server: str) -> Iterator[None]:
 
 def _piped_row(event: ToldEvent) -> tuple[object, ...]:
     record = event.record
-    return rfc3339(event.at), event.name, event.subject, _status(record), _reason(record), event.cursor
+    return rfc3339(event.at), event.name, event.subject, _status(record), _reason(event.name, record), event.cursor
 
 
 def _show(console: Console, events: Iterator[ToldEvent]) -> None:
@@ -124,7 +125,7 @@ def _line(event: ToldEvent, at: str) -> Text:
         "  ",
         _shown_status(record),
         "  ",
-        plain(_reason(record)),
+        plain(_reason(event.name, record)),
     )
 
 
@@ -135,14 +136,20 @@ def _shown_status(record: Record) -> Text:
 
 
 def _status(record: Record) -> object:
+    if isinstance(record, NodeGroup):
+        return None
     return record.get("status") if isinstance(record, dict) else record.status
 
 
-def _reason(record: Record) -> str:
+def _reason(name: str, record: Record) -> str:
     """Why, or what else there is to say of a change in a few words."""
     match record:
+        case Node() if name.startswith(_MEMBERSHIP):
+            return f"in {', '.join(record.groups) or 'no group'}"
         case Node():
             return record.status_reason
+        case NodeGroup():
+            return record.group_type if record.parent is None else f"{record.group_type}, in {record.parent}"
         case LinkSession():
             figures = [] if record.latency_ms is None else [milliseconds(record.latency_ms)]
             return " ".join([record.session_type, record.connection_type, *figures])

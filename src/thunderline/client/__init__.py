@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from thunderline.client.answers import (
+        CountedGroup,
         EventPage,
         Graph,
         GraphLink,
@@ -63,6 +64,7 @@ __all__ = [
     "Link",
     "LinkStats",
     # Answers
+    "CountedGroup",
     "EventPage",
     "Graph",
     "GraphLink",
@@ -98,7 +100,8 @@ _MODULES: Final = {
     "http": ("Client", "Watch"),
     "blocking": ("BlockingClient", "BlockingWatch"),
     "answers": (
-        *("EventPage", "Graph", "GraphLink", "GraphNode", "Health", "KeptHeartbeat", "OnlineNode", "PresentNode"),
+        *("CountedGroup", "EventPage", "Graph", "GraphLink", "GraphNode", "Health", "KeptHeartbeat", "OnlineNode"),
+        "PresentNode",
     ),
     "events": ("ToldEvent",),
     "link": ("Link",),

@@ -14,6 +14,7 @@ from thunderline.core.records import (
     JsonObject,
     LinkSession,
     Node,
+    NodeGroup,
     NodeStatus,
     Presence,
     SessionStatus,
@@ -74,6 +75,26 @@ class SessionPage(msgspec.Struct, frozen=True):
     """A page of open link sessions, the oldest first; `next_cursor` None at the end."""
 
     sessions: list[LinkSession]
+    next_cursor: str | None
+    revision: int
+
+
+class CountedGroup(NodeGroup, frozen=True, kw_only=True):
+    """A group with the number of nodes that are themselves members of it; those of the groups below do not count."""
+
+    members: int
+
+
+class GroupAnswer(msgspec.Struct, frozen=True):
+    """One group."""
+
+    group: CountedGroup
+
+
+class GroupPage(msgspec.Struct, Generic[N], frozen=True):
+    """A page of groups, by name; `next_cursor` None at the end."""
+
+    groups: list[N]
     next_cursor: str | None
     revision: int
 

@@ -12,7 +12,16 @@ import httpx
 import msgspec
 
 from thunderline.client import calls
-from thunderline.client.answers import EventPage, EventsAnswer, Graph, Health, KeptHeartbeat, OnlineNode, PresentNode
+from thunderline.client.answers import (
+    CountedGroup,
+    EventPage,
+    EventsAnswer,
+    Graph,
+    Health,
+    KeptHeartbeat,
+    OnlineNode,
+    PresentNode,
+)
 from thunderline.client.calls import HEARTBEATS_MAX, Call
 from thunderline.client.errors import ClientError, NotThunderline
 from thunderline.client.events import ToldEvent
@@ -117,6 +126,44 @@ class BlockingClient:
         """Take a capability from the node. Raises: NotFound, InvalidInput."""
         self.ask(calls.remove_capability(node_id, key))
 
+    # Groups
+
+    def create_group(self, attrs: Mapping[str, object]) -> CountedGroup:
+        """The group of that name, created now if it was not. Raises: InvalidRequest, Conflict."""
+        return self.ask(calls.create_group(attrs)).value.group
+
+    def update_group(self, group: str, patch: Mapping[str, object]) -> CountedGroup:
+        """The group with a merge patch (RFC 7396) applied. Raises: NotFound, InvalidRequest, Conflict."""
+        return self.ask(calls.update_group(group, patch)).value.group
+
+    def remove_group(self, group: str, *, force: bool = False) -> None:
+        """Delete the group. Forced, its members leave it, and the groups in it move up. Raises: NotFound, Conflict."""
+        self.ask(calls.remove_group(group, force=force))
+
+    def add_to_group(self, node_id: str, group: str) -> PresentNode:
+        """The node as a member of the group. Raises: NotFound, InvalidRequest when it is in too many."""
+        return self.ask(calls.add_to_group(node_id, group)).value.node
+
+    def remove_from_group(self, node_id: str, group: str) -> None:
+        """Take the node out of the group. Raises: NotFound."""
+        self.ask(calls.remove_from_group(node_id, group))
+
+    def get_group(self, group: str) -> CountedGroup:
+        """The group with this id or name. Raises: NotFound."""
+        return self.ask(calls.get_group(group)).value.group
+
+    def list_groups(self, *, group_type: str | None = None, parent: str | None = None) -> list[CountedGroup]:
+        """The groups of that type, and those in that parent, by name. Raises: InvalidRequest, NotFound."""
+        found: list[CountedGroup] = []
+        cursor = None
+        while True:
+            call = calls.list_groups(group_type=group_type, parent=parent, cursor=cursor)
+            page = self.ask(call).value
+            found += page.groups
+            cursor = page.next_cursor
+            if cursor is None:
+                return found
+
     # Heartbeats
 
     def heartbeat(
@@ -151,10 +198,11 @@ class BlockingClient:
         cluster_type: str | None = None,
         capability: str | None = None,
         labels: Mapping[str, str] | None = None,
+        group: str | None = None,
         name: str | None = None,
         sort: str = "name",
     ) -> list[PresentNode]:
-        """All nodes that match, by name, as `Client.list_nodes` gives them. Raises: InvalidRequest."""
+        """All nodes that match, by name, as `Client.list_nodes` gives them. Raises: InvalidRequest, NotFound."""
         conditions = calls.node_filter(
             status=status,
             role=role,
@@ -162,6 +210,7 @@ class BlockingClient:
             cluster_type=cluster_type,
             capability=capability,
             labels=labels,
+            group=group,
             name=name,
             sort=sort,
         )

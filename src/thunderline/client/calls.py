@@ -14,9 +14,12 @@ from urllib.parse import quote
 import msgspec
 
 from thunderline.client.answers import (
+    CountedGroup,
     EventPage,
     EventsAnswer,
     Graph,
+    GroupAnswer,
+    GroupPage,
     Health,
     HeartbeatsAnswer,
     KeptHeartbeat,
@@ -36,6 +39,8 @@ Query = tuple[tuple[str, str], ...]
 
 NODES_PAGE: Final = 1_000
 """Nodes asked for at a time: about 1 MB of answer, which keeps the server's loop busy for a few milliseconds."""
+GROUPS_PAGE: Final = 1_000
+"""Groups asked for at a time."""
 HEARTBEATS_MAX: Final = 10_000
 """Beats in one answer at most, the newest."""
 
@@ -58,6 +63,15 @@ def node_path(node_id: str) -> str:
         # An empty one would name the list, and one with a slash another route.
         raise InvalidInput("node_id", f"{str(node_id)[:100]!r} cannot be a node's name or id") from error
     return f"/api/nodes/{quote(node_id, safe='')}"
+
+
+def group_path(group: str) -> str:
+    """The path of the group with this id or name. Raises: InvalidInput for a text that can be neither."""
+    try:
+        msgspec.convert(group, NodeName)  # names of groups have the form of nodes' names
+    except msgspec.ValidationError as error:
+        raise InvalidInput("group", f"{str(group)[:100]!r} cannot be a group's name or id") from error
+    return f"/api/groups/{quote(group, safe='')}"
 
 
 def ensure_node(attrs: Mapping[str, object]) -> Call[NodeAnswer]:
@@ -117,6 +131,46 @@ def _capability_path(node_id: str, key: str) -> str:
     return f"{node_path(node_id)}/capabilities/{quote(read_key(key), safe='/')}"
 
 
+def create_group(attrs: Mapping[str, object]) -> Call[GroupAnswer]:
+    """Create a group, or find it by its name."""
+    return Call("POST", "/api/groups", GroupAnswer, body=_body(attrs))
+
+
+def get_group(group: str) -> Call[GroupAnswer]:
+    """One group."""
+    return Call("GET", group_path(group), GroupAnswer)
+
+
+def update_group(group: str, patch: Mapping[str, object]) -> Call[GroupAnswer]:
+    """A merge patch of a group."""
+    return Call("PATCH", group_path(group), GroupAnswer, body=_body(patch))
+
+
+def remove_group(group: str, *, force: bool) -> Call[None]:
+    """Delete a group."""
+    return Call("DELETE", group_path(group), type(None), query=(("force", "true"),) if force else ())
+
+
+def add_to_group(node_id: str, group: str) -> Call[NodeAnswer]:
+    """Let a node be a member of a group."""
+    return Call("PUT", _member_path(node_id, group), NodeAnswer)
+
+
+def remove_from_group(node_id: str, group: str) -> Call[None]:
+    """Take a node out of a group."""
+    return Call("DELETE", _member_path(node_id, group), type(None))
+
+
+def _member_path(node_id: str, group: str) -> str:
+    return f"{group_path(group)}/members/{node_path(node_id).rpartition('/')[2]}"
+
+
+def list_groups(*, group_type: str | None, parent: str | None, cursor: str | None) -> Call[GroupPage[CountedGroup]]:
+    """One page of the groups that match."""
+    given = {"group_type": group_type, "parent": parent, "limit": str(GROUPS_PAGE), "cursor": cursor}
+    return Call("GET", "/api/groups", GroupPage[CountedGroup], query=tuple(_present(given).items()))
+
+
 def heartbeat(node_id: str, status: str, metrics: Mapping[str, object] | None) -> Call[KeptHeartbeat]:
     """Send one beat."""
     body = _body({**(metrics or {}), "status": status})
@@ -142,6 +196,7 @@ def node_filter(
     cluster_type: str | None,
     capability: str | None,
     labels: Mapping[str, str] | None,
+    group: str | None,
     name: str | None,
     sort: str,
 ) -> Query:
@@ -152,6 +207,7 @@ def node_filter(
         "domain": domain,
         "cluster_type": cluster_type,
         "capability": capability,
+        "group": group,
         "name": name,
         "sort": None if sort == "name" else sort,
     }

@@ -14,7 +14,16 @@ import httpx
 import msgspec
 
 from thunderline.client import calls
-from thunderline.client.answers import EventPage, EventsAnswer, Graph, Health, KeptHeartbeat, OnlineNode, PresentNode
+from thunderline.client.answers import (
+    CountedGroup,
+    EventPage,
+    EventsAnswer,
+    Graph,
+    Health,
+    KeptHeartbeat,
+    OnlineNode,
+    PresentNode,
+)
 from thunderline.client.calls import HEARTBEATS_MAX, Call
 from thunderline.client.errors import ClientError, NotThunderline
 from thunderline.client.events import ToldEvent
@@ -121,6 +130,44 @@ class Client:
         """Take a capability from the node. Raises: NotFound, InvalidInput."""
         await self.ask(calls.remove_capability(node_id, key))
 
+    # Groups
+
+    async def create_group(self, attrs: Mapping[str, object]) -> CountedGroup:
+        """The group of that name, created now if it was not. Raises: InvalidRequest, Conflict."""
+        return (await self.ask(calls.create_group(attrs))).value.group
+
+    async def update_group(self, group: str, patch: Mapping[str, object]) -> CountedGroup:
+        """The group with a merge patch (RFC 7396) applied. Raises: NotFound, InvalidRequest, Conflict."""
+        return (await self.ask(calls.update_group(group, patch))).value.group
+
+    async def remove_group(self, group: str, *, force: bool = False) -> None:
+        """Delete the group. Forced, its members leave it, and the groups in it move up. Raises: NotFound, Conflict."""
+        await self.ask(calls.remove_group(group, force=force))
+
+    async def add_to_group(self, node_id: str, group: str) -> PresentNode:
+        """The node as a member of the group. Raises: NotFound, InvalidRequest when it is in too many."""
+        return (await self.ask(calls.add_to_group(node_id, group))).value.node
+
+    async def remove_from_group(self, node_id: str, group: str) -> None:
+        """Take the node out of the group. Raises: NotFound."""
+        await self.ask(calls.remove_from_group(node_id, group))
+
+    async def get_group(self, group: str) -> CountedGroup:
+        """The group with this id or name. Raises: NotFound."""
+        return (await self.ask(calls.get_group(group))).value.group
+
+    async def list_groups(self, *, group_type: str | None = None, parent: str | None = None) -> list[CountedGroup]:
+        """The groups of that type, and those in that parent, by name. Raises: InvalidRequest, NotFound."""
+        found: list[CountedGroup] = []
+        cursor = None
+        while True:
+            call = calls.list_groups(group_type=group_type, parent=parent, cursor=cursor)
+            page = (await self.ask(call)).value
+            found += page.groups
+            cursor = page.next_cursor
+            if cursor is None:
+                return found
+
     # Heartbeats
 
     async def heartbeat(
@@ -164,14 +211,15 @@ class Client:
         cluster_type: str | None = None,
         capability: str | None = None,
         labels: Mapping[str, str] | None = None,
+        group: str | None = None,
         name: str | None = None,
         sort: str = "name",
     ) -> list[PresentNode]:
         """All nodes for which all given conditions hold, by name; `status` may list several, separated by commas.
 
-        A `capability` is `key` or `key:value`; a `name` that ends in `*` is a prefix. Large lists are fetched in pages,
-        each as of its own moment: to follow what changes, take `cursor()` first, then list, then watch from there.
-        Raises: InvalidRequest.
+        A `capability` is `key` or `key:value`; a `name` that ends in `*` is a prefix; of a `group` are the members of
+        the groups below it, too. Large lists are fetched in pages, each as of its own moment: to follow what changes,
+        take `cursor()` first, then list, then watch from there. Raises: InvalidRequest, NotFound.
         """
         conditions = calls.node_filter(
             status=status,
@@ -180,6 +228,7 @@ class Client:
             cluster_type=cluster_type,
             capability=capability,
             labels=labels,
+            group=group,
             name=name,
             sort=sort,
         )
