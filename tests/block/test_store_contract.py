@@ -14,7 +14,7 @@ import pytest
 from thunderline.block.beats import PackedBeat
 from thunderline.block.memory import MemoryStore
 from thunderline.block.sqlite import SqliteStore
-from thunderline.block.store import CompactionStep, LogHead, TrimStep, WriteBatch
+from thunderline.block.store import CompactionStep, KeptAnswer, LogHead, TrimStep, WriteBatch
 from thunderline.core.errors import ContentRejected
 from thunderline.core.ids import BatchId, LinkId, LogId, NodeId, Revision, new_uuid7
 from thunderline.core.records import OPEN_SESSION_STATUSES, Event, LinkSession, Node
@@ -153,6 +153,25 @@ class ForgetsThePresenceBlock(MemoryStore):
         return await super().commit(msgspec.structs.replace(batch, presence_block=batch.presence_block or 0))
 
 
+class KeepsTheFirstAnswer(MemoryStore):
+    async def commit(self, batch: WriteBatch) -> int | None:
+        fresh = [answer for answer in batch.answers if (answer.caller, answer.key) not in self._answers]
+        return await super().commit(msgspec.structs.replace(batch, answers=fresh))
+
+
+class KeepsAnswersForEver(MemoryStore):
+    async def commit(self, batch: WriteBatch) -> int | None:
+        before = dict(self._answers)
+        block_id = await super().commit(batch)
+        self._answers = before | self._answers
+        return block_id
+
+
+class KnowsNoCallers(MemoryStore):
+    async def find_answer(self, caller: str, key: str) -> KeptAnswer | None:
+        return next((answer for answer in self._answers.values() if answer.key == key), None)
+
+
 class ReadsUntilInclusive(MemoryStore):
     async def read_beats(self, *, node_id: NodeId | None, since_ms: int, until_ms: int, limit: int) -> list[PackedBeat]:
         return await super().read_beats(node_id=node_id, since_ms=since_ms, until_ms=until_ms + 1, limit=limit)
@@ -270,6 +289,9 @@ def _rounded(value: Any) -> Any:
         (ScansClosedSessions, "a_removed_node_takes_its_sessions_and_presence_with_it"),
         (FindsOpenSessionsOnly, "reopening_finds_everything"),
         (ForgetsThePresenceBlock, "the_presence_block_stays_until_the_next"),
+        (KeepsTheFirstAnswer, "a_key_has_one_answer_until_it_expires"),
+        (KeepsAnswersForEver, "expired_answers_are_removed"),
+        (KnowsNoCallers, "an_answer_is_found_under_its_caller_and_key"),
         (ReadsUntilInclusive, "beats_are_read_as_asked"),
         (ReadsTheOldestBeats, "beats_are_read_as_asked"),
         (ReadsEventsBeforeInclusive, "events_are_read_in_pages"),

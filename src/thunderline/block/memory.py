@@ -23,6 +23,7 @@ from thunderline.block.rollups import merge as merge_rollups
 from thunderline.block.store import (
     CompactionStep,
     HistoryClock,
+    KeptAnswer,
     LogHead,
     PresenceRow,
     Store,
@@ -57,6 +58,7 @@ class MemoryStore(Store):
         self._minutes: dict[tuple[int, bytes], list[PackedBeat]] = {}
         self._rollups: dict[tuple[int, bytes], Rollup] = {}
         self._history_clock: HistoryClock | None = None
+        self._answers: dict[tuple[str, str], KeptAnswer] = {}
         self._last_batch: BatchId | None = None
         self._is_open = False
 
@@ -88,6 +90,10 @@ class MemoryStore(Store):
         self._presence |= {row.node_id: row for row in batch.presence}
         if batch.presence_block is not None:
             self._presence_block = batch.presence_block
+        if batch.answers:
+            now_ms = max(answer.kept_at_ms for answer in batch.answers)
+            self._answers = {key: kept for key, kept in self._answers.items() if kept.expires_at_ms > now_ms}
+            self._answers |= {(answer.caller, answer.key): answer for answer in batch.answers}
         if not batch.beats:
             return None
         self._newest_block += 1
@@ -116,6 +122,15 @@ class MemoryStore(Store):
         for node_id in [*(session.node_id for session in batch.sessions), *(row.node_id for row in batch.presence)]:
             if node_id not in added and (node_id in removed or node_id not in self._nodes):
                 raise ContentRejected(f"there is no node {node_id}")
+
+        keys: set[tuple[str, str]] = set()
+        now_ms = max((answer.kept_at_ms for answer in batch.answers), default=0)
+        for answer in batch.answers:
+            key = (answer.caller, answer.key)
+            kept = self._answers.get(key)
+            if key in keys or (kept is not None and kept.expires_at_ms > now_ms):
+                raise ContentRejected(f"an answer to {answer.key!r} is kept already")
+            keys.add(key)
 
     def _check_groups(self, batch: WriteBatch) -> None:
         names = {group.name: group.id for group in self._groups.values() if group.id not in batch.removed_groups}
@@ -159,6 +174,10 @@ class MemoryStore(Store):
     async def scan_groups(self, *, after: GroupId | None, limit: int) -> list[NodeGroup]:
         self._check_open()
         return _page(self._groups, after, limit)
+
+    async def find_answer(self, caller: str, key: str) -> KeptAnswer | None:
+        self._check_open()
+        return self._answers.get((caller, key))
 
     async def scan_presence(self, *, after: NodeId | None, limit: int) -> list[PresenceRow]:
         self._check_open()

@@ -79,6 +79,21 @@ class HistoryClock(msgspec.Struct, frozen=True, kw_only=True):
     stood_ms: int
 
 
+class KeptAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What `caller` was answered to the request that it named `key`, written with what the request brought about.
+
+    `request` tells that request from others; `status` and `body` are the answer's.
+    """
+
+    caller: str
+    key: str
+    request: bytes
+    status: int
+    body: bytes
+    kept_at_ms: int
+    expires_at_ms: int
+
+
 class WriteBatch(msgspec.Struct, frozen=True, kw_only=True):
     """All that one transaction writes.
 
@@ -87,6 +102,8 @@ class WriteBatch(msgspec.Struct, frozen=True, kw_only=True):
     presence with it and is not in `nodes`, nor is a group in both `removed_groups` and `groups`. A node and a group
     keep their names, and a session its `session_id` and node. `sessions` and `presence` belong to nodes that exist
     after the batch. `presence_block` not None: every presence up to and with that block is now in the store.
+    `answers` are kept until they expire: a batch that holds some also removes expired ones, as of its newest, those of
+    its own keys and a bounded number of others.
     """
 
     batch_id: BatchId
@@ -100,6 +117,7 @@ class WriteBatch(msgspec.Struct, frozen=True, kw_only=True):
     beats: Sequence[PackedBeat] = ()
     presence: Sequence[PresenceRow] = ()
     presence_block: int | None = None
+    answers: Sequence[KeptAnswer] = ()
 
 
 def check_revisions(batch: WriteBatch) -> None:
@@ -151,10 +169,11 @@ class Store(ABC):
         the transaction.
 
         Raises: ContentRejected when this content can never be written: the log does not stand at `base`, the events
-        have a gap, a name or `session_id` is another's, a session's or presence's node does not exist, or the engine
-        cannot hold a value; StoreUnavailable when nothing was written and a later try may succeed, also when what was
-        opened is no longer where a restart would look for it; OutcomeUnknown when the engine was lost in the commit
-        itself, after which only `committed` may follow.
+        have a gap, a name or `session_id` is another's, a session's or presence's node does not exist, an answer of
+        this caller and key is kept already and has not expired, or the engine cannot hold a value; StoreUnavailable
+        when nothing was written and a later try may succeed, also when what was opened is no longer where a restart
+        would look for it; OutcomeUnknown when the engine was lost in the commit itself, after which only `committed`
+        may follow.
         """
 
     @abstractmethod
@@ -188,6 +207,10 @@ class Store(ABC):
     @abstractmethod
     async def scan_groups(self, *, after: GroupId | None, limit: int) -> list[NodeGroup]:
         """At most `limit` groups with an id beyond `after`, by id; an empty list is the end."""
+
+    @abstractmethod
+    async def find_answer(self, caller: str, key: str) -> KeptAnswer | None:
+        """The answer that is kept for this caller under this key; one that expired may or may not be there still."""
 
     @abstractmethod
     async def scan_presence(self, *, after: NodeId | None, limit: int) -> list[PresenceRow]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from thunderline.block.beats import PackedBeat
-from thunderline.block.store import PresenceRow, WriteBatch
+from thunderline.block.store import KeptAnswer, PresenceRow, WriteBatch
 from thunderline.core.errors import UnknownGroup, UnknownNode
 from thunderline.core.ids import BatchId, EventId, GroupId, IdSource, LinkId, NodeId, Revision
 from thunderline.core.records import (
@@ -37,6 +37,7 @@ class Savepoint(msgspec.Struct, frozen=True):
 
     events: int
     beats: int
+    answers: int
     undo: int
 
 
@@ -48,6 +49,7 @@ class Overlay:
         self.now_ms = now_ms
         self.events: list[Event] = []
         self.beats: list[PackedBeat] = []
+        self.answers: list[KeptAnswer] = []
         self.new_id = ids
         self._roster = roster
         self.source = source
@@ -68,18 +70,23 @@ class Overlay:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to write."""
-        return not self.events and not self.beats
+        return not self.events and not self.beats and not self.answers
 
     def begin(self, actor: Actor) -> Savepoint:
         """Start the next operation: what it changes is `actor`'s doing, under one correlation id."""
         self._actor = actor
         self._correlation_id = None
-        return Savepoint(len(self.events), len(self.beats), len(self._undo))
+        return self.savepoint()
+
+    def savepoint(self) -> Savepoint:
+        """Where the overlay stands now, inside an operation or between two."""
+        return Savepoint(len(self.events), len(self.beats), len(self.answers), len(self._undo))
 
     def roll_back(self, savepoint: Savepoint) -> None:
         """Undo all since `savepoint`."""
         del self.events[savepoint.events :]
         del self.beats[savepoint.beats :]
+        del self.answers[savepoint.answers :]
         while len(self._undo) > savepoint.undo:
             changed, key, before = self._undo.pop()
             if before is _ABSENT:
@@ -211,6 +218,10 @@ class Overlay:
             self._set(self._taken, (beat.node_key, beat.incarnation, beat.seq), None)
         self.beats.append(beat)
 
+    def keep_answer(self, answer: KeptAnswer) -> None:
+        """Keep what a caller is answered, for as long as what it was answered for is kept."""
+        self.answers.append(answer)
+
     # The end of the batch
 
     def batch(
@@ -235,6 +246,7 @@ class Overlay:
             beats=self.beats,
             presence=[row for row in presence if self.find(row.node_id) is not None],
             presence_block=presence_block,
+            answers=self.answers,
         )
 
     def apply(self) -> None:

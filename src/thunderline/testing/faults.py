@@ -13,6 +13,7 @@ from thunderline.block.rollups import Bucket
 from thunderline.block.store import (
     CompactionStep,
     HistoryClock,
+    KeptAnswer,
     LogHead,
     PresenceRow,
     Store,
@@ -105,6 +106,9 @@ class FaultyStore(Store):
 
     async def scan_groups(self, *, after: GroupId | None, limit: int) -> list[NodeGroup]:
         return await self.inner.scan_groups(after=after, limit=limit)
+
+    async def find_answer(self, caller: str, key: str) -> KeptAnswer | None:
+        return await self.inner.find_answer(caller, key)
 
     async def scan_presence(self, *, after: NodeId | None, limit: int) -> list[PresenceRow]:
         return await self.inner.scan_presence(after=after, limit=limit)

@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from thunderline.block.beats import PackedBeat, node_key
-from thunderline.block.store import HistoryClock, LogHead, PresenceRow, Store, StoredBlock, WriteBatch
+from thunderline.block.store import HistoryClock, KeptAnswer, LogHead, PresenceRow, Store, StoredBlock, WriteBatch
 from thunderline.core.clock import from_ms
 from thunderline.core.errors import ContentRejected, StoreUnavailable
 from thunderline.core.ids import LinkId, NodeId, Revision
@@ -84,6 +84,7 @@ class _Log:
         beats: Sequence[PackedBeat] = (),
         presence: Sequence[PresenceRow] = (),
         presence_block: int | None = None,
+        answers: Sequence[KeptAnswer] = (),
     ) -> WriteBatch:
         """A batch with one event for each record and each removal, in this order."""
         self.batches += 1
@@ -101,6 +102,7 @@ class _Log:
             beats=beats,
             presence=presence,
             presence_block=presence_block,
+            answers=answers,
         )
 
     async def write(self, *records: Record, **parts: Any) -> WriteBatch:
@@ -652,6 +654,47 @@ async def the_presence_block_stays_until_the_next(make: StoreFactory) -> None:
         _expect(await log.store.presence_block(), 7, "the block of the last checkpoint")
 
 
+async def an_answer_is_found_under_its_caller_and_key(make: StoreFactory) -> None:
+    """Whole, also by a store that is opened later; other callers and keys find nothing."""
+    first = _answer("a", body=bytes(range(256)))
+    async with _opened(make) as log:
+        await log.write(make_node(1), answers=[first, _answer("b", status=200)])
+        await log.write(answers=[_answer("a", caller="node:2", body=b"")])
+    async with _opened(make) as log:
+        _expect(await log.store.find_answer("operator:1", "a"), first, "the answer")
+        _expect(await log.store.find_answer("operator:1", "b"), _answer("b", status=200), "the other answer")
+        _expect(await log.store.find_answer("node:2", "a"), _answer("a", caller="node:2", body=b""), "another's")
+        for caller, key in (("operator:1", "A"), ("operator:1", "c"), ("operator:2", "b")):
+            _expect(await log.store.find_answer(caller, key), None, f"the answer to {caller}, {key}")
+
+
+async def a_key_has_one_answer_until_it_expires(make: StoreFactory) -> None:
+    """A batch with a second one is refused whole; once the first has expired, another takes its place."""
+    node = make_node(1)
+    async with _opened(make) as log:
+        await log.write(answers=[_answer("a")])
+        batch = log.batch(node, answers=[_answer("b"), _answer("a", at_ms=START_MS + 999)])
+        await log.refused(batch, "a key whose answer is kept")
+        await log.refused(log.batch(node, answers=[_answer("c"), _answer("c")]), "two answers to one key")
+        _expect(await log.store.scan_nodes(after=None, limit=5), [], "nodes of what was refused")
+        _expect(await log.store.find_answer("operator:1", "b"), None, "an answer of what was refused")
+        later = _answer("a", at_ms=START_MS + 1_000)
+        await log.write(node, answers=[later])
+        _expect(await log.store.find_answer("operator:1", "a"), later, "the answer that took the place")
+
+
+async def expired_answers_are_removed(make: StoreFactory) -> None:
+    """Beside later ones, faster than they come; none that has not expired."""
+    async with _opened(make) as log:
+        await log.write(answers=[_answer(f"old-{i}") for i in range(300)])
+        await log.write(answers=[_answer("fresh", at_ms=START_MS + 500)])
+        for i in range(10):
+            await log.write(answers=[_answer(f"new-{i}", at_ms=START_MS + 1_000)])
+        left = [i for i in range(300) if await log.store.find_answer("operator:1", f"old-{i}") is not None]
+        _expect(left, [], "expired answers that are left")
+        _expect((await log.store.find_answer("operator:1", "fresh")) is not None, True, "whether a fresh one is there")
+
+
 async def blocks_are_scanned_in_the_order_of_commits(make: StoreFactory) -> None:
     """Each commit with beats is one block with an id beyond the last; its beats keep their order."""
     async with _opened(make) as log:
@@ -947,6 +990,21 @@ _FULL_BEAT: Final[dict[str, Any]] = {
 }
 
 
+def _answer(
+    key: str, *, caller: str = "operator:1", status: int = 201, body: bytes = b"{}", at_ms: int = START_MS
+) -> KeptAnswer:
+    """An answer that expires a second after it was kept."""
+    return KeptAnswer(
+        caller=caller,
+        key=key,
+        request=key.encode(),
+        status=status,
+        body=body,
+        kept_at_ms=at_ms,
+        expires_at_ms=at_ms + 1_000,
+    )
+
+
 STORE_CHECKS: Final[tuple[StoreCheck, ...]] = (
     a_new_database_is_empty,
     reopening_finds_everything,
@@ -975,6 +1033,9 @@ STORE_CHECKS: Final[tuple[StoreCheck, ...]] = (
     sessions_and_presences_belong_to_nodes_that_exist,
     presences_are_scanned_by_node,
     the_presence_block_stays_until_the_next,
+    an_answer_is_found_under_its_caller_and_key,
+    a_key_has_one_answer_until_it_expires,
+    expired_answers_are_removed,
     blocks_are_scanned_in_the_order_of_commits,
     beats_are_read_as_asked,
     the_newest_beats_are_found_behind_a_wide_block,

@@ -268,3 +268,19 @@ WITH RECURSIVE walk (minute) AS (
 SELECT 1 FROM walk CROSS JOIN heartbeat_rollups AS r ON r.minute = walk.minute AND r.node_key = ?3
 LEFT JOIN heartbeat_minutes AS m ON m.minute = r.minute AND m.node_key = r.node_key
 WHERE walk.minute <= ?2 AND m.minute IS NULL LIMIT 1;
+
+-- name: insert_answers!
+-- No clause for a conflict: a second request with a key that is in use must fail whole.
+INSERT INTO kept_answers (caller, key, request, status, body, kept_at_ms, expires_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?);
+
+-- name: find_answer
+SELECT caller, key, request, status, body, kept_at_ms, expires_at_ms FROM kept_answers WHERE caller = ? AND key = ?;
+
+-- name: select_expired_answers
+SELECT id FROM kept_answers WHERE expires_at_ms <= ? ORDER BY expires_at_ms LIMIT ?;
+
+-- name: delete_answer!
+DELETE FROM kept_answers WHERE id = ?;
+
+-- name: delete_expired_answer!
+DELETE FROM kept_answers WHERE caller = ? AND key = ? AND expires_at_ms <= ?;

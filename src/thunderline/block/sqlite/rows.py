@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from thunderline.block.store import PresenceRow
+from thunderline.block.store import KeptAnswer, PresenceRow
 from thunderline.core.clock import from_ms, to_ms
 from thunderline.core.codec import SplitRecord, join_payload
 from thunderline.core.ids import EventId, Revision
@@ -86,3 +86,22 @@ def presence_row(presence: PresenceRow) -> Row:
 def read_presence(row: Sequence[Any]) -> PresenceRow:
     """The presence of a row of `scan_presence`."""
     return _PRESENCE.decode(row[0])
+
+
+def answer_row(kept: KeptAnswer) -> Row:
+    """A row of `kept_answers`."""
+    return (kept.caller, kept.key, kept.request, kept.status, kept.body, kept.kept_at_ms, kept.expires_at_ms)
+
+
+def read_answer(row: Sequence[Any]) -> KeptAnswer:
+    """The answer of a row of `find_answer`."""
+    caller, key, request, status, body, kept_at_ms, expires_at_ms = row
+    return KeptAnswer(
+        caller=caller,
+        key=key,
+        request=request,
+        status=status,
+        body=body,
+        kept_at_ms=kept_at_ms,
+        expires_at_ms=expires_at_ms,
+    )

@@ -22,6 +22,7 @@ import aiosql
 from thunderline.block.beats import PackedBeat, node_key, pack_block, unpack_block
 from thunderline.block.rollups import Bucket
 from thunderline.block.sqlite import rows
+from thunderline.block.sqlite.answers import keep_answers
 from thunderline.block.sqlite.bulk import BulkStatement
 from thunderline.block.sqlite.history import HistoryPlan, HistoryTables
 from thunderline.block.sqlite.migrate import check_kind, check_ours, migrate
@@ -31,6 +32,7 @@ from thunderline.block.sqlite.upkeep import SqliteUpkeep
 from thunderline.block.store import (
     CompactionStep,
     HistoryClock,
+    KeptAnswer,
     LogHead,
     PresenceRow,
     Store,
@@ -105,6 +107,7 @@ class SqliteStore(Store):
                 "upsert_groups",
                 "insert_events",
                 "upsert_presence",
+                "insert_answers",
             )
         }
         self._history = HistoryTables(self._queries, clock=self._clock)
@@ -196,6 +199,10 @@ class SqliteStore(Store):
 
     async def scan_groups(self, *, after: GroupId | None, limit: int) -> list[NodeGroup]:
         return await self._read("scan_groups", (after or "", limit), lambda row: join_group(*row))
+
+    async def find_answer(self, caller: str, key: str) -> KeptAnswer | None:
+        found = await self._read("find_answer", (caller, key), rows.read_answer)
+        return found[0] if found else None
 
     async def scan_presence(self, *, after: NodeId | None, limit: int) -> list[PresenceRow]:
         return await self._read("scan_presence", (after or "", limit), rows.read_presence)
@@ -387,6 +394,8 @@ class SqliteStore(Store):
             bulk["upsert_presence"].run(connection, [rows.presence_row(row) for row in batch.presence])
         if batch.presence_block is not None:
             connection.execute(queries.set_presence_block.sql, (batch.presence_block,))
+        if batch.answers:
+            keep_answers(connection, batch.answers, queries, bulk["insert_answers"])
         connection.execute(queries.note_batch.sql, (self._writer_id, batch.batch_id))
         return block_id
 
@@ -460,7 +469,7 @@ class SqliteStore(Store):
 
 def _weight(batch: WriteBatch) -> int:
     """About how many bytes the batch takes in the file, indexes included."""
-    records = (batch.events, batch.nodes, batch.sessions, batch.groups, batch.presence, batch.beats)
+    records = (batch.events, batch.nodes, batch.sessions, batch.groups, batch.presence, batch.beats, batch.answers)
     # Not encoded: of what no encoding can hold, the store is still to say so.
     return sum(len(repr(record)) for kind in records for record in kind)
 
