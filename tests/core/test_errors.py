@@ -18,6 +18,7 @@ EXAMPLES: list[ThunderlineError] = [
     errors.InvalidInput("meta.a", "must be a number"),
     errors.MalformedBody("body", "is empty"),
     errors.BodyTooLarge(65_536),
+    errors.IdempotencyKeyReused(),
     errors.ProtocolViolation("hb has no place before hello"),
     errors.NotFound("nothing there"),
     errors.UnknownNode("worker-1"),
@@ -41,6 +42,9 @@ EXAMPLES: list[ThunderlineError] = [
     errors.SessionOver("session-1", status="closed"),
     errors.EndNotUp("worker-1", status="offline"),
     errors.LiveLink("worker-1"),
+    errors.PreconditionFailed("worker-1", revision=7, tag='"abc:7"'),
+    errors.BatchRefused({3: errors.UnknownNode("worker-1")}, size=10),
+    errors.NotDone(),
     errors.GroupInUse("eu-1", members=2, subgroups=1),
     errors.GroupCycle(["eu", "eu-1", "eu"]),
     errors.CursorGone("abc:7", why="it belongs to another event log"),
@@ -51,6 +55,7 @@ EXAMPLES: list[ThunderlineError] = [
     errors.NoHello(within_s=10),
     errors.NameInUse("worker-1", retry_after_s=30),
     errors.SessionEnded("0193a5a4"),
+    errors.IdempotencyKeyInUse(),
     errors.ShuttingDown(),
     errors.OutcomeUnknown("connection lost"),
     errors.StoreFault("broken"),
@@ -112,8 +117,8 @@ def test_message_is_built_from_the_attributes(error: ThunderlineError) -> None:
     assert "\n" not in text
     for name, value in vars(error).items():
         shown = f"{value:g}" if isinstance(value, float) else str(value)
-        # A cursor is the caller's own; why it is gone says more.
-        assert shown in text or name in ("cursor", "ref", "retry_after_s")
+        # A cursor is the caller's own; why it is gone says more. Of a batch's errors the first is told.
+        assert shown in text or name in ("cursor", "ref", "retry_after_s", "errors")
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)

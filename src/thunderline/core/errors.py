@@ -4,6 +4,7 @@
     ├── InvalidInput            the caller's data; `field` says where
     │   ├── MalformedBody           not JSON at all
     │   ├── BodyTooLarge
+    │   ├── IdempotencyKeyReused    with another request than the first
     │   └── ProtocolViolation       a frame that has no place there
     ├── NotFound
     │   ├── UnknownNode
@@ -26,6 +27,9 @@
     │   ├── SessionTaken            a session's name that links other nodes
     │   ├── SessionOver             changing a session that is closed or failed
     │   ├── EndNotUp                a session with a node that is not there
+    │   ├── PreconditionFailed      `If-Match` names another state of the node
+    │   ├── BatchRefused            all or nothing, and something cannot be
+    │   ├── NotDone                 an item of such a batch that is not at fault
     │   ├── LiveLink                deregistering a node that is linked
     │   ├── GroupInUse              deleting a group that holds something
     │   └── GroupCycle              a group would be inside itself
@@ -37,6 +41,7 @@
     │   ├── NoHello                 a connection that says nothing
     │   ├── NameInUse               another process of this name is alive
     │   ├── SessionEnded            a link that the registry has given up
+    │   ├── IdempotencyKeyInUse     the first request with this key is not answered yet
     │   └── ShuttingDown
     ├── OutcomeUnknown          the write may or may not be in the store
     ├── StoreFault              between a store and the commit pipeline, or at start
@@ -59,7 +64,7 @@ in one piece.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class ThunderlineError(Exception):
@@ -94,6 +99,17 @@ class BodyTooLarge(InvalidInput):
     def __init__(self, limit_bytes: int) -> None:
         super().__init__("body", f"is longer than the {limit_bytes} bytes that are taken here")
         self.limit_bytes = limit_bytes
+
+
+class IdempotencyKeyReused(InvalidInput):
+    """The key stands for another request; a request of its own needs a key of its own."""
+
+    code = "idempotency_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Idempotency-Key", "was sent with another method, path, query or body before; give each request its own"
+        )
 
 
 class ProtocolViolation(InvalidInput):
@@ -331,6 +347,40 @@ class LiveLink(Conflict):
         self.name = name
 
 
+class PreconditionFailed(Conflict):
+    """The node is not, or no longer, as `If-Match` says. Source: RFC 9110, section 13.1.1."""
+
+    code = "precondition_failed"
+
+    def __init__(self, name: str, *, revision: int, tag: str) -> None:
+        super().__init__(f"If-Match: {name} is at revision {revision}, its tag is {tag}; read it again and decide anew")
+        self.field = "If-Match"
+        self.name = name
+        self.revision = revision
+        self.tag = tag
+
+
+class BatchRefused(Conflict):
+    """Of a batch that is done whole or not at all, items cannot be done; `errors` says which, by their index."""
+
+    code = "batch_refused"
+
+    def __init__(self, errors: Mapping[int, ThunderlineError], *, size: int) -> None:
+        first = min(errors)
+        super().__init__(f"{len(errors)} of {size} items cannot be done, so none was; item {first}: {errors[first]}")
+        self.errors = errors
+        self.size = size
+
+
+class NotDone(Conflict):
+    """An item that could be done, of a batch whose other items could not."""
+
+    code = "not_done"
+
+    def __init__(self) -> None:
+        super().__init__("nothing is wrong with this item; the batch was refused for others")
+
+
 class GroupInUse(Conflict):
     """The group has members or groups in it; deleting it would change them."""
 
@@ -443,6 +493,16 @@ class SessionEnded(Unavailable):
     def __init__(self, session_id: str) -> None:
         super().__init__(f"session {session_id} was ended", retry_after_s=0.5)
         self.session_id = session_id
+
+
+class IdempotencyKeyInUse(Unavailable):
+    """A request with this key is under way; its answer is kept once it is done."""
+
+    code = "idempotency_key_in_use"
+
+    def __init__(self) -> None:
+        super().__init__("Idempotency-Key: a request with this key is under way", retry_after_s=1.0)
+        self.field = "Idempotency-Key"
 
 
 class ShuttingDown(Unavailable):

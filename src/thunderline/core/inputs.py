@@ -236,6 +236,12 @@ class HeartbeatInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             check_json_object(self.meta, field="meta")
 
 
+class NodeBeat(HeartbeatInput, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """One heartbeat of a batch, and whose it is."""
+
+    node: Annotated[ShortText, Meta(description="The node's id or name.")]
+
+
 T = TypeVar("T")
 
 

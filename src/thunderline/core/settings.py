@@ -183,6 +183,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     body_max_bytes: Annotated[
         int, Meta(ge=1024, le=8_388_608, description="Longest request body that is read, in bytes.")
     ] = 65_536
+    batch_body_max_bytes: Annotated[
+        int,
+        Meta(
+            ge=1024,
+            le=67_108_864,
+            description="Longest body of a batch (`POST /api/nodes/batch`, `POST /api/heartbeats`) that is read, in "
+            "bytes; never less than `body_max_bytes`. While one is read it is held in memory whole.",
+        ),
+    ] = 8_388_608
+    idempotency_ttl_s: Annotated[
+        float,
+        Meta(
+            ge=60,
+            le=2_592_000,
+            description="Seconds for which the answer to a request with an `Idempotency-Key` is kept. Higher lets "
+            "clients repeat a request after a longer outage; each answer takes about its own size on disk meanwhile.",
+        ),
+    ] = 86_400.0
     watch_backlog_max: Annotated[
         int,
         Meta(

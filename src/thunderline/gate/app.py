@@ -1,4 +1,4 @@
-"""The gate's application: the edge, the hot route, and everything else under Litestar."""
+"""The gate's application: the edge, the hot route, batches, and everything else under Litestar."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from thunderline import __version__
 from thunderline.core.errors import InvalidInput, ThunderlineError
 from thunderline.core.settings import Settings
 from thunderline.gate import capabilities, events, graph, groups, health, heartbeats, nodes, page, sessions
+from thunderline.gate.batch_route import BatchRoute
 from thunderline.gate.beat_route import BeatRoute
 from thunderline.gate.edge import AsgiApp, Edge, HostRules
 from thunderline.gate.faults import answer_error
@@ -64,9 +65,10 @@ def build_app(registry: Registry) -> AsgiApp:
     settings = registry.settings
     litestar: Any = build_litestar(registry)
     return Edge(
-        BeatRoute(litestar, registry),
+        BeatRoute(BatchRoute(litestar, registry), registry),
         rules=host_rules(settings),
         body_max_bytes=settings.body_max_bytes,
+        batch_body_max_bytes=settings.batch_body_max_bytes,
     )
 
 

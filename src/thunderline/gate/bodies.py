@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -11,6 +11,7 @@ from litestar import Response
 from thunderline.core.codec import OutsideEvent, encode_event
 from thunderline.core.ids import Revision
 from thunderline.core.records import Event, Heartbeat, LinkSession, Node, NodeGroup, Presence
+from thunderline.link.conditions import entity_tag
 from thunderline.link.registry import Registry
 from thunderline.link.roster import Entry
 
@@ -123,16 +124,22 @@ def node_json(entry: Entry, registry: Registry, *, presence: bool = True) -> byt
     return _beside(entry.encoded(), registry.presence_of(entry))
 
 
-def changed_node_json(node: Node, registry: Registry) -> bytes:
-    """A record that a change gave, as the API shows it; another change of the same commit may have removed the node."""
+def changed_node_json(node: Node, registry: Registry, *, sessions: int | None = None) -> bytes:
+    """A record that a change gave, as the API shows it; another change of the same commit may have removed the node.
+
+    `sessions` are those that are open once the change is committed, where it is not yet.
+    """
     entry = registry.roster.get(node.id)
     if entry is None:
         unheard = Presence(
-            last_seen_at=None, last_heartbeat_at=None, last_heartbeat=None, sessions=0, owner=registry.owner
+            last_seen_at=None, last_heartbeat_at=None, last_heartbeat=None, sessions=sessions or 0, owner=registry.owner
         )
         return _beside(_ENCODER.encode(node), unheard)
     record = entry.encoded() if entry.node is node else _ENCODER.encode(node)
-    return _beside(record, registry.presence_of(entry))
+    presence = registry.presence_of(entry)
+    if sessions is not None:
+        presence = msgspec.structs.replace(presence, sessions=sessions)
+    return _beside(record, presence)
 
 
 def _beside(record: bytes, presence: Presence) -> bytes:
@@ -155,22 +162,41 @@ def events_json(events: Iterable[Event], *, next_since: str, revision: Revision)
     return b'{"events":[' + parts + tail
 
 
-def answer(body: bytes, registry: Registry, *, status: int = 200) -> Response[bytes]:
-    """A JSON answer, marked with the revision it reflects and, while the store is away, with how old it may be."""
-    headers = {REVISION_HEADER: str(registry.roster.revision)}
-    if (stale_s := registry.stale_s) is not None:
-        headers[STALE_HEADER] = f"{stale_s:.1f}"
+def answer(
+    body: bytes, registry: Registry, *, status: int = 200, tag: str | None = None, cache: str | None = None
+) -> Response[bytes]:
+    """A JSON answer, marked with the revision it reflects and, while the store is away, with how old it may be.
+
+    `tag` is its entity tag; `cache` says what caches may do with it.
+    """
+    headers = answer_headers(registry)
+    if tag is not None:
+        headers["etag"] = tag
+    if cache is not None:
+        headers["cache-control"] = cache
     return Response(body, status_code=status, media_type="application/json", headers=headers)
 
 
-def node_answer(
-    registry: Registry, node: Node, *, status: int = 200, extra: dict[str, bytes] | None = None
-) -> Response[bytes]:
-    """A node that was changed, and what else goes with it, as JSON already."""
-    return answer(with_node(changed_node_json(node, registry), extra or {}), registry, status=status)
+def answer_headers(registry: Registry) -> dict[str, str]:
+    """What every answer is marked with."""
+    headers = {REVISION_HEADER: str(registry.roster.revision)}
+    if (stale_s := registry.stale_s) is not None:
+        headers[STALE_HEADER] = f"{stale_s:.1f}"
+    return headers
 
 
-def with_node(node: bytes, extra: dict[str, bytes]) -> bytes:
+def node_tag(registry: Registry, node: Node) -> str:
+    """The entity tag of a node's record, which `If-Match` names."""
+    return entity_tag(registry.roster.log_id, node.revision)
+
+
+def node_answer(registry: Registry, node: Node, *, status: int = 200) -> Response[bytes]:
+    """A node that was changed."""
+    body = with_node(changed_node_json(node, registry), {})
+    return answer(body, registry, status=status, tag=node_tag(registry, node))
+
+
+def with_node(node: bytes, extra: Mapping[str, bytes]) -> bytes:
     """A body of one node and what else goes with it."""
     parts = [b'"node":' + node, *(b'"' + name.encode() + b'":' + value for name, value in extra.items())]
     return b"{" + b",".join(parts) + b"}"

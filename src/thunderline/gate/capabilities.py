@@ -10,6 +10,7 @@ from litestar.params import PathParameter, RawBody
 
 from thunderline.core.inputs import CapabilityAttrs, read_json, read_key
 from thunderline.gate.bodies import NodeBody, node_answer
+from thunderline.gate.conditions import Asked, matching
 from thunderline.gate.openapi import documented
 from thunderline.gate.parameters import Ref, Reg
 from thunderline.link.actor import LOCAL_OPERATOR
@@ -28,22 +29,24 @@ CapabilityKey = Annotated[str, PathParameter(description="The capability's key; 
         body_required=False,
         answers={200: NodeBody, 201: NodeBody},
         errors=(404,),
+        matched=True,
     ),
 )
-async def put_capability(registry: Reg, ref: Ref, key: CapabilityKey, body: RawBody) -> Response[bytes]:
+async def put_capability(registry: Reg, request: Asked, ref: Ref, key: CapabilityKey, body: RawBody) -> Response[bytes]:
     attrs = read_json(body, _ATTRS) if body else CapabilityAttrs()
-    node_id = registry.find_id(ref)
-    equipped = await registry.domain.put_capability(node_id, _key(key), attrs, actor=LOCAL_OPERATOR)
+    node_id, domain = matching(registry, request, ref)
+    equipped = await domain.put_capability(node_id, _key(key), attrs, actor=LOCAL_OPERATOR)
     return node_answer(registry, equipped.node, status=201 if equipped.added else 200)
 
 
 @delete(
     "/{ref:str}/capabilities/{key:path}",
     status_code=204,
-    opt=documented("Take a capability from a node.", answers={204: None}, errors=(404,)),
+    opt=documented("Take a capability from a node.", answers={204: None}, errors=(404,), matched=True),
 )
-async def remove_capability(registry: Reg, ref: Ref, key: CapabilityKey) -> None:
-    await registry.domain.remove_capability(registry.find_id(ref), _key(key), actor=LOCAL_OPERATOR)
+async def remove_capability(registry: Reg, request: Asked, ref: Ref, key: CapabilityKey) -> None:
+    node_id, domain = matching(registry, request, ref)
+    await domain.remove_capability(node_id, _key(key), actor=LOCAL_OPERATOR)
 
 
 def _key(path: str) -> str:

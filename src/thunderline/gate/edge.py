@@ -22,6 +22,7 @@ from thunderline.core.errors import (
     WrongContentType,
 )
 from thunderline.gate.faults import PROBLEM_TYPE, Problem, plain_problem, problem_headers, problem_of
+from thunderline.gate.methods import is_batch
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -32,7 +33,7 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 JSON_TYPE: Final = b"application/json"
 MERGE_PATCH_TYPE: Final = b"application/merge-patch+json"
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-_SINGLE: Final = (b"host", b"origin", b"content-type")
+_SINGLE: Final = (b"host", b"origin", b"content-type", b"idempotency-key")
 _KNOWN_HOSTS_MAX: Final = 256
 
 
@@ -66,10 +67,11 @@ class HostRules:
 class Edge:
     """Refuses what no route should see; all else goes on to `app`, `HEAD` as the `GET` whose body is left out."""
 
-    def __init__(self, app: AsgiApp, *, rules: HostRules, body_max_bytes: int) -> None:
+    def __init__(self, app: AsgiApp, *, rules: HostRules, body_max_bytes: int, batch_body_max_bytes: int = 0) -> None:
         self._app = app
         self._rules = rules
         self._body_max_bytes = body_max_bytes
+        self._batch_body_max_bytes = max(batch_body_max_bytes, body_max_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -79,7 +81,7 @@ class Edge:
         if len(headers) != len(scope["headers"]) and (name := _repeated(scope["headers"])) is not None:
             # One of two would win here and the other elsewhere; which of them was checked must not be a question.
             detail = f"{name.decode()} is given more than once"
-            await _send_refusal(send, plain_problem(HTTPStatus.BAD_REQUEST, detail))
+            await send_refusal(send, plain_problem(HTTPStatus.BAD_REQUEST, detail))
             return
         try:
             receive = self._checked(scope, headers, receive)
@@ -106,10 +108,15 @@ class Edge:
             return receive
         _check_content_type(method, headers.get(b"content-type", b""))
         if length is None:
-            return _counting(receive, self._body_max_bytes)
+            return _counting(receive, self._limit_bytes(scope))
         if not length.isdigit() or int(length) > self._body_max_bytes:
-            raise BodyTooLarge(self._body_max_bytes)
+            limit_bytes = self._limit_bytes(scope)
+            if not length.isdigit() or int(length) > limit_bytes:
+                raise BodyTooLarge(limit_bytes)
         return receive
+
+    def _limit_bytes(self, scope: Scope) -> int:
+        return self._batch_body_max_bytes if is_batch(scope["method"], scope["path"]) else self._body_max_bytes
 
 
 def _repeated(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
@@ -215,10 +222,11 @@ async def send_json(
 
 async def send_problem(send: Send, error: ThunderlineError) -> None:
     """Send what the caller is told of `error`."""
-    await _send_refusal(send, problem_of(error))
+    await send_refusal(send, problem_of(error))
 
 
-async def _send_refusal(send: Send, problem: Problem) -> None:
+async def send_refusal(send: Send, problem: Problem) -> None:
+    """Send a problem."""
     headers = [(name.encode(), value.encode()) for name, value in problem_headers(problem)]
     await send_json(
         send,

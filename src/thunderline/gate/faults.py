@@ -32,10 +32,13 @@ HTTP_STATUS: Final[dict[type[ThunderlineError], HTTPStatus]] = {
     errors.HostRefused: HTTPStatus.MISDIRECTED_REQUEST,
     errors.WrongContentType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.Conflict: HTTPStatus.CONFLICT,
+    errors.PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
+    errors.NotDone: HTTPStatus.FAILED_DEPENDENCY,
     errors.CursorGone: HTTPStatus.GONE,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
     errors.NameInUse: HTTPStatus.CONFLICT,
+    errors.IdempotencyKeyInUse: HTTPStatus.CONFLICT,
     errors.NoHello: HTTPStatus.REQUEST_TIMEOUT,
     errors.OutcomeUnknown: HTTPStatus.SERVICE_UNAVAILABLE,
     # Content that passed our checks but not the store's: still the caller's content, and nothing was written.

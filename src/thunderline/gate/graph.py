@@ -8,6 +8,7 @@ from litestar import Response, Router, get
 from litestar.params import QueryParameter
 
 from thunderline.gate.bodies import answer, encode
+from thunderline.gate.conditions import REVALIDATE, Asked, not_modified, view_tag
 from thunderline.gate.openapi import documented
 from thunderline.gate.parameters import Consistent, Reg, check_consistent
 from thunderline.link.graph import Graph
@@ -16,22 +17,32 @@ from thunderline.link.summary import Summary
 
 @get(
     "/graph",
-    opt=documented("The topology, as `force-graph` and `3d-force-graph` read it.", answers={200: Graph}, errors=(410,)),
+    opt=documented(
+        "The topology, as `force-graph` and `3d-force-graph` read it.",
+        answers={200: Graph},
+        errors=(410,),
+        revalidates=True,
+    ),
 )
 async def get_graph(
     registry: Reg,
+    request: Asked,
     include_offline: Annotated[bool, QueryParameter(description="Whether offline nodes are drawn.")] = False,
     domain: Annotated[str | None, QueryParameter(description="Only nodes of this domain.")] = None,
     revision: Annotated[
         int | None, QueryParameter(description="As it stood at this revision; absent: as it is now.")
     ] = None,
     consistent: Consistent = False,
-) -> Response[bytes]:
+) -> Response[bytes] | Response[None]:
     check_consistent(registry, consistent)
     if revision is not None:
         past = await registry.graph_at(revision, include_offline=include_offline, domain=domain)
         return answer(encode(past), registry)
-    return answer(registry.graph_json(include_offline=include_offline, domain=domain), registry)
+    tag = view_tag(registry, request)
+    if (unchanged := not_modified(registry, request, tag)) is not None:
+        return unchanged
+    body = registry.graph_json(include_offline=include_offline, domain=domain)
+    return answer(body, registry, tag=tag, cache=REVALIDATE)
 
 
 @get(

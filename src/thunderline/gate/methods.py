@@ -7,6 +7,8 @@ from typing import Final
 
 _PREFIX: Final = "/api/nodes/"
 _SUFFIX: Final = "/heartbeats"
+NODE_BATCH_PATH: Final = "/api/nodes/batch"
+BEAT_BATCH_PATH: Final = "/api/heartbeats"
 
 
 def beat_ref(path: str) -> str | None:
@@ -18,11 +20,16 @@ def beat_ref(path: str) -> str | None:
     return ref if ref and "/" not in ref else None
 
 
+def is_batch(method: str, path: str) -> bool:
+    """Whether this is a batch. Any other method at the path is the framework's: a node may have the name `batch`."""
+    return method == "POST" and path.removesuffix("/") in (NODE_BATCH_PATH, BEAT_BATCH_PATH)
+
+
 def allow(methods: Iterable[str], path: str) -> str:
     """The value of `Allow` for `path`, of which the framework knows `methods`."""
     known = {*methods, "OPTIONS"}
     if "GET" in known:
         known.add("HEAD")
-    if beat_ref(path) is not None:
+    if beat_ref(path) is not None or is_batch("POST", path):
         known.add("POST")
     return ", ".join(sorted(known))

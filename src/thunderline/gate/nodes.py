@@ -10,6 +10,7 @@ from litestar.params import FromQuery, QueryParameter, RawBody
 
 from thunderline.core.errors import InvalidInput
 from thunderline.core.inputs import NodeAttrs, NodePatch, OfflineInput, OnlineInput, StatusInput, read_json
+from thunderline.core.records import Node
 from thunderline.gate.bodies import (
     NodeBody,
     NodesBody,
@@ -18,15 +19,22 @@ from thunderline.gate.bodies import (
     encode,
     node_answer,
     node_json,
+    node_tag,
     nodes_json,
     with_node,
 )
+from thunderline.gate.conditions import NEVER_KEEP, REVALIDATE, Asked, matching, not_modified, only_if, view_tag
+from thunderline.gate.once import Reply, change, node_reply
 from thunderline.gate.openapi import documented
 from thunderline.gate.page_cursor import read_page_cursor, write_page_cursor
 from thunderline.gate.parameters import PAGE_DEFAULT, Consistent, Limit, Ref, Reg, check_consistent
 from thunderline.link.actor import LOCAL_OPERATOR
+from thunderline.link.domain import NodeDomain
 from thunderline.link.filters import node_filter
 from thunderline.link.listing import BY_NAME, SORTS, Listing, ListKey, list_page
+from thunderline.link.overlay import Overlay
+from thunderline.link.plans import Announced, Ensured
+from thunderline.link.registry import Registry
 
 LOADED_HEARTBEATS: Final = 60
 
@@ -37,9 +45,18 @@ _OFFLINE: Final = msgspec.json.Decoder(OfflineInput)
 _STATUS: Final = msgspec.json.Decoder(StatusInput)
 
 
-@get("/", opt=documented("List nodes, by name or as `sort` says.", answers={200: NodesBody}, errors=(404,)))
+@get(
+    "/",
+    opt=documented(
+        "List nodes, by name or as `sort` says. Without presence the answer can be revalidated by its `ETag`.",
+        answers={200: NodesBody},
+        errors=(404,),
+        revalidates=True,
+    ),
+)
 async def list_nodes(
     registry: Reg,
+    request: Asked,
     status: Annotated[str | None, QueryParameter(description="A status, or several separated by commas.")] = None,
     role: FromQuery[str | None] = None,
     domain: FromQuery[str | None] = None,
@@ -63,8 +80,11 @@ async def list_nodes(
         str | None, QueryParameter(description="`next_cursor` of the page before, same filters and order.")
     ] = None,
     consistent: Consistent = False,
-) -> Response[bytes]:
+) -> Response[bytes] | Response[None]:
     check_consistent(registry, consistent)
+    tag = None if presence else view_tag(registry, request)
+    if tag is not None and (unchanged := not_modified(registry, request, tag)) is not None:
+        return unchanged
     wanted = node_filter(
         status=status,
         role=role,
@@ -82,7 +102,7 @@ async def list_nodes(
     body = nodes_json(
         page.entries, registry, presence=presence, next_cursor=next_cursor, revision=registry.roster.revision
     )
-    return answer(body, registry)
+    return answer(body, registry, tag=tag, cache=NEVER_KEEP if tag is None else REVALIDATE)
 
 
 @post(
@@ -93,25 +113,43 @@ async def list_nodes(
         body=NodeAttrs,
         answers={201: NodeBody, 200: NodeBody},
         errors=(409,),
+        keyed=True,
     ),
 )
-async def ensure_node(registry: Reg, body: RawBody) -> Response[bytes]:
-    ensured = await registry.domain.register_node(read_json(body, _ATTRS), actor=LOCAL_OPERATOR)
-    return node_answer(registry, ensured.node, status=201 if ensured.created else 200)
+async def ensure_node(registry: Reg, request: Asked, body: RawBody) -> Response[bytes]:
+    attrs = read_json(body, _ATTRS)
+
+    def told(ensured: Ensured, overlay: Overlay | None) -> Reply:
+        return node_reply(registry, ensured.node, overlay, status=201 if ensured.created else 200)
+
+    return await change(registry, request, body, lambda domain: domain.register_node(attrs, actor=LOCAL_OPERATOR), told)
 
 
-@get("/{ref:str}", opt=documented("One node.", answers={200: NodeBody}, errors=(404,)))
+@get(
+    "/{ref:str}",
+    opt=documented(
+        "One node. Its `ETag` names its record, for `If-Match`; without presence it can be revalidated by it, too.",
+        answers={200: NodeBody},
+        errors=(404,),
+        revalidates=True,
+    ),
+)
 async def get_node(
     registry: Reg,
+    request: Asked,
     ref: Ref,
     load: Annotated[
         str | None, QueryParameter(description="`sessions`, `heartbeats`, or `sessions,heartbeats`.")
     ] = None,
     presence: FromQuery[bool] = True,
     consistent: Consistent = False,
-) -> Response[bytes]:
+) -> Response[bytes] | Response[None]:
     check_consistent(registry, consistent)
     entry = registry.roster.find(ref)
+    tag = node_tag(registry, entry.node)
+    is_record = not presence and load is None
+    if is_record and (unchanged := not_modified(registry, request, tag)) is not None:
+        return unchanged
     extra = {}
     for part in () if load is None else load.split(","):
         if part == "sessions":
@@ -120,7 +158,8 @@ async def get_node(
             extra["heartbeats"] = encode(await registry.recent_heartbeats(entry.node.id, limit=LOADED_HEARTBEATS))
         else:
             raise InvalidInput("load", f"should be sessions, heartbeats or both, not {part[:40]!r}")
-    return answer(with_node(node_json(entry, registry, presence=presence), extra), registry)
+    body = with_node(node_json(entry, registry, presence=presence), extra)
+    return answer(body, registry, tag=tag, cache=REVALIDATE if is_record else NEVER_KEEP)
 
 
 @patch(
@@ -130,25 +169,30 @@ async def get_node(
         body=NodePatch,
         answers={200: NodeBody},
         errors=(404,),
+        matched=True,
     ),
 )
-async def update_node(registry: Reg, ref: Ref, body: RawBody) -> Response[bytes]:
+async def update_node(registry: Reg, request: Asked, ref: Ref, body: RawBody) -> Response[bytes]:
     wanted = read_json(body, _PATCH)
-    node = await registry.domain.update_node(registry.find_id(ref), wanted, actor=LOCAL_OPERATOR)
-    return node_answer(registry, node)
+    node_id, domain = matching(registry, request, ref)
+    return node_answer(registry, await domain.update_node(node_id, wanted, actor=LOCAL_OPERATOR))
 
 
 @delete(
     "/{ref:str}",
     status_code=204,
-    opt=documented("Deregister a node. Its name is free at once.", answers={204: None}, errors=(404, 409)),
+    opt=documented(
+        "Deregister a node. Its name is free at once.", answers={204: None}, errors=(404, 409), matched=True
+    ),
 )
 async def deregister_node(
     registry: Reg,
+    request: Asked,
     ref: Ref,
     force: Annotated[bool, QueryParameter(description="Also when it holds a live link, which is cut.")] = False,
 ) -> None:
-    await registry.domain.deregister_node(registry.find_id(ref), force=force, actor=LOCAL_OPERATOR)
+    node_id, domain = matching(registry, request, ref)
+    await domain.deregister_node(node_id, force=force, actor=LOCAL_OPERATOR)
 
 
 @post(
@@ -161,12 +205,19 @@ async def deregister_node(
         body_required=False,
         answers={200: OnlineBody},
         errors=(404, 409),
+        keyed=True,
     ),
 )
-async def mark_online(registry: Reg, ref: Ref, body: RawBody) -> Response[bytes]:
+async def mark_online(registry: Reg, request: Asked, ref: Ref, body: RawBody) -> Response[bytes]:
     wanted = read_json(body, _ONLINE) if body else OnlineInput()
-    announced = await registry.domain.mark_node_online(registry.find_id(ref), wanted, actor=LOCAL_OPERATOR)
-    return node_answer(registry, announced.node, extra={"session": encode(announced.session)})
+
+    async def act(domain: NodeDomain) -> Announced:
+        return await domain.mark_node_online(registry.find_id(ref), wanted, actor=LOCAL_OPERATOR)
+
+    def told(announced: Announced, overlay: Overlay | None) -> Reply:
+        return node_reply(registry, announced.node, overlay, extra={"session": encode(announced.session)})
+
+    return await change(registry, request, body, act, told)
 
 
 @post(
@@ -179,12 +230,13 @@ async def mark_online(registry: Reg, ref: Ref, body: RawBody) -> Response[bytes]
         body_required=False,
         answers={200: NodeBody},
         errors=(404,),
+        keyed=True,
+        matched=True,
     ),
 )
-async def mark_offline(registry: Reg, ref: Ref, body: RawBody) -> Response[bytes]:
+async def mark_offline(registry: Reg, request: Asked, ref: Ref, body: RawBody) -> Response[bytes]:
     wanted = read_json(body, _OFFLINE) if body else OfflineInput()
-    node = await registry.domain.mark_node_offline(registry.find_id(ref), wanted.reason, actor=LOCAL_OPERATOR)
-    return node_answer(registry, node)
+    return await _marked(registry, request, ref, body, StatusInput(status="offline", reason=wanted.reason))
 
 
 @post(
@@ -196,22 +248,33 @@ async def mark_offline(registry: Reg, ref: Ref, body: RawBody) -> Response[bytes
         body=StatusInput,
         answers={200: NodeBody},
         errors=(404,),
+        keyed=True,
+        matched=True,
     ),
 )
-async def mark_status(registry: Reg, ref: Ref, body: RawBody) -> Response[bytes]:
-    wanted = read_json(body, _STATUS)
-    node = await registry.domain.mark_node_status(registry.find_id(ref), wanted, actor=LOCAL_OPERATOR)
-    return node_answer(registry, node)
+async def mark_status(registry: Reg, request: Asked, ref: Ref, body: RawBody) -> Response[bytes]:
+    return await _marked(registry, request, ref, body, read_json(body, _STATUS))
 
 
 @delete(
     "/{ref:str}/override",
     status_code=200,
-    opt=documented("Lift a node's override; without one nothing happens.", answers={200: NodeBody}, errors=(404,)),
+    opt=documented(
+        "Lift a node's override; without one nothing happens.", answers={200: NodeBody}, errors=(404,), matched=True
+    ),
 )
-async def clear_override(registry: Reg, ref: Ref) -> Response[bytes]:
-    node = await registry.domain.clear_override(registry.find_id(ref), actor=LOCAL_OPERATOR)
-    return node_answer(registry, node)
+async def clear_override(registry: Reg, request: Asked, ref: Ref) -> Response[bytes]:
+    node_id, domain = matching(registry, request, ref)
+    return node_answer(registry, await domain.clear_override(node_id, actor=LOCAL_OPERATOR))
+
+
+async def _marked(registry: Registry, request: Asked, ref: str, body: bytes, wanted: StatusInput) -> Response[bytes]:
+    async def act(domain: NodeDomain) -> Node:
+        node_id = registry.find_id(ref)
+        domain = only_if(domain, registry, request.scope, node_id)
+        return await domain.mark_node_status(node_id, wanted, actor=LOCAL_OPERATOR)
+
+    return await change(registry, request, body, act, lambda node, overlay: node_reply(registry, node, overlay))
 
 
 def _labels(given: list[str] | None) -> dict[str, str] | None:

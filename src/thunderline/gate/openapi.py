@@ -15,8 +15,10 @@ from litestar.routes import HTTPRoute
 
 from thunderline import __version__
 from thunderline.core.inputs import HeartbeatInput
+from thunderline.gate.batches import BatchProblem, HeartbeatResults, HeartbeatsInput, NodeResults, NodesInput
 from thunderline.gate.bodies import HeartbeatBody
 from thunderline.gate.faults import PROBLEM_TYPE, Problem
+from thunderline.gate.methods import BEAT_BATCH_PATH, NODE_BATCH_PATH
 
 _KEY: Final = "thunderline_doc"
 _REF: Final = "#/components/schemas/{name}"
@@ -36,6 +38,12 @@ class RouteDoc(msgspec.Struct, frozen=True, kw_only=True):
     errors: tuple[int, ...]
     streams: bool
     """Whether 200 can be a stream of events instead."""
+    keyed: bool
+    """Whether an `Idempotency-Key` is heeded."""
+    matched: bool
+    """Whether `If-Match` is."""
+    revalidates: bool
+    """Whether `If-None-Match` is, and 304 can be the answer."""
 
 
 def documented(
@@ -46,10 +54,21 @@ def documented(
     body_required: bool = True,
     errors: tuple[int, ...] = (),
     streams: bool = False,
+    keyed: bool = False,
+    matched: bool = False,
+    revalidates: bool = False,
 ) -> dict[str, RouteDoc]:
     """The `opt` of a route handler: its first sentence becomes the summary, all of it the description."""
     doc = RouteDoc(
-        summary=summary, body=body, body_required=body_required, answers=answers, errors=errors, streams=streams
+        summary=summary,
+        body=body,
+        body_required=body_required,
+        answers=answers,
+        errors=(*errors, *((412,) if matched else ())),
+        streams=streams,
+        keyed=keyed,
+        matched=matched,
+        revalidates=revalidates,
     )
     return {_KEY: doc}
 
@@ -61,6 +80,59 @@ _BEAT: Final = documented(
     errors=(404, 409, 503),
 )[_KEY]
 BEAT_PATH: Final = "/api/nodes/{ref}/heartbeats"
+_NODE_BATCH: Final = documented(
+    "Ensure many nodes, 1,000 at most, in order. Each item fails for itself, with the status that the single call "
+    "would have had; `atomic=true` does all or none, and none is a 409 that says what is wrong with which.",
+    body=NodesInput,
+    answers={200: NodeResults},
+    errors=(413, 422, 503),
+    keyed=True,
+)[_KEY]
+_BEAT_BATCH: Final = documented(
+    "Send many heartbeats, of any nodes, 1,000 at most, in order. Each item fails for itself, with the status that the "
+    "single call would have had; `atomic=true` keeps all or none, and none is a 409 that says what is wrong with "
+    "which. All that name their node's process count as signs of life on arrival.",
+    body=HeartbeatsInput,
+    answers={200: HeartbeatResults},
+    errors=(413, 422, 503),
+    keyed=True,
+)[_KEY]
+_UNFRAMED: Final = {
+    (BEAT_PATH, "post"): _BEAT,
+    (NODE_BATCH_PATH, "post"): _NODE_BATCH,
+    (BEAT_BATCH_PATH, "post"): _BEAT_BATCH,
+}
+"""Routes that are answered in front of the framework."""
+_ATOMIC: Final[dict[str, Any]] = {
+    "name": "atomic",
+    "in": "query",
+    "description": "All or nothing.",
+    "required": False,
+    "schema": {"type": "boolean", "default": False},
+}
+_KEY_HEADER: Final[dict[str, Any]] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "Repeated under its key, the request is done once and answered as before, for 24 h by default.",
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
+}
+_REPLAYED: Final[dict[str, Any]] = {
+    "Idempotency-Replayed": {
+        "description": "`true` if this is the answer to an earlier request with the same key.",
+        "schema": {"type": "string"},
+    }
+}
+_ETAG: Final[dict[str, Any]] = {"ETag": {"description": "What the answer shows.", "schema": {"type": "string"}}}
+
+
+def _tags_header(name: str, description: str) -> dict[str, Any]:
+    schema = {"type": "string", "examples": ["*", '"0190f5fe:42"']}
+    return {"name": name, "in": "header", "description": description, "required": False, "schema": schema}
+
+
+_IF_MATCH: Final = _tags_header("If-Match", "Only if the node's `ETag` is one of these; `*`: if there is such a node.")
+_IF_NONE_MATCH: Final = _tags_header("If-None-Match", "304 without a body if the answer's `ETag` is one of these.")
 
 
 def route_docs(app: Litestar) -> dict[tuple[str, str], RouteDoc | None]:
@@ -73,8 +145,7 @@ def route_docs(app: Litestar) -> dict[tuple[str, str], RouteDoc | None]:
                     continue
                 for method in handler.http_methods - {"OPTIONS"}:
                     found[route.path_format.rstrip("/") or "/", method.lower()] = handler.opt.get(_KEY)
-    found[BEAT_PATH, "post"] = _BEAT
-    return found
+    return found | _UNFRAMED
 
 
 class ApiDocument(OpenAPIRenderPlugin):
@@ -98,7 +169,7 @@ def document_of(app: Litestar) -> dict[str, Any]:
 def build_document(app: Litestar) -> dict[str, Any]:
     """The OpenAPI 3.1 document of the whole API."""
     docs = {key: doc for key, doc in route_docs(app).items() if doc is not None}
-    kinds: list[type] = [Problem]
+    kinds: list[type] = [Problem, BatchProblem]
     for doc in docs.values():
         kinds += [kind for kind in (doc.body, *doc.answers.values()) if kind is not None]
     unique = list(dict.fromkeys(kinds))
@@ -111,7 +182,7 @@ def build_document(app: Litestar) -> dict[str, Any]:
         draft = _draft(drafted, path, method)
         operation["operationId"] = f"{method}{path.replace('/', '_').replace('{', '').replace('}', '')}"
         operation["tags"] = draft.get("tags", ["heartbeats"])
-        if parameters := draft.get("parameters"):
+        if parameters := [*draft.get("parameters", ()), *_headers(doc)]:
             operation["parameters"] = parameters
         paths.setdefault(path, {})[method] = operation
     return {
@@ -127,8 +198,15 @@ def _draft(drafted: dict[str, Any], path: str, method: str) -> dict[str, Any]:
         reading: dict[str, Any] = _draft(drafted, path, "get")
         in_path = [parameter for parameter in reading["parameters"] if parameter["in"] == "path"]
         return {"parameters": in_path, "tags": reading["tags"]}
+    if (path, method) in _UNFRAMED:
+        return {"parameters": [_ATOMIC], "tags": ["nodes" if path == NODE_BATCH_PATH else "heartbeats"]}
     found: dict[str, Any] = drafted["paths"].get(path, {}).get(method, {})
     return found
+
+
+def _headers(doc: RouteDoc) -> list[dict[str, Any]]:
+    taken = ((doc.keyed, _KEY_HEADER), (doc.matched, _IF_MATCH), (doc.revalidates, _IF_NONE_MATCH))
+    return [parameter for is_taken, parameter in taken if is_taken]
 
 
 def _operation(doc: RouteDoc, by_kind: dict[type, dict[str, Any]]) -> dict[str, Any]:
@@ -142,6 +220,13 @@ def _operation(doc: RouteDoc, by_kind: dict[type, dict[str, Any]]) -> dict[str, 
         responses[str(status)] = {"description": "Done."}
         if kind is not None:
             responses[str(status)]["content"] = {"application/json": {"schema": by_kind[kind]}}
+        if told := {**(_REPLAYED if doc.keyed else {}), **(_ETAG if doc.revalidates or doc.matched else {})}:
+            responses[str(status)]["headers"] = told
+    if doc.revalidates:
+        responses["304"] = {"description": "The client holds the answer already.", "headers": _ETAG}
+    if doc.body in (NodesInput, HeartbeatsInput):
+        refused = {"content": {PROBLEM_TYPE: {"schema": by_kind[BatchProblem]}}}
+        responses["409"] = {"description": "Some items cannot be done, so none was.", **refused}
     if doc.streams:
         responses["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
     for status in doc.errors:

@@ -11,13 +11,17 @@ from litestar.params import FromQuery, PathParameter, QueryParameter, RawBody
 from thunderline.core.ids import LinkId
 from thunderline.core.inputs import NewSession, SessionPatch, read_json
 from thunderline.gate.bodies import SessionBody, SessionsBody, answer, encode
+from thunderline.gate.conditions import REVALIDATE, Asked, not_modified, view_tag
+from thunderline.gate.once import Reply, change
 from thunderline.gate.openapi import documented
 from thunderline.gate.page_cursor import read_page_cursor, write_page_cursor
 from thunderline.gate.parameters import PAGE_DEFAULT, Consistent, Limit, Ref, Reg, check_consistent
 from thunderline.link.actor import LOCAL_OPERATOR
 from thunderline.link.filters import session_filter
 from thunderline.link.open_sessions import SessionFilter
+from thunderline.link.overlay import Overlay
 from thunderline.link.registry import Registry
+from thunderline.link.session_plans import Opened
 
 _NEW: Final = msgspec.json.Decoder(NewSession)
 _PATCH: Final = msgspec.json.Decoder(SessionPatch)
@@ -29,9 +33,13 @@ Status = Annotated[
 Cursor = Annotated[str | None, QueryParameter(description="`next_cursor` of the page before, same filters.")]
 
 
-@get("/sessions", opt=documented("List open link sessions, the oldest first.", answers={200: SessionsBody}))
+@get(
+    "/sessions",
+    opt=documented("List open link sessions, the oldest first.", answers={200: SessionsBody}, revalidates=True),
+)
 async def list_sessions(
     registry: Reg,
+    request: Asked,
     node: Annotated[str | None, QueryParameter(description="The id or name of a node at either end.")] = None,
     status: Status = None,
     session_type: FromQuery[str | None] = None,
@@ -42,7 +50,7 @@ async def list_sessions(
     limit: Limit = PAGE_DEFAULT,
     cursor: Cursor = None,
     consistent: Consistent = False,
-) -> Response[bytes]:
+) -> Response[bytes] | Response[None]:
     check_consistent(registry, consistent)
     wanted = session_filter(
         node_id=None if node is None else registry.find_id(node),
@@ -51,7 +59,7 @@ async def list_sessions(
         connection_type=connection_type,
         between_nodes=between_nodes,
     )
-    return _page(registry, wanted, cursor=cursor, limit=limit)
+    return _page(registry, request, wanted, cursor=cursor, limit=limit)
 
 
 @get(
@@ -60,18 +68,21 @@ async def list_sessions(
         "A node's open link sessions, at whichever end it is, the oldest first.",
         answers={200: SessionsBody},
         errors=(404,),
+        revalidates=True,
     ),
 )
 async def node_sessions(
     registry: Reg,
+    request: Asked,
     ref: Ref,
     status: Status = None,
     limit: Limit = PAGE_DEFAULT,
     cursor: Cursor = None,
     consistent: Consistent = False,
-) -> Response[bytes]:
+) -> Response[bytes] | Response[None]:
     check_consistent(registry, consistent)
-    return _page(registry, session_filter(node_id=registry.find_id(ref), status=status), cursor=cursor, limit=limit)
+    wanted = session_filter(node_id=registry.find_id(ref), status=status)
+    return _page(registry, request, wanted, cursor=cursor, limit=limit)
 
 
 @post(
@@ -83,11 +94,18 @@ async def node_sessions(
         body=NewSession,
         answers={201: SessionBody, 200: SessionBody},
         errors=(404, 409),
+        keyed=True,
     ),
 )
-async def create_session(registry: Reg, body: RawBody) -> Response[bytes]:
-    opened = await registry.domain.create_link_session(read_json(body, _NEW), actor=LOCAL_OPERATOR)
-    return answer(encode(SessionBody(session=opened.session)), registry, status=201 if opened.created else 200)
+async def create_session(registry: Reg, request: Asked, body: RawBody) -> Response[bytes]:
+    wanted = read_json(body, _NEW)
+
+    def told(opened: Opened, overlay: Overlay | None) -> Reply:
+        return Reply(201 if opened.created else 200, encode(SessionBody(session=opened.session)))
+
+    return await change(
+        registry, request, body, lambda domain: domain.create_link_session(wanted, actor=LOCAL_OPERATOR), told
+    )
 
 
 @get(
@@ -132,12 +150,17 @@ def _ref(path: str) -> str:
     return path.removeprefix("/")
 
 
-def _page(registry: Registry, wanted: SessionFilter, *, cursor: str | None, limit: int) -> Response[bytes]:
+def _page(
+    registry: Registry, request: Asked, wanted: SessionFilter, *, cursor: str | None, limit: int
+) -> Response[bytes] | Response[None]:
+    tag = view_tag(registry, request)
+    if (unchanged := not_modified(registry, request, tag)) is not None:
+        return unchanged
     after = None if cursor is None else LinkId(read_page_cursor(cursor, wanted, str))
     found, more = registry.domain.list_active_sessions(wanted, after=after, limit=limit)
     next_cursor = write_page_cursor(found[-1].id, wanted) if more else None
     body = SessionsBody(sessions=found, next_cursor=next_cursor, revision=registry.roster.revision)
-    return answer(encode(body), registry)
+    return answer(encode(body), registry, tag=tag, cache=REVALIDATE)
 
 
 ROUTES: Final = Router(

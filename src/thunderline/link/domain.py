@@ -8,8 +8,9 @@ then hands the writer a plan; the plan decides on the state at its turn in the b
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from thunderline.block.store import Store
 from thunderline.core.errors import ContentRejected, InvalidInput, StaleIncarnation, UnknownSession
@@ -39,6 +40,7 @@ from thunderline.core.records import (
 from thunderline.core.settings import Settings
 from thunderline.link import capability_plans, group_plans, plans, session_plans
 from thunderline.link.actor import Action, Actor, ActorKind, authorise
+from thunderline.link.conditions import Condition
 from thunderline.link.history import HeartbeatSeries, History
 from thunderline.link.lanes import Lane
 from thunderline.link.liveness import BEAT_SIGNALS, Signal
@@ -77,6 +79,13 @@ class NodeDomain:
         self._store = store
         self._history = history
         self._settings = settings
+        self._conditions: tuple[Condition, ...] = ()
+
+    def under(self, condition: Condition) -> Self:
+        """These actions, the plan of each laid in `condition`, within those that hold already. Beats know none."""
+        view = copy.copy(self)
+        view._conditions = (condition, *self._conditions)
+        return view
 
     # Registration
 
@@ -330,13 +339,17 @@ class NodeDomain:
         Raises at once: StaleIncarnation, Overloaded, StoreUnavailable, ShuttingDown; the last three after the sign of
         life was counted. The future raises: UnknownNode, StaleIncarnation, StaleSequence.
         """
+        self.hear(entry, beat, actor=actor)
+        return self._writer.submit(Lane.HEARTBEATS, lambda overlay: plans.beat(overlay, entry, beat), actor=actor)
+
+    def hear(self, entry: Entry, beat: HeartbeatInput, *, actor: Actor) -> None:
+        """Count the beat as a sign of life, and nothing else. Raises: NotPermitted, StaleIncarnation."""
         node = entry.node
         authorise(actor, Action.BEAT, node_id=node.id)
         if beat.incarnation is not None and beat.incarnation != node.incarnation:
             raise StaleIncarnation(given=beat.incarnation, current=node.incarnation)
         if BEAT_SIGNALS[beat.status] is not Signal.GOODBYE:
             self._sentinel.heard(entry)
-        return self._writer.submit(Lane.HEARTBEATS, lambda overlay: plans.beat(overlay, entry, beat), actor=actor)
 
     async def get_recent_heartbeats(
         self, ref: str | None, *, minutes: float, limit: int, resolution_s: int | None = None
@@ -349,4 +362,6 @@ class NodeDomain:
         return await self._history.series(ref, minutes=minutes, resolution_s=resolution_s)
 
     async def _mutate(self, plan: Callable[[Overlay], V], actor: Actor) -> V:
+        for condition in self._conditions:
+            plan = condition.around(plan)
         return await self._writer.submit(Lane.MUTATIONS, plan, actor=actor)

@@ -47,6 +47,8 @@ from thunderline.core.records import (
 from thunderline.core.settings import Settings
 from thunderline.flow.bus import Bus, LocalBus
 from thunderline.link.actor import EMBEDDING_PROGRAM, Actor
+from thunderline.link.answers import Answers
+from thunderline.link.batch_domain import BatchDomain
 from thunderline.link.domain import NodeDomain
 from thunderline.link.drawing import Drawings, scene_of
 from thunderline.link.engine import Engine
@@ -87,6 +89,8 @@ class Registry:
         """The registry's own tasks; the server adds its own, so that readiness speaks for all of them."""
         parts = (engine.writer, engine.roster, engine.sentinel, engine.uplinks)
         self.domain = NodeDomain(*parts, store, engine.history, settings=settings)
+        self.batches = BatchDomain(self.domain, engine.writer, settings=settings)
+        self.answers = Answers(store, engine.writer, clock=clock, ttl_s=settings.idempotency_ttl_s)
         self.links = LinkDomain(*parts, settings=settings)
 
     @classmethod
