@@ -15,12 +15,15 @@ import thunderline.client
 from tests.cli.servers import ServedRegistry
 from tests.client.clients import Driven, driven, scripted
 from thunderline.client import (
+    BatchRefused,
     BlockingClient,
     Client,
     Conflict,
     CountedGroup,
     InvalidRequest,
+    KeyReused,
     NotFound,
+    PreconditionFailed,
     PresentNode,
     calls,
 )
@@ -39,9 +42,13 @@ SHARED = (
 )
 
 
+OVER_HTTP = ("if_match", "idempotency_key")
+"""Arguments that only a call over HTTP has."""
+
+
 def arguments(method: Any) -> list[tuple[str, Any, Any]]:
     found = inspect.signature(method).parameters.values()
-    return [(each.name, each.kind, each.default) for each in found if each.name != "actor"]
+    return [(each.name, each.kind, each.default) for each in found if each.name not in ("actor", *OVER_HTTP)]
 
 
 @pytest.fixture
@@ -53,10 +60,18 @@ def name(kind: str, request: pytest.FixtureRequest) -> str:
 def test_the_public_names_are_these() -> None:
     assert thunderline.client.__all__ == [
         *("Client", "BlockingClient", "Watch", "BlockingWatch", "Link", "LinkStats", "CountedGroup"),
-        *("EventPage", "Graph", "GraphLink", "GraphNode", "Health", "KeptHeartbeat", "OnlineNode", "PresentNode"),
+        *("EventPage", "Graph", "GraphLink", "GraphNode", "Health", "HeartbeatResult", "ItemProblem"),
+        *("KeptHeartbeat", "NodeResult", "OnlineNode", "PresentNode", "TaggedNode"),
         "ToldEvent",
-        *("AnswerLost", "ClientError", "Conflict", "InvalidRequest", "ListAgain", "NotFound", "NotThunderline"),
-        *("ServerRefused", "ServerUnavailable", "ServerUnreachable"),
+        *("AnswerLost", "BatchRefused", "ClientError", "Conflict", "InvalidRequest", "KeyReused", "ListAgain"),
+        *(
+            "NotFound",
+            "NotThunderline",
+            "PreconditionFailed",
+            "ServerRefused",
+            "ServerUnavailable",
+            "ServerUnreachable",
+        ),
         *("BeatDropped", "BeatRefused", "LinkDeregistered", "LinkEnded", "LinkError", "LinkLeft", "LinkSuperseded"),
         "LinkTimeout",
     ]
@@ -295,3 +310,49 @@ async def test_an_absent_store_is_unavailable_and_says_when_to_try_again() -> No
             with pytest.raises(ServerUnavailable) as caught:
                 await client.ensure_node({"name": "a"})
     assert (caught.value.code, caught.value.retryable, caught.value.retry_after_s) == ("shutting_down", True, 1.0)
+
+
+def test_a_batch_gives_what_became_of_each_item(client: Driven, name: str) -> None:
+    results = client.ensure_nodes([{"name": name}, {"name": f"{name}-2", "role": "No Slug"}])
+    assert [(result.index, result.status) for result in results] == [(0, 201), (1, 422)]
+    assert results[0].node == client.get_node(name)
+    assert (results[1].node, results[1].problem.field) == (None, "nodes[1].role")
+    beats = client.heartbeats([{"node": name, "seq": 1, "cpu_load": 2.5}, {"node": f"{name}-2"}])
+    assert [result.status for result in beats] == [201, 404]
+    assert (beats[0].heartbeat.cpu_load, beats[1].problem.code) == (2.5, "unknown_node")
+
+
+def test_an_atomic_batch_that_is_refused_says_why(client: Driven, name: str) -> None:
+    with pytest.raises(BatchRefused) as caught:
+        client.ensure_nodes([{"name": name}, {"name": f"{name}-2", "role": "No Slug"}], atomic=True)
+    assert [(result.index, result.status) for result in caught.value.results] == [(0, 424), (1, 422)]
+    assert caught.value.results[1].problem.field == caught.value.field == "nodes[1].role"
+    with pytest.raises(NotFound):
+        client.get_node(name)
+
+
+def test_a_change_of_what_was_read_is_refused_once_it_has_changed(client: Driven, name: str) -> None:
+    client.ensure_node({"name": name})
+    read = client.get_tagged_node(name)
+    assert read.node == client.get_node(name)
+    client.update_node(name, {"address": "a"}, if_match=read.tag)
+    for change in (
+        lambda: client.update_node(name, {"address": "b"}, if_match=read.tag),
+        lambda: client.mark_status(name, "degraded", if_match=read.tag),
+        lambda: client.mark_offline(name, if_match=read.tag),
+        lambda: client.clear_override(name, if_match=read.tag),
+        lambda: client.deregister(name, if_match=read.tag),
+    ):
+        with pytest.raises(PreconditionFailed):
+            change()
+    client.deregister(name, if_match=client.get_tagged_node(name).tag)
+
+
+def test_a_call_under_a_key_is_done_once(client: Driven, name: str) -> None:
+    first = client.ensure_node({"name": name}, idempotency_key=name)
+    client.update_node(name, {"address": "a"})
+    assert client.ensure_node({"name": name}, idempotency_key=name) == first
+    with pytest.raises(KeyReused):
+        client.mark_status(name, "degraded", idempotency_key=name)
+    with pytest.raises(InvalidInput):
+        client.mark_status(name, "degraded", idempotency_key="a\n")

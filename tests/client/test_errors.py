@@ -22,6 +22,7 @@ from thunderline.client.errors import (
     ListAgain,
     NotFound,
     NotThunderline,
+    PreconditionFailed,
     ServerRefused,
     ServerUnavailable,
     ServerUnreachable,
@@ -53,7 +54,7 @@ def test_the_tree_in_the_docstring_is_the_tree() -> None:
     ("status", "expected"),
     [
         *((400, InvalidRequest), (413, InvalidRequest), (415, InvalidRequest), (422, InvalidRequest)),
-        *((404, NotFound), (409, Conflict), (412, Conflict), (410, ListAgain)),
+        *((404, NotFound), (409, Conflict), (412, PreconditionFailed), (410, ListAgain)),
         *((429, ServerUnavailable), (503, ServerUnavailable)),
         *((403, ServerRefused), (421, ServerRefused), (500, ServerRefused), (405, ServerRefused)),
     ],

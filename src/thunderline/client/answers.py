@@ -106,6 +106,55 @@ class KeptHeartbeat(msgspec.Struct, frozen=True):
     next_interval_ms: int
 
 
+class ItemProblem(msgspec.Struct, frozen=True, kw_only=True):
+    """Why an item of a batch was not done; `field` names the part of the batch that is at fault."""
+
+    detail: str
+    status: int
+    code: str
+    retryable: bool = False
+    field: str | None = None
+    retry_after_s: float | None = None
+
+
+class NodeResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one node of a batch: `status` as of the single call, and the node or what is wrong."""
+
+    index: int
+    status: int
+    node: PresentNode | None = None
+    problem: ItemProblem | None = None
+
+
+class HeartbeatResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one beat of a batch: `status` as of the single call, and the beat or what is wrong."""
+
+    index: int
+    status: int
+    heartbeat: Heartbeat | None = None
+    next_interval_ms: int | None = None
+    problem: ItemProblem | None = None
+
+
+class NodeResults(msgspec.Struct, frozen=True):
+    """What became of the nodes of a batch, in order."""
+
+    results: list[NodeResult]
+
+
+class HeartbeatResults(msgspec.Struct, frozen=True):
+    """What became of the beats of a batch, in order."""
+
+    results: list[HeartbeatResult]
+
+
+class TaggedNode(msgspec.Struct, frozen=True):
+    """A node, and the tag of its record: given as `if_match`, a change is made only if the record is still this."""
+
+    node: PresentNode
+    tag: str
+
+
 class HeartbeatsAnswer(msgspec.Struct, frozen=True):
     """Heartbeats in ascending time."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -18,9 +18,12 @@ from thunderline.client.answers import (
     EventsAnswer,
     Graph,
     Health,
+    HeartbeatResult,
     KeptHeartbeat,
+    NodeResult,
     OnlineNode,
     PresentNode,
+    TaggedNode,
 )
 from thunderline.client.calls import HEARTBEATS_MAX, Call
 from thunderline.client.errors import ClientError, NotThunderline
@@ -84,37 +87,79 @@ class BlockingClient:
 
     # Registration
 
-    def ensure_node(self, attrs: Mapping[str, object]) -> PresentNode:
+    def ensure_node(self, attrs: Mapping[str, object], *, idempotency_key: str | None = None) -> PresentNode:
         """The node of that name, registered now if it was not. Raises: InvalidRequest, Conflict."""
-        return self.ask(calls.ensure_node(attrs)).value.node
+        return self.ask(calls.with_conditions(calls.ensure_node(attrs), idempotency_key=idempotency_key)).value.node
 
-    def update_node(self, node_id: str, patch: Mapping[str, object]) -> PresentNode:
+    def ensure_nodes(
+        self, items: Iterable[Mapping[str, object]], *, atomic: bool = False, idempotency_key: str | None = None
+    ) -> list[NodeResult]:
+        """Ensure many nodes, 1,000 at most: what became of each, in order. With `atomic` all or none.
+
+        An item that fails raises nothing: look at its `problem`. Raises: InvalidRequest; with `atomic` BatchRefused.
+        """
+        call = calls.with_conditions(calls.ensure_nodes(items, atomic=atomic), idempotency_key=idempotency_key)
+        return self.ask(call).value.results
+
+    def update_node(self, node_id: str, patch: Mapping[str, object], *, if_match: str | None = None) -> PresentNode:
         """The node with a merge patch (RFC 7396) applied. Raises: NotFound, InvalidRequest."""
-        return self.ask(calls.update_node(node_id, patch)).value.node
+        return self.ask(calls.with_conditions(calls.update_node(node_id, patch), if_match=if_match)).value.node
 
-    def deregister(self, node_id: str, *, force: bool = False) -> None:
+    def deregister(self, node_id: str, *, force: bool = False, if_match: str | None = None) -> None:
         """Remove the node. Raises: NotFound; Conflict if it holds a live link and `force` is not given."""
-        self.ask(calls.deregister(node_id, force=force))
+        self.ask(calls.with_conditions(calls.deregister(node_id, force=force), if_match=if_match))
 
     # Status
 
     def mark_online(
-        self, node_id: str, session: Mapping[str, object] | None = None, *, instance: str | None = None
+        self,
+        node_id: str,
+        session: Mapping[str, object] | None = None,
+        *,
+        instance: str | None = None,
+        idempotency_key: str | None = None,
     ) -> OnlineNode:
         """The node is up: `.node`, and `.session` if one was given. Raises: NotFound, InvalidRequest, Conflict."""
-        return self.ask(calls.mark_online(node_id, session, instance=instance)).value
+        return self.ask(
+            calls.with_conditions(
+                calls.mark_online(node_id, session, instance=instance), idempotency_key=idempotency_key
+            )
+        ).value
 
-    def mark_offline(self, node_id: str, reason: str | None = None) -> PresentNode:
+    def mark_offline(
+        self,
+        node_id: str,
+        reason: str | None = None,
+        *,
+        if_match: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> PresentNode:
         """Take the node down, as an operator does, until the override is lifted. Raises: NotFound, InvalidRequest."""
-        return self.ask(calls.mark_offline(node_id, reason)).value.node
+        return self.ask(
+            calls.with_conditions(
+                calls.mark_offline(node_id, reason), if_match=if_match, idempotency_key=idempotency_key
+            )
+        ).value.node
 
-    def mark_status(self, node_id: str, status: str, reason: str | None = None) -> PresentNode:
+    def mark_status(
+        self,
+        node_id: str,
+        status: str,
+        reason: str | None = None,
+        *,
+        if_match: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> PresentNode:
         """Set `online`, `degraded` or `offline` by hand. Raises: NotFound, InvalidRequest."""
-        return self.ask(calls.mark_status(node_id, status, reason)).value.node
+        return self.ask(
+            calls.with_conditions(
+                calls.mark_status(node_id, status, reason), if_match=if_match, idempotency_key=idempotency_key
+            )
+        ).value.node
 
-    def clear_override(self, node_id: str) -> PresentNode:
+    def clear_override(self, node_id: str, *, if_match: str | None = None) -> PresentNode:
         """Let the observed status show again. Raises: NotFound."""
-        return self.ask(calls.clear_override(node_id)).value.node
+        return self.ask(calls.with_conditions(calls.clear_override(node_id), if_match=if_match)).value.node
 
     # Capabilities
 
@@ -172,6 +217,16 @@ class BlockingClient:
         """Keep one beat, as `Client.heartbeat` does. Raises: NotFound, InvalidRequest, Conflict."""
         return self.ask(calls.heartbeat(node_id, status, metrics)).value
 
+    def heartbeats(
+        self, items: Iterable[Mapping[str, object]], *, atomic: bool = False, idempotency_key: str | None = None
+    ) -> list[HeartbeatResult]:
+        """Keep many beats, 1,000 at most, each with its `node`: what became of them; with `atomic` all or none.
+
+        An item that fails raises nothing: look at its `problem`. Raises: InvalidRequest; with `atomic` BatchRefused.
+        """
+        call = calls.with_conditions(calls.heartbeats(items, atomic=atomic), idempotency_key=idempotency_key)
+        return self.ask(call).value.results
+
     def recent_heartbeats(
         self,
         node_id: str | None = None,
@@ -188,6 +243,13 @@ class BlockingClient:
     def get_node(self, node_id: str) -> PresentNode:
         """The node with this id or name. Raises: NotFound."""
         return self.ask(calls.get_node(node_id)).value.node
+
+    def get_tagged_node(self, node_id: str) -> TaggedNode:
+        """The node, and the tag of its record to give as `if_match`. Raises: NotFound."""
+        answer = self.ask(calls.get_node(node_id))
+        if answer.tag is None:
+            raise NotThunderline(self.url, reason="it names no ETag")
+        return TaggedNode(answer.value.node, answer.tag)
 
     def list_nodes(
         self,
@@ -230,13 +292,22 @@ class BlockingClient:
     # Link sessions
 
     def establish_link_session(
-        self, node_id: str, remote_node_id: str | None = None, session: Mapping[str, object] | None = None
+        self,
+        node_id: str,
+        remote_node_id: str | None = None,
+        session: Mapping[str, object] | None = None,
+        *,
+        idempotency_key: str | None = None,
     ) -> LinkSession:
         """A session between two nodes, or of one with the registry; `session` are its other fields.
 
         One whose `session_id` is known is opened again, not doubled. Raises: InvalidRequest, NotFound, Conflict.
         """
-        return self.ask(calls.establish_link_session(node_id, remote_node_id, session)).value.session
+        return self.ask(
+            calls.with_conditions(
+                calls.establish_link_session(node_id, remote_node_id, session), idempotency_key=idempotency_key
+            )
+        ).value.session
 
     def get_link_session(self, session_id: str) -> LinkSession:
         """The session with this `session_id` or id, open or not. Raises: NotFound."""

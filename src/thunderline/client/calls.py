@@ -21,10 +21,12 @@ from thunderline.client.answers import (
     GroupAnswer,
     GroupPage,
     Health,
+    HeartbeatResults,
     HeartbeatsAnswer,
     KeptHeartbeat,
     NodeAnswer,
     NodePage,
+    NodeResults,
     OnlineNode,
     PresentNode,
     SessionAnswer,
@@ -41,6 +43,7 @@ NODES_PAGE: Final = 1_000
 """Nodes asked for at a time: about 1 MB of answer, which keeps the server's loop busy for a few milliseconds."""
 GROUPS_PAGE: Final = 1_000
 """Groups asked for at a time."""
+_ATOMIC: Final[Query] = (("atomic", "true"),)
 HEARTBEATS_MAX: Final = 10_000
 """Beats in one answer at most, the newest."""
 
@@ -53,6 +56,21 @@ class Call(msgspec.Struct, Generic[T], frozen=True):
     kind: type[T]
     query: Query = ()
     body: bytes | None = None
+    headers: Query = ()
+
+
+def with_conditions(call: Call[T], *, idempotency_key: str | None = None, if_match: str | None = None) -> Call[T]:
+    """`call`, done once however often it is sent under that key, and only if the node has that tag.
+
+    Raises: InvalidInput for what no header can hold.
+    """
+    given = (("idempotency-key", idempotency_key), ("if-match", if_match))
+    for name, value in given:
+        if value is not None and not (value.isascii() and value.isprintable()):
+            # As a header it would be refused on the way, in words that are not ours.
+            raise InvalidInput(name.replace("-", "_"), "should be printable ASCII characters")
+    headers = tuple((name, value) for name, value in given if value is not None)
+    return msgspec.structs.replace(call, headers=headers) if headers else call
 
 
 def node_path(node_id: str) -> str:
@@ -77,6 +95,18 @@ def group_path(group: str) -> str:
 def ensure_node(attrs: Mapping[str, object]) -> Call[NodeAnswer]:
     """Register a node, or find it by its name."""
     return Call("POST", "/api/nodes", NodeAnswer, body=_body(attrs))
+
+
+def ensure_nodes(items: Iterable[Mapping[str, object]], *, atomic: bool) -> Call[NodeResults]:
+    """Register many nodes, or find them by their names."""
+    body = _body({"nodes": [dict(item) for item in items]})
+    return Call("POST", "/api/nodes/batch", NodeResults, query=_ATOMIC if atomic else (), body=body)
+
+
+def heartbeats(items: Iterable[Mapping[str, object]], *, atomic: bool) -> Call[HeartbeatResults]:
+    """Send many beats, each with its `node`."""
+    body = _body({"heartbeats": [dict(item) for item in items]})
+    return Call("POST", "/api/heartbeats", HeartbeatResults, query=_ATOMIC if atomic else (), body=body)
 
 
 def get_node(node_id: str) -> Call[NodeAnswer]:

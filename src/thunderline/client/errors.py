@@ -6,8 +6,11 @@
     ├── NotThunderline          what answers does not speak our API, or another version of it
     └── ServerRefused           the server said no (RFC 9457)
         ├── InvalidRequest          what was sent cannot be used; `field` says where
+        │   └── KeyReused               the idempotency key stands for another request
         ├── NotFound                no such node; a node that gets this registers again
         ├── Conflict                well-formed, but not in the present state
+        │   ├── PreconditionFailed      the node is not, or no longer, as `if_match` says
+        │   └── BatchRefused            a batch that is done whole or not at all; `results` say why
         ├── ListAgain               the log cannot continue from this cursor
         └── ServerUnavailable       not now; `retry_after_s` says when
 
@@ -21,6 +24,7 @@ from typing import Final
 
 import msgspec
 
+from thunderline.client.answers import ItemProblem
 from thunderline.core.errors import ThunderlineError
 
 
@@ -64,6 +68,14 @@ class NotThunderline(ClientError):
         self.reason = reason
 
 
+class ItemOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """Why an item of a batch was not done; of one that is not at fault, `status` is 424."""
+
+    index: int
+    status: int
+    problem: ItemProblem
+
+
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """The body of a refusal. Source: RFC 9457, with our members `code`, `retryable`, `field` and `retry_after_s`."""
 
@@ -73,6 +85,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     retryable: bool = False
     field: str | None = None
     retry_after_s: float | None = None
+    results: list[ItemOutcome] = []
 
 
 class ServerRefused(ClientError):
@@ -102,6 +115,23 @@ class Conflict(ServerRefused):
     """The request does not fit the present state; nothing was changed."""
 
 
+class KeyReused(InvalidRequest):
+    """The idempotency key was used for another request before; nothing was changed."""
+
+
+class PreconditionFailed(Conflict):
+    """The node is not, or no longer, as `if_match` says: read it again, decide anew. Nothing was changed."""
+
+
+class BatchRefused(Conflict):
+    """Items of a batch that is done whole or not at all cannot be done; nothing was changed."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.results = problem.results
+        """What became of each item, in order."""
+
+
 class ListAgain(ServerRefused):
     """The log cannot continue from this cursor: list again, and watch from the list's own cursor."""
 
@@ -115,7 +145,7 @@ _CLASSES: Final[dict[int, type[ServerRefused]]] = {
     404: NotFound,
     409: Conflict,
     410: ListAgain,
-    412: Conflict,
+    412: PreconditionFailed,
     413: InvalidRequest,
     415: InvalidRequest,
     422: InvalidRequest,
@@ -124,6 +154,13 @@ _CLASSES: Final[dict[int, type[ServerRefused]]] = {
 }
 
 
+_BY_CODE: Final[dict[str, type[ServerRefused]]] = {
+    "idempotency_key_reused": KeyReused,
+    "batch_refused": BatchRefused,
+}
+
+
 def refusal(problem: Problem) -> ServerRefused:
-    """The error for a problem that a server answered with, by its status."""
-    return _CLASSES.get(problem.status, ServerRefused)(problem)
+    """The error for a problem that a server answered with, by its code or else its status."""
+    kind = _BY_CODE.get(problem.code) or _CLASSES.get(problem.status, ServerRefused)
+    return kind(problem)

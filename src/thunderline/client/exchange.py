@@ -47,6 +47,8 @@ class Answer(msgspec.Struct, Generic[T], frozen=True):
     value: T
     served_at: datetime | None
     stale_s: str | None
+    tag: str | None = None
+    """The entity tag of what was answered, as `if_match` takes it; None where the server names none."""
 
 
 def http_options(url: str, timeout_s: float) -> dict[str, Any]:
@@ -67,7 +69,7 @@ def request_options(call: Call[T]) -> dict[str, Any]:
         # An empty list would leave a lone question mark in some versions.
         "params": list(call.query) or None,
         "content": call.body,
-        "headers": None if call.body is None else {"content-type": JSON_TYPE},
+        "headers": {**dict(call.headers), **({} if call.body is None else {"content-type": JSON_TYPE})} or None,
     }
 
 
@@ -94,7 +96,7 @@ def read_answer(url: str, call: Call[T], response: httpx.Response) -> Answer[T]:
     try:
         # As text: a body that is taken as it came is not looked into, and must still be UTF-8.
         text = "null" if call.kind is type(None) and not body else body.decode()
-        return Answer(msgspec.json.decode(text, type=call.kind), served_at, stale_s)
+        return Answer(msgspec.json.decode(text, type=call.kind), served_at, stale_s, headers.get("etag"))
     except msgspec.ValidationError as error:
         raise NotThunderline(url, reason=str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

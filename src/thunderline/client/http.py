@@ -6,7 +6,7 @@ Calls raise `ClientError`s (`client/errors.py`) and are not repeated; only a wat
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -20,9 +20,12 @@ from thunderline.client.answers import (
     EventsAnswer,
     Graph,
     Health,
+    HeartbeatResult,
     KeptHeartbeat,
+    NodeResult,
     OnlineNode,
     PresentNode,
+    TaggedNode,
 )
 from thunderline.client.calls import HEARTBEATS_MAX, Call
 from thunderline.client.errors import ClientError, NotThunderline
@@ -86,37 +89,89 @@ class Client:
 
     # Registration
 
-    async def ensure_node(self, attrs: Mapping[str, object]) -> PresentNode:
+    async def ensure_node(self, attrs: Mapping[str, object], *, idempotency_key: str | None = None) -> PresentNode:
         """The node of that name, registered now if it was not. Raises: InvalidRequest, Conflict."""
-        return (await self.ask(calls.ensure_node(attrs))).value.node
+        return (
+            await self.ask(calls.with_conditions(calls.ensure_node(attrs), idempotency_key=idempotency_key))
+        ).value.node
 
-    async def update_node(self, node_id: str, patch: Mapping[str, object]) -> PresentNode:
+    async def ensure_nodes(
+        self, items: Iterable[Mapping[str, object]], *, atomic: bool = False, idempotency_key: str | None = None
+    ) -> list[NodeResult]:
+        """Ensure many nodes, 1,000 at most: what became of each, in order. With `atomic` all or none.
+
+        An item that fails raises nothing: look at its `problem`. Raises: InvalidRequest; with `atomic` BatchRefused.
+        """
+        call = calls.with_conditions(calls.ensure_nodes(items, atomic=atomic), idempotency_key=idempotency_key)
+        return (await self.ask(call)).value.results
+
+    async def update_node(
+        self, node_id: str, patch: Mapping[str, object], *, if_match: str | None = None
+    ) -> PresentNode:
         """The node with a merge patch (RFC 7396) applied. Raises: NotFound, InvalidRequest."""
-        return (await self.ask(calls.update_node(node_id, patch))).value.node
+        return (await self.ask(calls.with_conditions(calls.update_node(node_id, patch), if_match=if_match))).value.node
 
-    async def deregister(self, node_id: str, *, force: bool = False) -> None:
+    async def deregister(self, node_id: str, *, force: bool = False, if_match: str | None = None) -> None:
         """Remove the node. Raises: NotFound; Conflict if it holds a live link and `force` is not given."""
-        await self.ask(calls.deregister(node_id, force=force))
+        await self.ask(calls.with_conditions(calls.deregister(node_id, force=force), if_match=if_match))
 
     # Status
 
     async def mark_online(
-        self, node_id: str, session: Mapping[str, object] | None = None, *, instance: str | None = None
+        self,
+        node_id: str,
+        session: Mapping[str, object] | None = None,
+        *,
+        instance: str | None = None,
+        idempotency_key: str | None = None,
     ) -> OnlineNode:
         """The node is up: `.node`, and `.session` if one was given. Raises: NotFound, InvalidRequest, Conflict."""
-        return (await self.ask(calls.mark_online(node_id, session, instance=instance))).value
+        return (
+            await self.ask(
+                calls.with_conditions(
+                    calls.mark_online(node_id, session, instance=instance), idempotency_key=idempotency_key
+                )
+            )
+        ).value
 
-    async def mark_offline(self, node_id: str, reason: str | None = None) -> PresentNode:
+    async def mark_offline(
+        self,
+        node_id: str,
+        reason: str | None = None,
+        *,
+        if_match: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> PresentNode:
         """Take the node down, as an operator does, until the override is lifted. Raises: NotFound, InvalidRequest."""
-        return (await self.ask(calls.mark_offline(node_id, reason))).value.node
+        return (
+            await self.ask(
+                calls.with_conditions(
+                    calls.mark_offline(node_id, reason), if_match=if_match, idempotency_key=idempotency_key
+                )
+            )
+        ).value.node
 
-    async def mark_status(self, node_id: str, status: str, reason: str | None = None) -> PresentNode:
+    async def mark_status(
+        self,
+        node_id: str,
+        status: str,
+        reason: str | None = None,
+        *,
+        if_match: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> PresentNode:
         """Set `online`, `degraded` or `offline` by hand. Raises: NotFound, InvalidRequest."""
-        return (await self.ask(calls.mark_status(node_id, status, reason))).value.node
+        return (
+            await self.ask(
+                calls.with_conditions(
+                    calls.mark_status(node_id, status, reason), if_match=if_match, idempotency_key=idempotency_key
+                )
+            )
+        ).value.node
 
-    async def clear_override(self, node_id: str) -> PresentNode:
+    async def clear_override(self, node_id: str, *, if_match: str | None = None) -> PresentNode:
         """Let the observed status show again. Raises: NotFound."""
-        return (await self.ask(calls.clear_override(node_id))).value.node
+        return (await self.ask(calls.with_conditions(calls.clear_override(node_id), if_match=if_match))).value.node
 
     # Capabilities
 
@@ -179,6 +234,16 @@ class Client:
         """
         return (await self.ask(calls.heartbeat(node_id, status, metrics))).value
 
+    async def heartbeats(
+        self, items: Iterable[Mapping[str, object]], *, atomic: bool = False, idempotency_key: str | None = None
+    ) -> list[HeartbeatResult]:
+        """Keep many beats, 1,000 at most, each with its `node`: what became of them; with `atomic` all or none.
+
+        An item that fails raises nothing: look at its `problem`. Raises: InvalidRequest; with `atomic` BatchRefused.
+        """
+        call = calls.with_conditions(calls.heartbeats(items, atomic=atomic), idempotency_key=idempotency_key)
+        return (await self.ask(call)).value.results
+
     async def recent_heartbeats(
         self,
         node_id: str | None = None,
@@ -201,6 +266,13 @@ class Client:
     async def get_node(self, node_id: str) -> PresentNode:
         """The node with this id or name. Raises: NotFound."""
         return (await self.ask(calls.get_node(node_id))).value.node
+
+    async def get_tagged_node(self, node_id: str) -> TaggedNode:
+        """The node, and the tag of its record to give as `if_match`. Raises: NotFound."""
+        answer = await self.ask(calls.get_node(node_id))
+        if answer.tag is None:
+            raise NotThunderline(self.url, reason="it names no ETag")
+        return TaggedNode(answer.value.node, answer.tag)
 
     async def list_nodes(
         self,
@@ -248,13 +320,24 @@ class Client:
     # Link sessions
 
     async def establish_link_session(
-        self, node_id: str, remote_node_id: str | None = None, session: Mapping[str, object] | None = None
+        self,
+        node_id: str,
+        remote_node_id: str | None = None,
+        session: Mapping[str, object] | None = None,
+        *,
+        idempotency_key: str | None = None,
     ) -> LinkSession:
         """A session between two nodes, or of one with the registry; `session` are its other fields.
 
         One whose `session_id` is known is opened again, not doubled. Raises: InvalidRequest, NotFound, Conflict.
         """
-        return (await self.ask(calls.establish_link_session(node_id, remote_node_id, session))).value.session
+        return (
+            await self.ask(
+                calls.with_conditions(
+                    calls.establish_link_session(node_id, remote_node_id, session), idempotency_key=idempotency_key
+                )
+            )
+        ).value.session
 
     async def get_link_session(self, session_id: str) -> LinkSession:
         """The session with this `session_id` or id, open or not. Raises: NotFound."""
