@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from thunderline.core.inputs import NodeAttrs, OnlineInput
 from thunderline.link.actor import Actor, ActorKind
 from thunderline.testing.harness import Cluster
@@ -162,3 +164,74 @@ async def test_a_revision_that_is_still_to_come_is_refused(cluster: Cluster) -> 
     for revision in ("1", "-1", "x"):
         answer = await cluster.http.get(f"/api/graph?revision={revision}")
         assert (answer.status_code, answer.json()["field"]) == (422, "revision")
+
+
+async def zoned(cluster: Cluster) -> str:
+    """Two zones in a region, two nodes in each, one outside; every node linked to the registry, some to each other."""
+    controller = await with_controller(cluster)
+    registry = cluster.registry
+    await registry.create_group({"name": "eu", "group_type": "region"})
+    for zone in ("eu-1", "eu-2"):
+        await registry.create_group({"name": zone, "group_type": "zone", "parent": "eu"})
+    await registry.create_group({"name": "project-x", "group_type": "project"})
+    for name, zone in (("a", "eu-1"), ("b", "eu-1"), ("c", "eu-2"), ("d", "eu-2"), ("e", None)):
+        node = await cluster.node(name)
+        await node.announce(session={"session_id": f"home-{name}"})
+        await registry.add_to_group(name, "project-x")
+        if zone is not None:
+            await registry.add_to_group(name, zone)
+    for one, other, latency_ms in (("a", "b", 1), ("a", "c", 2), ("b", "c", 4), ("d", "a", 8)):
+        await registry.establish_link_session(one, other, {"latency_ms": latency_ms, "bandwidth_mbps": 10})
+    return controller
+
+
+async def test_on_the_level_of_groups_each_group_is_one_node_and_links_are_bundled(cluster: Cluster) -> None:
+    await zoned(cluster)
+    await (await cluster.node("b")).beat("degraded")
+    graph = (await cluster.http.get("/api/graph?level=groups")).json()
+    assert all(set(shown) == NODE_KEYS for shown in graph["nodes"])
+    assert all(set(link) == LINK_KEYS for link in graph["links"])
+    names = {shown["id"]: shown["name"] for shown in graph["nodes"]}
+    assert sorted(names.values()) == sorted(["eu-1", "eu-2", "project-x", cluster.registry.owner])
+    by_name = {shown["name"]: shown for shown in graph["nodes"]}
+    assert by_name["eu-1"]["meta"] == {"members": 2, "by_status": {"online": 1, "degraded": 1}, "parent": "eu"}
+    assert (by_name["eu-1"]["status"], by_name["eu-2"]["status"]) == ("degraded", "online")
+    assert (by_name["eu-1"]["role"], by_name["eu-1"]["val"]) == ("zone", 3)
+    links = {(names[link["source"]], names[link["target"]]): link for link in graph["links"] if link["type"] == "node"}
+    assert set(links) == {("eu-1", "eu-2"), ("eu-2", "eu-1")}
+    bundle = links["eu-1", "eu-2"]
+    assert (bundle["value"], bundle["latency_ms"], bundle["bandwidth_mbps"]) == (2, 3, 20)
+    home = [names[link["source"]] for link in graph["links"] if link["type"] == "registry"]
+    assert sorted(home) == ["eu-1", "eu-2", "project-x"]
+
+
+async def test_the_graph_of_a_group_follows_what_is_in_it(cluster: Cluster) -> None:
+    await zoned(cluster)
+
+    async def drawn(query: str) -> list[str]:
+        return [shown["name"] for shown in (await cluster.http.get(f"/api/graph?{query}")).json()["nodes"]]
+
+    assert await drawn("group=eu") == ["a", "b", "c", "d"]
+    assert await drawn("group=eu-1") == ["a", "b"]
+    revision = cluster.registry.roster.revision
+    await cluster.registry.remove_from_group("a", "eu-1")
+    assert await drawn("group=eu") == ["b", "c", "d"]
+    await cluster.registry.update_group("eu-2", {"parent": None})
+    assert await drawn("group=eu") == ["b"]
+    assert await drawn("group=eu&level=groups") == ["eu-1"]
+    assert await drawn(f"group=eu&revision={revision}") == ["a", "b", "c", "d"]
+    assert await drawn(f"group=eu&revision={revision}&level=groups") == ["eu-1", "eu-2"]
+    for query in ("group=nowhere", "group=eu&revision=1", "group=nowhere&level=groups"):
+        answer = await cluster.http.get(f"/api/graph?{query}")
+        assert (answer.status_code, answer.json()["code"]) == (404, "unknown_group")
+    assert (await cluster.http.get("/api/graph?level=zones")).json()["field"] == "level"
+
+
+async def test_the_level_of_groups_is_encoded_once_for_each_revision(cluster: Cluster) -> None:
+    await zoned(cluster)
+    registry = cluster.registry
+    assert registry.graph_json(level="groups") is registry.graph_json(level="groups")
+    assert registry.graph_json(level="groups") == msgspec.json.encode(registry.graph(level="groups"))
+    before = registry.graph_json(level="groups")
+    await registry.remove_from_group("a", "eu-1")
+    assert registry.graph_json(level="groups") != before

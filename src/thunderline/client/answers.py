@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import msgspec
 
@@ -179,6 +179,10 @@ class EventPage(msgspec.Struct, frozen=True):
     next_since: str
     revision: int
     cursor: str
+
+
+GraphLevel = Literal["nodes", "groups"]
+"""What is drawn as a node of the graph: each node, or each group."""
 
 
 class GraphNode(msgspec.Struct, frozen=True, kw_only=True):

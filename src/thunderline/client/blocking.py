@@ -17,6 +17,7 @@ from thunderline.client.answers import (
     EventPage,
     EventsAnswer,
     Graph,
+    GraphLevel,
     Health,
     HeartbeatResult,
     KeptHeartbeat,
@@ -285,9 +286,17 @@ class BlockingClient:
             if cursor is None:
                 return found
 
-    def graph(self, *, include_offline: bool = False, domain: str | None = None) -> Graph:
+    def graph(
+        self,
+        *,
+        include_offline: bool = False,
+        domain: str | None = None,
+        group: str | None = None,
+        level: GraphLevel = "nodes",
+    ) -> Graph:
         """The topology; nodes that are offline only if asked for."""
-        return self.ask(calls.graph(include_offline=include_offline, domain=domain)).value
+        call = calls.graph(include_offline=include_offline, domain=domain, group=group, level=level)
+        return self.ask(call).value
 
     # Link sessions
 

@@ -18,6 +18,7 @@ from thunderline.client.answers import (
     EventPage,
     EventsAnswer,
     Graph,
+    GraphLevel,
     GroupAnswer,
     GroupPage,
     Health,
@@ -295,10 +296,15 @@ def _session_path(session_id: str) -> str:
     return f"/api/sessions/{quote(session_id, safe='')}"
 
 
-def graph(*, include_offline: bool, domain: str | None) -> Call[Graph]:
+def graph(*, include_offline: bool, domain: str | None, group: str | None, level: GraphLevel) -> Call[Graph]:
     """The topology."""
-    query = (("include_offline", "true"),) if include_offline else ()
-    return Call("GET", "/api/graph", Graph, query=query if domain is None else (*query, ("domain", domain)))
+    given = {
+        "include_offline": "true" if include_offline else None,
+        "domain": domain,
+        "group": group,
+        "level": None if level == "nodes" else level,
+    }
+    return Call("GET", "/api/graph", Graph, query=tuple(_present(given).items()))
 
 
 def events(since: str | None, *, before: str | None, pattern: str, limit: int) -> Call[EventsAnswer]:

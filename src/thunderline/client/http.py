@@ -19,6 +19,7 @@ from thunderline.client.answers import (
     EventPage,
     EventsAnswer,
     Graph,
+    GraphLevel,
     Health,
     HeartbeatResult,
     KeptHeartbeat,
@@ -313,9 +314,17 @@ class Client:
             if cursor is None:
                 return found
 
-    async def graph(self, *, include_offline: bool = False, domain: str | None = None) -> Graph:
+    async def graph(
+        self,
+        *,
+        include_offline: bool = False,
+        domain: str | None = None,
+        group: str | None = None,
+        level: GraphLevel = "nodes",
+    ) -> Graph:
         """The topology; nodes that are offline only if asked for."""
-        return (await self.ask(calls.graph(include_offline=include_offline, domain=domain))).value
+        call = calls.graph(include_offline=include_offline, domain=domain, group=group, level=level)
+        return (await self.ask(call)).value
 
     # Link sessions
 

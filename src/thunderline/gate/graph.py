@@ -11,7 +11,7 @@ from thunderline.gate.bodies import answer, encode
 from thunderline.gate.conditions import REVALIDATE, Asked, not_modified, view_tag
 from thunderline.gate.openapi import documented
 from thunderline.gate.parameters import Consistent, Reg, check_consistent
-from thunderline.link.graph import Graph
+from thunderline.link.graph import Graph, GraphLevel
 from thunderline.link.summary import Summary
 
 
@@ -20,7 +20,7 @@ from thunderline.link.summary import Summary
     opt=documented(
         "The topology, as `force-graph` and `3d-force-graph` read it.",
         answers={200: Graph},
-        errors=(410,),
+        errors=(404, 410),
         revalidates=True,
     ),
 )
@@ -29,6 +29,12 @@ async def get_graph(
     request: Asked,
     include_offline: Annotated[bool, QueryParameter(description="Whether offline nodes are drawn.")] = False,
     domain: Annotated[str | None, QueryParameter(description="Only nodes of this domain.")] = None,
+    group: Annotated[
+        str | None, QueryParameter(description="Only members of this group, or of those below it: its id or name.")
+    ] = None,
+    level: Annotated[
+        GraphLevel, QueryParameter(description="`groups` draws each group as one node, its members counted.")
+    ] = "nodes",
     revision: Annotated[
         int | None, QueryParameter(description="As it stood at this revision; absent: as it is now.")
     ] = None,
@@ -36,12 +42,14 @@ async def get_graph(
 ) -> Response[bytes] | Response[None]:
     check_consistent(registry, consistent)
     if revision is not None:
-        past = await registry.graph_at(revision, include_offline=include_offline, domain=domain)
+        past = await registry.graph_at(
+            revision, include_offline=include_offline, domain=domain, group=group, level=level
+        )
         return answer(encode(past), registry)
     tag = view_tag(registry, request)
     if (unchanged := not_modified(registry, request, tag)) is not None:
         return unchanged
-    body = registry.graph_json(include_offline=include_offline, domain=domain)
+    body = registry.graph_json(include_offline=include_offline, domain=domain, group=group, level=level)
     return answer(body, registry, tag=tag, cache=REVALIDATE)
 
 

@@ -16,6 +16,7 @@ import msgspec
 from thunderline.core.ids import LinkId, NodeId
 from thunderline.core.records import LinkSession
 from thunderline.link.graph import Scene, graph_link, graph_node
+from thunderline.link.group_graph import draw_groups
 from thunderline.link.roster import NodeFilter, Roster
 
 DRAWINGS_MAX: Final = 4
@@ -41,11 +42,12 @@ def find_controllers(roster: Roster, names: Iterable[str]) -> dict[str, NodeId |
 
 
 class Drawing:
-    """One graph, mended when it is painted. An observer of the roster."""
+    """One graph, mended when it is painted. An observer of the roster. `groups` is what the filter's group means."""
 
-    def __init__(self, roster: Roster, wanted: NodeFilter) -> None:
+    def __init__(self, roster: Roster, wanted: NodeFilter, *, groups: frozenset[str] | None = None) -> None:
         self._roster = roster
         self._wanted = wanted
+        self._groups = groups
         self._changed_nodes: set[NodeId] = set()
         self._changed_links: set[LinkId] = set()
         self._is_stale = True
@@ -99,7 +101,7 @@ class Drawing:
         touched = set(self._changed_nodes)
         for node_id in self._changed_nodes:
             entry = self._roster.get(node_id)
-            shows = entry is not None and self._wanted.holds(entry.node)
+            shows = entry is not None and self._wanted.holds(entry.node, groups=self._groups)
             if shows is not (node_id in self._shown):
                 # Its links appear or disappear with it.
                 self._changed_links.update(() if entry is None else entry.sessions)
@@ -167,20 +169,38 @@ class Drawing:
 
 
 class Drawings:
-    """The graphs that are kept, by what they show; the one not asked for the longest goes first."""
+    """The graphs that are kept, by what they show; the one not asked for the longest goes first.
+
+    A group that holds other groups than before is another thing to show.
+    """
 
     def __init__(self, roster: Roster) -> None:
         self._roster = roster
-        self._kept: OrderedDict[NodeFilter, Drawing] = OrderedDict()
+        self._kept: OrderedDict[tuple[NodeFilter, frozenset[str] | None], Drawing] = OrderedDict()
+        self._by_groups: dict[NodeFilter, tuple[str, bytes]] = {}
 
     def paint(self, wanted: NodeFilter, *, cursor: str) -> bytes:
-        """The graph of the nodes that match, as JSON."""
-        drawing = self._kept.get(wanted)
+        """The graph of the nodes that match, as JSON. Raises: UnknownGroup."""
+        groups = None if wanted.group is None else self._roster.groups_below(wanted.group)
+        drawing = self._kept.get((wanted, groups))
         if drawing is None:
-            drawing = self._kept[wanted] = Drawing(self._roster, wanted)
+            drawing = self._kept[wanted, groups] = Drawing(self._roster, wanted, groups=groups)
             self._roster.observers.append(drawing)
             if len(self._kept) > DRAWINGS_MAX:
                 _, oldest = self._kept.popitem(last=False)
                 self._roster.observers.remove(oldest)
-        self._kept.move_to_end(wanted)
+        self._kept.move_to_end((wanted, groups))
         return drawing.paint(cursor=cursor)
+
+    def paint_groups(self, wanted: NodeFilter, *, cursor: str) -> bytes:
+        """The same by groups, encoded once for each revision. Raises: UnknownGroup."""
+        kept = self._by_groups.pop(wanted, None)
+        if kept is None or kept[0] != cursor:
+            scene = scene_of(self._roster, wanted)
+            named = self._roster.groups.named
+            drawn = draw_groups(scene, named=named, revision=self._roster.revision, cursor=cursor)
+            kept = cursor, _ENCODE(drawn)
+        self._by_groups[wanted] = kept
+        if len(self._by_groups) > DRAWINGS_MAX:
+            del self._by_groups[next(iter(self._by_groups))]
+        return kept[1]

@@ -52,9 +52,9 @@ def node_filter(
     return NodeFilter(**chosen)
 
 
-def graph_filter(*, include_offline: bool = False, domain: str | None = None) -> NodeFilter:
+def graph_filter(*, include_offline: bool = False, domain: str | None = None, group: str | None = None) -> NodeFilter:
     """The nodes of a graph: offline ones only if asked for."""
-    return NodeFilter(status=None if include_offline else _NOT_OFFLINE, domain=domain)
+    return NodeFilter(status=None if include_offline else _NOT_OFFLINE, domain=domain, group=group)
 
 
 def session_filter(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -22,6 +22,9 @@ from thunderline.core.records import (
 
 LINK_TO_REGISTRY: Final = "registry"
 LINK_TO_NODE: Final = "node"
+
+GraphLevel = Literal["nodes", "groups"]
+"""What is drawn as a node of the graph: each node, or each group."""
 
 
 class GraphNode(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -21,7 +21,7 @@ from thunderline.block.store import Store
 from thunderline.core.clock import Clock, SystemClock
 from thunderline.core.errors import StoreUnavailable
 from thunderline.core.host import host_name
-from thunderline.core.ids import IdSource, NodeId, new_uuid7
+from thunderline.core.ids import IdSource, NodeId, Revision, new_uuid7
 from thunderline.core.inputs import (
     CapabilityAttrs,
     GroupAttrs,
@@ -53,7 +53,9 @@ from thunderline.link.domain import NodeDomain
 from thunderline.link.drawing import Drawings, scene_of
 from thunderline.link.engine import Engine
 from thunderline.link.filters import graph_filter, group_filter, node_filter, session_filter
-from thunderline.link.graph import Graph, draw
+from thunderline.link.graph import Graph, GraphLevel, Scene, draw
+from thunderline.link.group_graph import draw_groups
+from thunderline.link.group_tree import GroupTree
 from thunderline.link.history import HEARTBEATS_MAX, HeartbeatSeries
 from thunderline.link.link_domain import LinkDomain
 from thunderline.link.listing import BY_NAME, Listing, list_page
@@ -400,21 +402,58 @@ class Registry:
         page = list_page(self.roster, Listing(wanted=wanted, sort=sort), after=None)
         return [entry.node for entry in page.entries]
 
-    def graph(self, *, include_offline: bool = False, domain: str | None = None) -> Graph:
-        """The topology; nodes that are offline only if asked for."""
-        scene = scene_of(self.roster, graph_filter(include_offline=include_offline, domain=domain))
-        return draw(scene, revision=self.roster.revision, cursor=self.cursor)
+    def graph(
+        self,
+        *,
+        include_offline: bool = False,
+        domain: str | None = None,
+        group: str | None = None,
+        level: GraphLevel = "nodes",
+    ) -> Graph:
+        """The topology; nodes that are offline only if asked for. On level `groups` each group is drawn as one node.
 
-    async def graph_at(self, revision: int, *, include_offline: bool = False, domain: str | None = None) -> Graph:
-        """The topology as it stood at `revision`. Raises: InvalidInput when the log does not reach it; CursorGone."""
+        Raises: UnknownGroup.
+        """
+        wanted = graph_filter(include_offline=include_offline, domain=domain, group=group)
+        scene = scene_of(self.roster, wanted)
+        return self._draw(scene, self.roster.groups, level, self.roster.revision)
+
+    async def graph_at(
+        self,
+        revision: int,
+        *,
+        include_offline: bool = False,
+        domain: str | None = None,
+        group: str | None = None,
+        level: GraphLevel = "nodes",
+    ) -> Graph:
+        """The topology as it stood at `revision`.
+
+        Raises: InvalidInput when the log does not reach it; CursorGone; UnknownGroup when there was none then.
+        """
         at = self.log.check_revision(revision)
         past = await state_at(self._engine.store, at)
-        scene = past.scene(graph_filter(include_offline=include_offline, domain=domain))
-        return draw(scene, revision=at, cursor=self.log.cursor_at(at))
+        scene = past.scene(graph_filter(include_offline=include_offline, domain=domain, group=group))
+        return self._draw(scene, past.groups, level, at)
 
-    def graph_json(self, *, include_offline: bool = False, domain: str | None = None) -> bytes:
+    def graph_json(
+        self,
+        *,
+        include_offline: bool = False,
+        domain: str | None = None,
+        group: str | None = None,
+        level: GraphLevel = "nodes",
+    ) -> bytes:
         """What `graph` gives, as JSON: kept between calls, and mended where the cluster changed."""
-        return self._drawings.paint(graph_filter(include_offline=include_offline, domain=domain), cursor=self.cursor)
+        wanted = graph_filter(include_offline=include_offline, domain=domain, group=group)
+        paint = self._drawings.paint if level == "nodes" else self._drawings.paint_groups
+        return paint(wanted, cursor=self.cursor)
+
+    def _draw(self, scene: Scene, groups: GroupTree, level: GraphLevel, revision: Revision) -> Graph:
+        cursor = self.log.cursor_at(revision)
+        if level == "groups":
+            return draw_groups(scene, named=groups.named, revision=revision, cursor=cursor)
+        return draw(scene, revision=revision, cursor=cursor)
 
     def summary(self) -> Summary:
         """The cluster in figures: nodes by status, role and domain, open sessions, how the cache serves."""
