@@ -19,10 +19,12 @@ CHANGES: list[tuple[str, str, Any]] = [
     ("DELETE", "/api/nodes/a/override", None),
     ("PUT", "/api/nodes/a/capabilities/gpu", {"value": "h100"}),
     ("DELETE", "/api/nodes/a/capabilities/gpu", None),
+    ("PUT", "/api/groups/other/members/a", None),
+    ("DELETE", "/api/groups/zone-a/members/a", None),
 ]
 VIEWS = [
     *("/api/nodes?presence=false", "/api/nodes/a?presence=false", "/api/graph", "/api/graph?include_offline=true"),
-    *("/api/sessions", "/api/nodes/a/sessions"),
+    *("/api/sessions", "/api/nodes/a/sessions", "/api/groups", "/api/groups/zone-a"),
 ]
 
 
@@ -30,6 +32,9 @@ VIEWS = [
 async def tag(cluster: Cluster) -> str:
     """The tag of a node `a`, which has an override and a capability."""
     await cluster.node("a", capabilities={"gpu": {"value": "a100"}})
+    for group in ("zone-a", "other"):
+        await cluster.http.post("/api/groups", json={"name": group, "group_type": "zone"})
+    await cluster.http.put("/api/groups/zone-a/members/a")
     await cluster.http.post("/api/nodes/a/status", json={"status": "degraded", "reason": "test"})
     return str((await cluster.http.get("/api/nodes/a")).headers["etag"])
 

@@ -21,6 +21,7 @@ REQUESTS: list[tuple[str, Any]] = [
     ("/api/nodes/a/online", {"instance": "i2", "session": {"latency_ms": 1}}),
     ("/api/nodes/a/offline", {"reason": "maintenance"}),
     ("/api/nodes/a/status", {"status": "degraded"}),
+    ("/api/groups", {"name": "zone-a", "group_type": "zone"}),
     ("/api/sessions", {"node_id": "a", "remote_node_id": "b"}),
     ("/api/nodes/batch", {"nodes": [{"name": "x"}, {"name": "y", "role": "No Slug"}]}),
     ("/api/nodes/batch?atomic=true", {"nodes": [{"name": "x"}, {"name": "y"}]}),

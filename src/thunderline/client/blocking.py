@@ -174,9 +174,9 @@ class BlockingClient:
 
     # Groups
 
-    def create_group(self, attrs: Mapping[str, object]) -> CountedGroup:
+    def create_group(self, attrs: Mapping[str, object], *, idempotency_key: str | None = None) -> CountedGroup:
         """The group of that name, created now if it was not. Raises: InvalidRequest, Conflict."""
-        return self.ask(calls.create_group(attrs)).value.group
+        return self.ask(calls.with_conditions(calls.create_group(attrs), idempotency_key=idempotency_key)).value.group
 
     def update_group(self, group: str, patch: Mapping[str, object]) -> CountedGroup:
         """The group with a merge patch (RFC 7396) applied. Raises: NotFound, InvalidRequest, Conflict."""

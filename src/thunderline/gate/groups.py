@@ -11,11 +11,15 @@ from litestar.params import FromQuery, PathParameter, QueryParameter, RawBody
 from thunderline.core.inputs import GroupAttrs, GroupPatch, MembershipInput, read_json
 from thunderline.core.records import NodeGroup
 from thunderline.gate.bodies import CountedGroup, GroupBody, GroupsBody, NodeBody, answer, encode, node_answer
+from thunderline.gate.conditions import REVALIDATE, Asked, matching, not_modified, view_tag
+from thunderline.gate.once import Reply, change
 from thunderline.gate.openapi import documented
 from thunderline.gate.page_cursor import read_page_cursor, write_page_cursor
 from thunderline.gate.parameters import PAGE_DEFAULT, Consistent, GroupRef, Limit, Reg, check_consistent
 from thunderline.link.actor import LOCAL_OPERATOR
 from thunderline.link.filters import group_filter
+from thunderline.link.group_plans import Created
+from thunderline.link.overlay import Overlay
 from thunderline.link.registry import Registry
 
 _ATTRS: Final = msgspec.json.Decoder(GroupAttrs)
@@ -25,9 +29,10 @@ _MEMBERSHIP: Final = msgspec.json.Decoder(MembershipInput)
 MemberRef = Annotated[str, PathParameter(description="The member's id or name.")]
 
 
-@get("/", opt=documented("List groups, by name.", answers={200: GroupsBody}, errors=(404,)))
+@get("/", opt=documented("List groups, by name.", answers={200: GroupsBody}, errors=(404,), revalidates=True))
 async def list_groups(
     registry: Reg,
+    request: Asked,
     group_type: FromQuery[Literal["zone", "shard", "region", "role", "project", "custom"] | None] = None,
     parent: Annotated[
         str | None, QueryParameter(description="A group's id or name: the groups that are directly in it.")
@@ -35,8 +40,11 @@ async def list_groups(
     limit: Limit = PAGE_DEFAULT,
     cursor: Annotated[str | None, QueryParameter(description="`next_cursor` of the page before, same filters.")] = None,
     consistent: Consistent = False,
-) -> Response[bytes]:
+) -> Response[bytes] | Response[None]:
     check_consistent(registry, consistent)
+    tag = view_tag(registry, request)
+    if (unchanged := not_modified(registry, request, tag)) is not None:
+        return unchanged
     wanted = group_filter(group_type=group_type, parent=parent)
     after = None if cursor is None else read_page_cursor(cursor, wanted, str)
     found, more = registry.roster.groups.select(wanted, after=after, limit=limit)
@@ -45,7 +53,7 @@ async def list_groups(
         next_cursor=write_page_cursor(found[-1].name, wanted) if more else None,
         revision=registry.roster.revision,
     )
-    return answer(encode(body), registry)
+    return answer(encode(body), registry, tag=tag, cache=REVALIDATE)
 
 
 @post(
@@ -56,17 +64,27 @@ async def list_groups(
         body=GroupAttrs,
         answers={201: GroupBody, 200: GroupBody},
         errors=(409,),
+        keyed=True,
     ),
 )
-async def create_group(registry: Reg, body: RawBody) -> Response[bytes]:
-    created = await registry.domain.create_group(read_json(body, _ATTRS), actor=LOCAL_OPERATOR)
-    return _group_answer(registry, created.group, status=201 if created.created else 200)
+async def create_group(registry: Reg, request: Asked, body: RawBody) -> Response[bytes]:
+    attrs = read_json(body, _ATTRS)
+
+    def told(created: Created, overlay: Overlay | None) -> Reply:
+        return Reply(201 if created.created else 200, _group_json(registry, created.group))
+
+    return await change(registry, request, body, lambda domain: domain.create_group(attrs, actor=LOCAL_OPERATOR), told)
 
 
-@get("/{group:str}", opt=documented("One group.", answers={200: GroupBody}, errors=(404,)))
-async def get_group(registry: Reg, group: GroupRef, consistent: Consistent = False) -> Response[bytes]:
+@get("/{group:str}", opt=documented("One group.", answers={200: GroupBody}, errors=(404,), revalidates=True))
+async def get_group(
+    registry: Reg, request: Asked, group: GroupRef, consistent: Consistent = False
+) -> Response[bytes] | Response[None]:
     check_consistent(registry, consistent)
-    return _group_answer(registry, registry.get_group(group))
+    found, tag = registry.get_group(group), view_tag(registry, request)
+    if (unchanged := not_modified(registry, request, tag)) is not None:
+        return unchanged
+    return answer(_group_json(registry, found), registry, tag=tag, cache=REVALIDATE)
 
 
 @patch(
@@ -82,7 +100,7 @@ async def get_group(registry: Reg, group: GroupRef, consistent: Consistent = Fal
 async def update_group(registry: Reg, group: GroupRef, body: RawBody) -> Response[bytes]:
     wanted = read_json(body, _PATCH)
     changed = await registry.domain.update_group(registry.get_group(group).id, wanted, actor=LOCAL_OPERATOR)
-    return _group_answer(registry, changed)
+    return answer(_group_json(registry, changed), registry)
 
 
 @delete(
@@ -109,13 +127,15 @@ async def remove_group(
         body_required=False,
         answers={201: NodeBody, 200: NodeBody},
         errors=(404,),
+        matched=True,
     ),
 )
-async def add_member(registry: Reg, group: GroupRef, ref: MemberRef, body: RawBody) -> Response[bytes]:
+async def add_member(registry: Reg, request: Asked, group: GroupRef, ref: MemberRef, body: RawBody) -> Response[bytes]:
     if body:
         read_json(body, _MEMBERSHIP)
-    into, node_id = registry.get_group(group).id, registry.find_id(ref)
-    joined = await registry.domain.join_group(node_id, into, actor=LOCAL_OPERATOR)
+    into = registry.get_group(group).id
+    node_id, domain = matching(registry, request, ref)
+    joined = await domain.join_group(node_id, into, actor=LOCAL_OPERATOR)
     return node_answer(registry, joined.node, status=201 if joined.joined else 200)
 
 
@@ -126,15 +146,17 @@ async def add_member(registry: Reg, group: GroupRef, ref: MemberRef, body: RawBo
         "Take a node out of a group of which it is itself a member.",
         answers={204: None},
         errors=(404,),
+        matched=True,
     ),
 )
-async def remove_member(registry: Reg, group: GroupRef, ref: MemberRef) -> None:
-    out_of, node_id = registry.get_group(group).id, registry.find_id(ref)
-    await registry.domain.leave_group(node_id, out_of, actor=LOCAL_OPERATOR)
+async def remove_member(registry: Reg, request: Asked, group: GroupRef, ref: MemberRef) -> None:
+    out_of = registry.get_group(group).id
+    node_id, domain = matching(registry, request, ref)
+    await domain.leave_group(node_id, out_of, actor=LOCAL_OPERATOR)
 
 
-def _group_answer(registry: Registry, group: NodeGroup, *, status: int = 200) -> Response[bytes]:
-    return answer(encode(GroupBody(group=_counted(group, registry))), registry, status=status)
+def _group_json(registry: Registry, group: NodeGroup) -> bytes:
+    return encode(GroupBody(group=_counted(group, registry)))
 
 
 def _counted(group: NodeGroup, registry: Registry) -> CountedGroup:
