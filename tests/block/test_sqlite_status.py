@@ -146,3 +146,18 @@ def test_path_below_a_file_is_told(tmp_path: Path) -> None:
 
 def test_store_in_memory_needs_no_upkeep() -> None:
     assert MemoryStore.from_url("", clock=SystemClock(), ids=new_uuid7, writer_id="registry").upkeep() is None
+
+
+async def test_status_counts_heartbeats_that_were_compacted_too(tmp_path: Path) -> None:
+    async with SqliteStore(tmp_path / "nodes.db") as store:
+        await fill(store)
+        batch = WriteBatch(batch_id=batch_id(3), base=Revision(2), presence_block=2)
+        await store.commit(batch)
+        before = store.upkeep().status().heartbeats
+        while (await store.compact_beats(closed_ms=2**60, settled_block=2)).more:
+            pass
+        after = store.upkeep().status().heartbeats
+        assert before is not None
+        assert after is not None
+        assert (before.beats, after.beats, after.rows) == (6, 6, 2)
+        assert after.size_bytes > 0

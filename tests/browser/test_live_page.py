@@ -290,7 +290,7 @@ def test_while_the_store_is_away_the_page_says_so_and_since_when(
         stores.append(FaultyStore(store_from_url(*args, **kwargs)))
         return stores[-1]
 
-    monkeypatch.setattr("thunderline.link.registry.store_from_url", faulty)
+    monkeypatch.setattr("thunderline.server.store_from_url", faulty)
     server = start_server()
     page.goto(server.url)
     expect(page.locator("#feed-word")).to_have_text("Live")

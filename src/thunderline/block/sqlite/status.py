@@ -22,7 +22,8 @@ def read_status(
     applied = applied_migrations(connection, queries=queries, upkeep=upkeep)
     known = {migration.version: migration_name(migration.version, migration.name) for migration in migrations()}
     head = _row(connection, queries.select_head.sql)
-    history = _row(connection, upkeep.sum_heartbeats.sql)
+    # A database of before there were rollups has blocks alone.
+    history = _row(connection, upkeep.sum_history.sql) or _row(connection, upkeep.sum_heartbeats.sql)
     status = DatabaseStatus(
         location=str(path),
         held_by=holder,

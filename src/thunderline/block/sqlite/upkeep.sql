@@ -12,6 +12,14 @@ SELECT count(*) FROM events;
 -- name: sum_heartbeats
 SELECT count(*), coalesce(sum(beats), 0), coalesce(sum(length(block)), 0) FROM heartbeat_blocks;
 
+-- name: sum_history
+-- Blocks up to `compacted_block` are only waiting to be deleted; in the middle of a pass, some beats count twice.
+SELECT
+  (SELECT count(*) FROM heartbeat_rollups) + count(*),
+  (SELECT coalesce(sum(beats), 0) FROM heartbeat_rollups) + coalesce(sum(beats), 0),
+  (SELECT coalesce(sum(bytes), 0) FROM heartbeat_history) + coalesce(sum(length(block)), 0)
+FROM heartbeat_blocks WHERE id > coalesce((SELECT compacted_block FROM heartbeat_history), 0);
+
 -- name: has_migrations
 SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'migrations';
 
