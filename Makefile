@@ -32,13 +32,13 @@ check: install-dev ## Lint, types, layers, generated docs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/python docs/generate.py --check
+	$(BIN)/python -m docs.generate --check
 
 bench: install-dev ## Measure every figure that we state
 	$(BIN)/python -m benchmarks $(ARGS)
 
 docs: install-dev ## Write the generated parts of docs/
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
 
 clean: ## Remove .venv and caches; data under var/ stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from docs.api import api
 from thunderline.core.settings import ENV_PREFIX, setting_descriptions
 from thunderline.flow.taxonomy import TAXONOMY
 
@@ -64,6 +65,11 @@ def events() -> str:
     return "\n".join(lines) + "\n"
 
 
+def pages() -> dict[str, str]:
+    """The generated pages, by file name, as they should be."""
+    return {"api.md": api(), "configuration.md": configuration(), "events.md": events()}
+
+
 def _default(value: object) -> str:
     if value is None or value == ():
         return "none"
@@ -73,7 +79,7 @@ def _default(value: object) -> str:
 def main() -> int:
     """1 when `--check` finds a page that is not what the code says."""
     stale = []
-    for name, text in (("configuration.md", configuration()), ("events.md", events())):
+    for name, text in pages().items():
         file = DOCS / name
         if file.exists() and file.read_text(encoding="utf-8") == text:
             continue

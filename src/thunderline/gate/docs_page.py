@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any, Final
 
-import msgspec
+from thunderline.gate.schema_words import bounds, default_of, literal, without_null
 
 _HEAD: Final = (
     '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -57,7 +57,7 @@ def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
             f"<code>{escape(parameter['name'])}</code>",
             f"{escape(parameter['in'])}{', required' if parameter.get('required') else ''}",
             # A parameter that may be left out is described as nullable; a query cannot say null.
-            _kind(_without_null(parameter.get("schema", {}))),
+            _kind(without_null(parameter.get("schema", {}))),
             _meaning(parameter.get("description", ""), parameter.get("schema", {})),
         )
         for parameter in operation.get("parameters", ())
@@ -94,7 +94,7 @@ def _schema(name: str, schema: dict[str, Any]) -> str:
         )
         for field, part in schema.get("properties", {}).items()
     ]
-    values = " ".join(f"<code>{_literal(value)}</code>" for value in schema.get("enum", ()))
+    values = " ".join(f"<code>{escape(literal(value))}</code>" for value in schema.get("enum", ()))
     description = schema.get("description", "")
     return _details(
         name,
@@ -130,7 +130,7 @@ def _kind(schema: dict[str, Any]) -> str:
         if several in schema:
             return " or ".join(_kind(part) for part in schema[several])
     if "enum" in schema:
-        return " or ".join(f"<code>{_literal(value)}</code>" for value in schema["enum"])
+        return " or ".join(f"<code>{escape(literal(value))}</code>" for value in schema["enum"])
     kind = schema.get("type", "any")
     if kind == "array":
         return f"list of {_kind(schema.get('items', {}))}"
@@ -139,42 +139,13 @@ def _kind(schema: dict[str, Any]) -> str:
     return escape(" or ".join(kind) if isinstance(kind, list) else str(kind))
 
 
-def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    for several in ("anyOf", "oneOf"):
-        parts = [part for part in schema.get(several, ()) if part.get("type") != "null"]
-        if len(parts) == 1:
-            return dict(parts[0])
-    if "enum" in schema:
-        return {**schema, "enum": [value for value in schema["enum"] if value is not None]}
-    return schema
-
-
 def _meaning(description: str, schema: dict[str, Any]) -> str:
     """The description with the bounds and the default behind it."""
-    core = _without_null(schema)
-    said = []
-    if "minimum" in core and "maximum" in core:
-        said.append(f"{_figure(core['minimum'])} to {_figure(core['maximum'])}")
-    elif "minimum" in core:
-        said.append(f"{_figure(core['minimum'])} or more")
-    if "maxLength" in core:
-        said.append(f"{_figure(core['maxLength'])} characters at most")
-    if "maxProperties" in core:
-        said.append(f"{_figure(core['maxProperties'])} entries at most")
-    default = schema.get("default")
-    if default is not None and default != {}:
-        said.append(f"default <code>{_literal(default)}</code>")
+    said = bounds(schema)
+    if (default := default_of(schema)) is not None:
+        said.append(f"default <code>{escape(default)}</code>")
     tail = f'<span class="bounds">{"; ".join(said)}</span>' if said else ""
     return " ".join(part for part in (_text(description), tail) if part)
-
-
-def _literal(value: object) -> str:
-    """A value of the document: text as it is, all else as JSON writes it."""
-    return escape(value if isinstance(value, str) else msgspec.json.encode(value).decode())
-
-
-def _figure(value: float) -> str:
-    return f"{value:,.0f}" if value < 1e15 and value == int(value) else f"{value:,g}"
 
 
 def _text(text: str) -> str:
