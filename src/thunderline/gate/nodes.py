@@ -8,7 +8,7 @@ import msgspec
 from litestar import Response, Router, delete, get, patch, post
 from litestar.params import FromQuery, QueryParameter, RawBody
 
-from thunderline.core.errors import InvalidInput
+from thunderline.core.errors import InvalidInput, UnknownNode
 from thunderline.core.inputs import NodeAttrs, NodePatch, OfflineInput, OnlineInput, StatusInput, read_json
 from thunderline.core.records import Node
 from thunderline.gate.bodies import (
@@ -37,6 +37,7 @@ from thunderline.link.plans import Announced, Ensured
 from thunderline.link.registry import Registry
 
 LOADED_HEARTBEATS: Final = 60
+_LOADABLE: Final = frozenset({"sessions", "heartbeats"})
 
 _ATTRS: Final = msgspec.json.Decoder(NodeAttrs)
 _PATCH: Final = msgspec.json.Decoder(NodePatch)
@@ -145,19 +146,23 @@ async def get_node(
     consistent: Consistent = False,
 ) -> Response[bytes] | Response[None]:
     check_consistent(registry, consistent)
+    wanted = () if load is None else load.split(",")
+    for part in wanted:
+        if part not in _LOADABLE:
+            raise InvalidInput("load", f"should be sessions, heartbeats or both, not {part[:40]!r}")
     entry = registry.roster.find(ref)
+    extra = {}
+    if "heartbeats" in wanted:
+        extra["heartbeats"] = encode(await registry.recent_heartbeats(entry.node.id, limit=LOADED_HEARTBEATS))
+        # The cluster went on meanwhile; all the rest is as of the revision that the answer names.
+        if registry.roster.get(entry.node.id) is None:
+            raise UnknownNode(ref)
+    if "sessions" in wanted:
+        extra["sessions"] = encode(list(entry.sessions.values()))
     tag = node_tag(registry, entry.node)
     is_record = not presence and load is None
     if is_record and (unchanged := not_modified(registry, request, tag)) is not None:
         return unchanged
-    extra = {}
-    for part in () if load is None else load.split(","):
-        if part == "sessions":
-            extra["sessions"] = encode(list(entry.sessions.values()))
-        elif part == "heartbeats":
-            extra["heartbeats"] = encode(await registry.recent_heartbeats(entry.node.id, limit=LOADED_HEARTBEATS))
-        else:
-            raise InvalidInput("load", f"should be sessions, heartbeats or both, not {part[:40]!r}")
     body = with_node(node_json(entry, registry, presence=presence), extra)
     return answer(body, registry, tag=tag, cache=REVALIDATE if is_record else NEVER_KEEP)
 

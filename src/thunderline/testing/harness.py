@@ -107,11 +107,21 @@ async def open_cluster(
     clock: ManualClock | None = None,
     seed: int = 0,
 ) -> AsyncIterator[Cluster]:
-    """A running cluster; closing it commits what is queued. `store` is wrapped so that it can be made to fail."""
+    """A running cluster; closing it commits what is queued. `store` is wrapped so that it can be made to fail.
+
+    Closing turns the clock where the store is away, as long as the registry waits for it.
+    """
     clock = clock or ManualClock()
     faulty = store if isinstance(store, FaultyStore) else FaultyStore(store or MemoryStore())
     settings = msgspec.structs.replace(settings or Settings(), store=faulty.location)
-    async with Registry.open(faulty, settings, clock=clock, rng=random.Random(seed)) as registry:
-        transport = httpx.ASGITransport(app=build_app(registry))
-        async with httpx.AsyncClient(transport=transport, base_url=BASE_URL) as http:
-            yield Cluster(registry, http, clock, faulty)
+    opening = Registry.open(faulty, settings, clock=clock, rng=random.Random(seed))
+    registry = await opening.__aenter__()
+    transport = httpx.ASGITransport(app=build_app(registry))
+    cluster = Cluster(registry, httpx.AsyncClient(transport=transport, base_url=BASE_URL), clock, faulty)
+    try:
+        async with cluster.http:
+            yield cluster
+    finally:
+        closing = opening.__aexit__(None, None, None)
+        # Else the end of a test that forgets to bring the store back would hang: nobody else turns the clock now.
+        await (closing if registry.stale_s is None else cluster.turn_until(closing))
