@@ -60,9 +60,14 @@ class ClusterNode:
 class Cluster:
     """A registry, the gate before it, and the parts that a test turns: `clock` and `store`."""
 
-    def __init__(self, registry: Registry, http: httpx.AsyncClient, clock: ManualClock, store: FaultyStore) -> None:
+    def __init__(
+        self, registry: Registry, transport: httpx.AsyncBaseTransport, *, clock: ManualClock, store: FaultyStore
+    ) -> None:
         self.registry = registry
-        self.http = http
+        self.url = BASE_URL
+        self.transport = transport
+        """Leads requests for `url` to the gate, also those of a `Client`. It gives whole answers: not for streams."""
+        self.http = httpx.AsyncClient(transport=transport, base_url=BASE_URL)
         self.clock = clock
         self.store = store
 
@@ -117,7 +122,7 @@ async def open_cluster(
     opening = Registry.open(faulty, settings, clock=clock, rng=random.Random(seed))
     registry = await opening.__aenter__()
     transport = httpx.ASGITransport(app=build_app(registry))
-    cluster = Cluster(registry, httpx.AsyncClient(transport=transport, base_url=BASE_URL), clock, faulty)
+    cluster = Cluster(registry, transport, clock=clock, store=faulty)
     try:
         async with cluster.http:
             yield cluster
