@@ -218,11 +218,12 @@ async def test_what_is_kept_encoded_of_a_node_goes_with_its_record_and_outlives_
         assert (await get(cluster, "/api/nodes/a?presence=false"))["node"]["labels"] == {"zone": "b"}
 
 
-async def test_a_graph_is_the_same_whether_it_was_kept_or_not() -> None:
+@pytest.mark.parametrize("level", ["nodes", "groups"])
+async def test_a_graph_is_the_same_whether_it_was_kept_or_not(level: str) -> None:
     async with open_cluster() as cluster:
         for number in range(DRAWINGS_MAX + 1):
             await cluster.node(f"n{number}", domain=f"d{number}")
-        paths = [f"/api/graph?domain=d{number}" for number in range(DRAWINGS_MAX + 1)]
+        paths = [f"/api/graph?domain=d{number}&level={level}" for number in range(DRAWINGS_MAX + 1)]
         first = [await get(cluster, path) for path in paths]
         assert [await get(cluster, path) for path in paths] == first
 
