@@ -161,3 +161,14 @@ async def test_another_query_has_another_tag(cluster: Cluster, tag: str) -> None
 async def test_what_each_beat_changes_is_never_held(cluster: Cluster, tag: str, path: str) -> None:
     answer = await cluster.http.get(path, headers={"if-none-match": "*"})
     assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
+
+
+async def test_a_list_in_an_order_that_beats_change_is_no_list_to_keep(cluster: Cluster) -> None:
+    first, _ = await cluster.node("a"), await cluster.node("b")
+    path = "/api/nodes?presence=false&sort=-last_seen_at"
+    before = await cluster.http.get(path)
+    await cluster.clock.advance(1)
+    await first.beat()
+    after = await cluster.http.get(path, headers={"If-None-Match": before.headers.get("etag", '"none"')})
+    assert (after.status_code, after.headers["cache-control"]) == (200, "no-store")
+    assert [node["name"] for node in after.json()["nodes"]] == ["a", "b"]

@@ -31,7 +31,7 @@ from thunderline.gate.parameters import PAGE_DEFAULT, Consistent, Limit, Ref, Re
 from thunderline.link.actor import LOCAL_OPERATOR
 from thunderline.link.domain import NodeDomain
 from thunderline.link.filters import node_filter
-from thunderline.link.listing import BY_NAME, SORTS, Listing, ListKey, list_page
+from thunderline.link.listing import BY_NAME, SORTS, UNREVISIONED_SORTS, Listing, ListKey, list_page
 from thunderline.link.overlay import Overlay
 from thunderline.link.plans import Announced, Ensured
 from thunderline.link.registry import Registry
@@ -83,7 +83,7 @@ async def list_nodes(
     consistent: Consistent = False,
 ) -> Response[bytes] | Response[None]:
     check_consistent(registry, consistent)
-    tag = None if presence else view_tag(registry, request)
+    tag = None if presence or sort in UNREVISIONED_SORTS else view_tag(registry, request)
     if tag is not None and (unchanged := not_modified(registry, request, tag)) is not None:
         return unchanged
     wanted = node_filter(

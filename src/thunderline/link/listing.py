@@ -29,6 +29,8 @@ _KEYS: Final[dict[str, Callable[[Entry], Any]]] = {
 }
 SORTS: Final = (BY_NAME, *_KEYS)
 """What lists can be sorted by; `-` in front of it turns the order around. Names decide between equals."""
+UNREVISIONED_SORTS: Final = frozenset({"last_seen_at", "-last_seen_at"})
+"""Orders that change without an event: two such lists at one revision may differ."""
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
