@@ -923,3 +923,19 @@ async def test_node_whose_link_broke_is_given_up_after_offline_after_and_no_soon
     assert status(links) == ("disconnected", "link_lost")
     await links.cluster.clock.advance(2)
     assert status(links) == ("offline", "link_lost")
+
+
+async def test_session_of_a_live_link_named_by_hand_is_still_the_links(links: Links) -> None:
+    node = await links.open()
+    http, registry = links.cluster.http, links.cluster.registry
+    session_id = node.welcome["session_id"]
+    body = {"node_id": "worker-1", "session_id": session_id, "connection_type": "websocket"}
+    assert (await http.post("/api/sessions", json=body)).status_code == 200
+    both = [http.delete(f"/api/sessions/{session_id}"), http.post("/api/sessions", json=body)]
+    assert [answer.status_code for answer in await asyncio.gather(*both)] == [204, 200]
+    assert [one.holder for one in registry.list_sessions("worker-1")] == [registry.owner]
+    node.cut()
+    await links.cluster.clock.advance(10)
+    assert status(links) == ("disconnected", "link_lost")
+    again = await links.open()
+    assert [one.session_id for one in registry.list_sessions("worker-1")] == [again.welcome["session_id"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random
 from typing import Any
 
@@ -153,6 +154,7 @@ async def test_session_of_a_node_that_was_never_heard_can_be_recorded(cluster: C
         ({"node_id": "a", "session_type": "tcp"}, 422, "session_type"),
         ({"node_id": "a", "connection_type": "Web Socket"}, 422, "connection_type"),
         ({"node_id": "a", "session_id": ""}, 422, "session_id"),
+        *(({"node_id": "a", "session_id": bad}, 422, "session_id") for bad in ("/a", "a/", "a//b", "..", "a/../b")),
         ({"node_id": "a", "meta": []}, 422, "meta"),
         ({"node_id": "a", "holder": "me"}, 422, "holder"),
     ],
@@ -233,6 +235,29 @@ async def test_closing_is_a_204_and_then_a_404(cluster: Cluster) -> None:
     for method in ("GET", "PATCH", "DELETE"):
         answer = await cluster.http.request(method, "/api/sessions/nobody", json={} if method == "PATCH" else None)
         assert (answer.status_code, answer.json()["code"]) == (404, "unknown_session")
+
+
+async def test_reason_goes_with_a_status_and_keeps_no_session_from_returning(cluster: Cluster) -> None:
+    await pair(cluster)
+    await opened(cluster)
+    await cluster.clock.advance(31)
+    answer = await cluster.http.patch("/api/sessions/s1", json={"reason": "looking into it"})
+    assert (answer.status_code, answer.json()["field"]) == (422, "reason")
+    for name in ("a", "b"):
+        await cluster.http.post(f"/api/nodes/{name}/heartbeats", json={})
+    assert (await session(cluster))["status"] == "established"
+
+
+async def test_session_id_that_is_the_id_of_another_session_is_taken(cluster: Cluster) -> None:
+    await pair(cluster)
+    victim = await opened(cluster)
+    for path, body in (
+        ("/api/sessions", {"node_id": "a", "remote_node_id": "b", "session_id": victim["id"]}),
+        ("/api/nodes/a/online", {"session": {"session_id": victim["id"]}}),
+    ):
+        answer = await cluster.http.post(path, json=body)
+        assert (answer.status_code, answer.json()["code"]) == (409, "session_taken")
+    assert await session(cluster, victim["id"]) == victim
 
 
 # Following their nodes
@@ -342,6 +367,13 @@ async def test_lists_are_filtered_and_paged_in_the_order_of_ids(cluster: Cluster
             # Those that come and go elsewhere in the list move nothing.
             await cluster.http.delete(f"/api/sessions/{paged[1]}")
     assert paged == ["home", *order]
+
+
+async def test_cursor_that_nests_without_end_is_no_cursor(cluster: Cluster) -> None:
+    nested = base64.urlsafe_b64encode(b"\x92\xc4\x06aaaaaa" + b"\x91" * 3000 + b"\xc0").rstrip(b"=").decode()
+    for path in ("sessions", "nodes", "groups"):
+        answer = await cluster.http.get(f"/api/{path}?cursor={nested}")
+        assert (answer.status_code, answer.json()["field"]) == (422, "cursor")
 
 
 @pytest.mark.parametrize(

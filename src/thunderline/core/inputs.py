@@ -160,6 +160,9 @@ class SessionAttrs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     meta: JsonObject = {}
 
     def __post_init__(self) -> None:
+        # It stands in paths, which must lead to it.
+        if self.session_id is not None and not {"", ".", ".."}.isdisjoint(self.session_id.split("/")):
+            raise InputProblem("session_id", "may hold slashes only between words, and . and .. are none")
         check_json_object(self.meta, field="meta")
 
 
@@ -190,6 +193,8 @@ class SessionPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     meta: JsonObject | UnsetType | None = UNSET
 
     def __post_init__(self) -> None:
+        if self.reason is not UNSET and self.status is UNSET:
+            raise InputProblem("reason", "is that of a status; give the status with it")
         if isinstance(self.meta, dict):
             check_json_object(self.meta, field="meta")
 

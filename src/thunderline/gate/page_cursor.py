@@ -27,7 +27,7 @@ def read_page_cursor(text: str, listed: msgspec.Struct, kind: type[K]) -> K:
         padded = text.encode() + b"=" * (-len(text) % 4)
         fingerprint, last = _CURSOR.decode(base64.urlsafe_b64decode(padded))
         key = msgspec.msgpack.decode(last, type=kind)
-    except (ValueError, msgspec.DecodeError) as error:
+    except (ValueError, RecursionError, msgspec.DecodeError) as error:
         raise InvalidInput("cursor", "is not one that a list gave") from error
     if fingerprint != _fingerprint(listed):
         raise InvalidInput("cursor", "belongs to a list with other filters or another order; start without a cursor")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Self, TypeVar
 
 from thunderline.block.store import Store
-from thunderline.core.errors import ContentRejected, InvalidInput, StaleIncarnation, UnknownSession
+from thunderline.core.errors import ContentRejected, InvalidInput, SessionTaken, StaleIncarnation, UnknownSession
 from thunderline.core.ids import GroupId, LinkId, NodeId, is_uuid
 from thunderline.core.inputs import (
     CapabilityAttrs,
@@ -285,10 +285,11 @@ class NodeDomain:
         return await self._mutate(plan, actor)
 
     async def get_link_session(self, ref: str) -> LinkSession:
-        """The session with this `session_id`, or this id, open or not. Raises: UnknownSession."""
-        session = self._open_session(ref) or await self._store.find_session(ref)
+        """The session with this id, or this `session_id`, open or not. Raises: UnknownSession."""
+        session = self._open_session(ref)
         if session is None and is_uuid(ref):
             session = await self._store.get_session(LinkId(ref.lower()))
+        session = session or await self._store.find_session(ref)
         if session is None:
             raise UnknownSession(ref)
         return session
@@ -305,7 +306,7 @@ class NodeDomain:
         return found, False
 
     def _open_session(self, ref: str) -> LinkSession | None:
-        return self._roster.sessions.named(ref) or self._roster.sessions.get(LinkId(ref.lower()))
+        return self._roster.sessions.get(LinkId(ref.lower())) or self._roster.sessions.named(ref)
 
     def _authorise_session(self, actor: Actor, ends: tuple[NodeId, ...]) -> None:
         """A node changes the sessions of which it is an end. Raises: NotPermitted."""
@@ -316,6 +317,11 @@ class NodeDomain:
         self, session_id: str | None, plan: Callable[[Overlay, LinkSession | None], V], actor: Actor
     ) -> V:
         """Commit `plan`, which is given the session of that name as the store has it, where the roster does not."""
+        if session_id is not None:
+            other = self._roster.sessions.get(LinkId(session_id.lower()))
+            if other is not None and other.session_id != session_id:
+                # It would come between that session and those who ask for it by its id.
+                raise SessionTaken(session_id)
         known = await self._closed_session(session_id)
         try:
             return await self._mutate(lambda overlay: plan(overlay, known), actor)

@@ -147,6 +147,7 @@ class History:
 
     async def run(self) -> None:
         """Look after history every `LOOK_S` or so while the store is there, until cancelled."""
+        told = ""
         while True:
             await self._clock.sleep(LOOK_S * self._rng.uniform(0.8, 1.2))
             if self._store_is_away():
@@ -154,7 +155,12 @@ class History:
             try:
                 await self.look_after()
             except StoreUnavailable as error:
-                log.warning("history not looked after", reason=error.reason)
+                # Once for each reason: a disk may stay full for days.
+                if error.reason != told:
+                    log.warning("history not looked after", reason=error.reason)
+                told = error.reason
+            else:
+                told = ""
 
     async def look_after(self) -> None:
         """Compact what may be compacted and forget what should be, in steps between which commits go on.

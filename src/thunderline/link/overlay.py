@@ -134,6 +134,10 @@ class Overlay:
             return self._sessions[self._session_ids[session_id]]
         return self._roster.sessions.named(session_id)
 
+    def holds(self, session_id: str) -> bool:
+        """Whether this process holds the session's connection, or it may still be resumed."""
+        return session_id in self._roster.held
+
     def is_connected(self, session: LinkSession) -> bool:
         """Whether the session's connection is there, as far as this process can tell."""
         return session.holder is None or session.session_id in self._roster.held

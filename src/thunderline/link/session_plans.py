@@ -164,6 +164,11 @@ def open_session(
             raise SessionTaken(session_id)
     goes_on = present is not None and present.status in OPEN_SESSION_STATUSES
     since = present.established_at if present is not None and goes_on else None
+    if holder is None and overlay.holds(session_id):
+        # Named by hand while its connection stands: that is still what it lives by.
+        holder = overlay.source
+    elif holder is None and present is not None and goes_on:
+        holder = present.holder
     session = LinkSession(
         id=LinkId(overlay.new_id()) if present is None else present.id,
         session_id=session_id,
