@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA := $(CURDIR)/var
 
-.PHONY: help install install-dev run test test-slow check bench docs clean
+.PHONY: help install install-dev run test test-slow check bench bench-scale docs clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ check: install-dev ## Lint, types, layers, generated docs
 
 bench: install-dev ## Measure every figure that we state
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-scale: install-dev ## Measure starts and reads with 100,000 nodes and 10 million beats; takes minutes
+	$(BIN)/python -m benchmarks.scale $(ARGS)
 
 docs: install-dev ## Write the generated parts of docs/
 	$(BIN)/python -m docs.generate

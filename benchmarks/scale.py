@@ -1,0 +1,424 @@
+"""What a large store costs to start and to read, beside one a tenth of the size: `python -m benchmarks.scale`.
+
+Each store is filled through the store contract, then opened by processes of their own, twice. First as a killed server
+leaves it, with the beats of its newest minute not compacted; then with all compacted. What returns the same in both
+stores should take the same; rows where it does not are named at the end.
+
+Not measured: HTTP, writes beside the reads, a disk that is cold but for the first start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import multiprocessing
+import os
+import platform
+import sqlite3
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.fleet import RACK, Sizes, compact_all, fill
+from benchmarks.server import VAR
+from thunderline.block.sqlite import SqliteStore
+from thunderline.core.clock import SystemClock
+from thunderline.core.settings import Settings
+from thunderline.link.drawing import Drawing
+from thunderline.link.filters import graph_filter, node_filter
+from thunderline.link.listing import Listing, list_page
+from thunderline.link.registry import Registry
+from thunderline.testing.records import node_id
+
+T = TypeVar("T")
+
+PAGE: Final = 100
+STEP: Final = 7919
+"""A prime: repetition after repetition asks for another node, far from the one before."""
+
+SETTINGS: Final = Settings(offline_after_s=86_400, mutation_lane_max=100_000)
+"""So that detection changes nothing while reads are measured."""
+
+MUST_MS: Final = {"start, file cold": 10_000.0, "get_node by id": 0.01}
+"""Bounds of the larger store."""
+
+GRAPH_NODES: Final = 10_000
+GRAPH_MUST_MS: Final = {"graph, unchanged": 20.0, "graph, after 1 change": 20.0}
+"""Bounds of a graph of so many nodes, in whichever store has it."""
+
+SLOWER: Final = 3.0
+"""A row is named that grew by this factor more than what it returns did."""
+
+SUSPECT_FROM_MS: Final = 0.05
+"""Below it a difference is noise, or a cache of the processor."""
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing done many times. `returned` is how much it gave, of what `unit` says."""
+
+    name: str
+    returned: int
+    unit: str
+    p50_ms: float
+    p99_ms: float
+    repetitions: int
+
+
+class Opened(msgspec.Struct, frozen=True, kw_only=True):
+    """What one start cost, and what was read after it."""
+
+    start_s: float
+    rss_bytes: int
+    rows: list[Row]
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """One store: how it was filled, what it takes on disk, and what it costs."""
+
+    sizes: Sizes
+    fill_s: float
+    file_bytes: int
+    bytes_a_node: int
+    """Resident memory that opening took, shared out; with sessions, groups, meta and latest beats."""
+    late_beats: int
+    """Beats that no compaction had seen at the first start, which replays them."""
+    rows: list[Row]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print what was measured; 1 when a figure is above what the design says it must be."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
+    parser.add_argument("--nodes", type=int, default=100_000)
+    parser.add_argument("--sessions", type=int, default=150_000, help="one of each node, the rest between nodes")
+    parser.add_argument("--beats", type=int, default=10_000_000)
+    parser.add_argument("--hours", type=float, default=6.0, help="over which the beats are spread, in whole minutes")
+    parser.add_argument("--repetitions", type=int, default=200, help="of what takes little time; a tenth of the rest")
+    parser.add_argument("--folder", type=Path, default=VAR, help="where the stores are written, and removed again")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
+    parser.add_argument("--in-process", action="store_true", help="measure here, not in processes of their own")
+    options = parser.parse_args(arguments)
+    sizes = Sizes(nodes=options.nodes, sessions=options.sessions, beats=options.beats, hours=options.hours)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    apart = _here if options.in_process else _apart
+    progress = Console(stderr=True)
+    measured = []
+    for each in (sizes.tenth(), sizes):
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            path = Path(folder) / "scale.db"
+            measured.append(_measure(path, each, options.repetitions, apart=apart, progress=progress))
+    small, large = measured
+    if options.json:
+        sys.stdout.buffer.write(msgspec.json.encode({"large": large, "small": small}) + b"\n")
+    else:
+        _print(large, small)
+    return 0 if _keeps_bounds(large, small) else 1
+
+
+def _measure(path: Path, sizes: Sizes, repetitions: int, *, apart: Callable[..., Any], progress: Console) -> Measured:
+    clock = SystemClock()
+    began = time.perf_counter()
+    with progress.status(f"filling {sizes.nodes:,} nodes") as status:
+        asyncio.run(fill(path, sizes, clock=clock, told=status.update))
+    fill_s = time.perf_counter() - began
+    with progress.status(f"measuring {sizes.nodes:,} nodes, newest minute not compacted"):
+        _forget_cached(path)
+        found: Opened = apart(_open_as_found, path, sizes, repetitions)
+    late_beats = asyncio.run(compact_all(path, sizes, clock=clock))
+    with progress.status(f"measuring {sizes.nodes:,} nodes, all compacted"):
+        kept: Opened = apart(_open_compacted, path, sizes, repetitions)
+    starts = [
+        _start_row("start, file cold", sizes, found),
+        _start_row("start, file cached, no beats to replay", sizes, kept),
+    ]
+    return Measured(
+        sizes=sizes,
+        fill_s=fill_s,
+        file_bytes=path.stat().st_size,
+        bytes_a_node=found.rss_bytes // sizes.nodes,
+        late_beats=late_beats,
+        rows=[*starts, *found.rows, *kept.rows],
+    )
+
+
+def _start_row(name: str, sizes: Sizes, opened: Opened) -> Row:
+    start_ms = opened.start_s * 1000
+    return Row(name=name, returned=sizes.nodes, unit="nodes", p50_ms=start_ms, p99_ms=start_ms, repetitions=1)
+
+
+def _apart(measure: Callable[..., T], *arguments: Any) -> T:
+    """What `measure` gives, in a new process: its memory holds nothing of what filled the store."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure, *arguments).result()
+
+
+def _here(measure: Callable[..., T], *arguments: Any) -> T:
+    return measure(*arguments)
+
+
+def _forget_cached(path: Path) -> None:
+    """Have the system drop the file from memory, where it lets itself be asked."""
+    if hasattr(os, "posix_fadvise"):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+# In the processes that measure.
+
+
+def _open_as_found(path: Path, sizes: Sizes, repetitions: int) -> Opened:
+    async def read(registry: Registry) -> list[Row]:
+        # Compaction begins 12 s after the start, so these are few.
+        few = max(3, repetitions // 40)
+        return await _read_history(registry, sizes, few, suffix=", newest minute not compacted")
+
+    return asyncio.run(_opened(path, read))
+
+
+def _open_compacted(path: Path, sizes: Sizes, repetitions: int) -> Opened:
+    async def read(registry: Registry) -> list[Row]:
+        return [
+            *_read_lists(registry, repetitions),
+            *_read_points(registry, sizes, repetitions),
+            *await _read_history(registry, sizes, repetitions, suffix=""),
+            *await _read_graphs(registry, sizes, max(3, repetitions // 10)),
+        ]
+
+    return asyncio.run(_opened(path, read))
+
+
+async def _opened(path: Path, read: Callable[[Registry], Awaitable[list[Row]]]) -> Opened:
+    process = psutil.Process()
+    gc.collect()
+    before = process.memory_info().rss
+    began = time.perf_counter()
+    async with _open(path) as registry:
+        start_s = time.perf_counter() - began
+        gc.collect()
+        rss_bytes = process.memory_info().rss - before
+        # As the server does once it is open.
+        gc.freeze()
+        try:
+            rows = await read(registry)
+        finally:
+            gc.unfreeze()
+    return Opened(start_s=start_s, rss_bytes=rss_bytes, rows=rows)
+
+
+@asynccontextmanager
+async def _open(path: Path) -> AsyncIterator[Registry]:
+    clock = SystemClock()
+    async with Registry.open(SqliteStore(path, clock=clock), SETTINGS, clock=clock) as registry:
+        yield registry
+
+
+def _read_lists(registry: Registry, repetitions: int) -> list[Row]:
+    """Each filter, for the page with which a list begins."""
+    asked: list[tuple[str, dict[str, Any], str]] = [
+        ("no filter", {}, "name"),
+        ("status=online (90 %)", {"status": "online"}, "name"),
+        ("status=disconnected (3 %)", {"status": "disconnected"}, "name"),
+        ("role=worker (80 %)", {"role": "worker"}, "name"),
+        ("role=gateway (4 %)", {"role": "gateway"}, "name"),
+        ("domain (5 %)", {"domain": "domain-7"}, "name"),
+        ("cluster_type=in_cluster (90 %)", {"cluster_type": "in_cluster"}, "name"),
+        ("cluster_type=out_of_cluster (10 %)", {"cluster_type": "out_of_cluster"}, "name"),
+        ("group, a region (all)", {"group": "region-0"}, "name"),
+        ("group, a zone (5 %)", {"group": "zone-0"}, "name"),
+        (f"group, a rack ({RACK} nodes)", {"group": "rack-0"}, "name"),
+        ("capability gpu (10 %)", {"capability": "gpu"}, "name"),
+        ("capability gpu:a100 (5 %)", {"capability": "gpu:a100"}, "name"),
+        ("label tier (33 %)", {"labels": {"tier": "t1"}}, "name"),
+        (f"label rack ({RACK} nodes)", {"labels": {"rack": "r0"}}, "name"),
+        ("name prefix (100 nodes)", {"name": "node-00001*"}, "name"),
+        ("name", {"name": "node-0000007@prod"}, "name"),
+        (
+            "combination (0.2 %)",
+            {"status": "online,degraded", "role": "edge", "domain": "domain-7", "labels": {"tier": "t1"}},
+            "name",
+        ),
+        ("combination (nobody)", {"status": "online", "cluster_type": "in_cluster", "role": "none"}, "name"),
+        ("no filter, sort=updated_at", {}, "-updated_at"),
+        ("domain, sort=updated_at", {"domain": "domain-7"}, "-updated_at"),
+    ]
+    rows = []
+    for name, conditions, sort in asked:
+        listing = Listing(wanted=node_filter(**conditions), sort=sort)
+
+        def page(_: int, listing: Listing = listing) -> int:
+            return len(list_page(registry.roster, listing, after=None, limit=PAGE).entries)
+
+        rows.append(_timed(f"list, {name}", page, repetitions, unit="nodes"))
+    return rows
+
+
+def _read_points(registry: Registry, sizes: Sizes, repetitions: int) -> list[Row]:
+    ids = [node_id(i * STEP % sizes.nodes) for i in range(max(100, repetitions))]
+
+    def get_hundred(i: int) -> int:
+        for j in range(100):
+            registry.get_node(ids[(i + j) % len(ids)])
+        return 1
+
+    hundred = _timed("get_node by id", get_hundred, repetitions, unit="node")
+    each = msgspec.structs.replace(hundred, p50_ms=hundred.p50_ms / 100, p99_ms=hundred.p99_ms / 100)
+    return [
+        each,
+        _timed(
+            "list_sessions of a node",
+            lambda i: len(registry.list_sessions(ids[i % len(ids)])),
+            repetitions,
+            unit="sessions",
+        ),
+    ]
+
+
+async def _read_history(registry: Registry, sizes: Sizes, repetitions: int, *, suffix: str) -> list[Row]:
+    async def recent(i: int) -> int:
+        return len(await registry.recent_heartbeats(node_id(i * STEP % sizes.nodes), 60))
+
+    async def day(i: int) -> int:
+        return sum(1 for beats in (await registry.series(node_id(i * STEP % sizes.nodes), 1_440)).beats if beats)
+
+    async def week(i: int) -> int:
+        return sum(1 for beats in (await registry.series(node_id(i * STEP % sizes.nodes), 10_080)).beats if beats)
+
+    return [
+        await _timed_async(f"recent_heartbeats, 60 min{suffix}", recent, repetitions, unit="beats"),
+        await _timed_async(f"series, 24 h{suffix}", day, repetitions, unit="buckets"),
+        await _timed_async(f"series, 7 days{suffix}", week, repetitions, unit="buckets"),
+    ]
+
+
+async def _read_graphs(registry: Registry, sizes: Sizes, repetitions: int) -> list[Row]:
+    """The whole graph as JSON; the changes are committed before the clock starts."""
+    wanted = graph_filter(include_offline=True)
+    first = _timed(
+        "graph, first time",
+        lambda _: len(Drawing(registry.roster, wanted).paint(cursor=registry.cursor)),
+        max(3, repetitions // 4),
+        unit="bytes",
+    )
+
+    def paint(_: int) -> int:
+        return len(registry.graph_json(include_offline=True))
+
+    rows = [first, _timed("graph, unchanged", paint, repetitions, unit="bytes")]
+    for changes in (1, 100):
+        took: list[float] = []
+        painted = 0
+        for i in range(repetitions):
+            asked = [node_id((i * changes + j) * STEP % sizes.nodes) for j in range(min(changes, sizes.nodes))]
+            await asyncio.gather(*(registry.update_node(each, {"meta": {"round": i}}) for each in set(asked)))
+            began = time.perf_counter()
+            painted = paint(i)
+            took.append(time.perf_counter() - began)
+        name = f"graph, after {changes} change{'s' * (changes > 1)}"
+        rows.append(_row(name, painted, "bytes", took))
+    return rows
+
+
+def _timed(name: str, call: Callable[[int], int], repetitions: int, *, unit: str) -> Row:
+    """Once for nothing, so that caches are as in a process that runs, then `repetitions` times."""
+    returned = call(0)
+    took = []
+    for i in range(repetitions):
+        began = time.perf_counter()
+        returned = call(i + 1)
+        took.append(time.perf_counter() - began)
+    return _row(name, returned, unit, took)
+
+
+async def _timed_async(name: str, call: Callable[[int], Awaitable[int]], repetitions: int, *, unit: str) -> Row:
+    """As `_timed`; every repetition asks for another node, so that only inner pages of indexes are warm."""
+    returned = await call(0)
+    took = []
+    for i in range(repetitions):
+        began = time.perf_counter()
+        returned = await call(i + 1)
+        took.append(time.perf_counter() - began)
+    return _row(name, returned, unit, took)
+
+
+def _row(name: str, returned: int, unit: str, took_s: list[float]) -> Row:
+    ordered = sorted(took_s)
+    return Row(
+        name=name,
+        returned=returned,
+        unit=unit,
+        p50_ms=statistics.median(ordered) * 1000,
+        p99_ms=ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)] * 1000,
+        repetitions=len(ordered),
+    )
+
+
+# Telling.
+
+
+def slower_with_size(large: list[Row], small: list[Row]) -> list[str]:
+    """The rows that grew with the store by much more than what they return did."""
+    found = []
+    for row, other in zip(large, small, strict=True):
+        more = max(1.0, row.returned / max(1, other.returned))
+        if row.p50_ms >= SUSPECT_FROM_MS and row.p50_ms / other.p50_ms >= SLOWER * more:
+            found.append(row.name)
+    return found
+
+
+def _keeps_bounds(large: Measured, small: Measured) -> bool:
+    rows = [(row, MUST_MS) for row in large.rows]
+    rows += [(row, GRAPH_MUST_MS) for each in (large, small) if each.sizes.nodes == GRAPH_NODES for row in each.rows]
+    return all(row.p50_ms <= bounds.get(row.name, float("inf")) for row, bounds in rows)
+
+
+def _print(large: Measured, small: Measured) -> None:
+    table = Table(title=f"Reads in one process: {_size(large)}; beside it {_size(small)}")
+    for column in ("what", "gives", "p50", "p99", "times", "gives, small", "p50", "p99", "p50 ratio"):
+        table.add_column(column, justify="left" if column == "what" else "right")
+    for row, other in zip(large.rows, small.rows, strict=True):
+        table.add_row(
+            row.name,
+            *(f"{row.returned:,} {row.unit}", _ms(row.p50_ms), _ms(row.p99_ms), str(row.repetitions)),
+            *(f"{other.returned:,}", _ms(other.p50_ms), _ms(other.p99_ms), f"{row.p50_ms / other.p50_ms:.1f}"),
+        )
+    # As wide as it needs: cut short where a terminal is not there to tell, it would say nothing.
+    console = Console(width=None if sys.stdout.isatty() else 180)
+    console.print(table)
+    for each in (large, small):
+        console.print(
+            f"{_size(each)}: filled in {each.fill_s:,.0f} s, {each.file_bytes / 1e6:,.0f} MB on disk; opened it takes "
+            f"{each.bytes_a_node / 1024:.1f} KiB a node with its sessions, groups, meta and latest beat; "
+            f"{each.late_beats:,} beats of the newest minute were not compacted at the first start, which replays them"
+        )
+    console.print(
+        f"Lists are pages of {PAGE}. Every read was done once before the clock started; but for the first start the "
+        "file is in the system's cache, not in SQLite's: history asks for another node each time."
+    )
+    slower = slower_with_size(large.rows, small.rows)
+    console.print(f"Slower by more than what they return: {'; '.join(slower) or 'none'}")
+    console.print(f"{os.cpu_count()} cores, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}")
+
+
+def _size(each: Measured) -> str:
+    sizes = each.sizes
+    return f"{sizes.nodes:,} nodes, {sizes.sessions:,} sessions, {sizes.beats:,} beats over {sizes.hours:g} h"
+
+
+def _ms(duration_ms: float) -> str:
+    return f"{duration_ms * 1000:.1f} us" if duration_ms < 0.1 else f"{duration_ms:,.2f} ms"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
