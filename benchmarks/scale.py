@@ -47,9 +47,6 @@ from thunderline.testing.records import node_id
 T = TypeVar("T")
 
 PAGE: Final = 100
-STARTS: Final = 3
-"""Each in a new process."""
-
 STEP: Final = 7919
 """A prime: repetition after repetition asks for another node, far from the one before."""
 
@@ -110,6 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--beats", type=int, default=10_000_000)
     parser.add_argument("--hours", type=float, default=6.0, help="over which the beats are spread, in whole minutes")
     parser.add_argument("--repetitions", type=int, default=200, help="of what takes little time; a tenth of the rest")
+    parser.add_argument("--starts", type=int, default=3, help="of each kind, each in a new process")
     parser.add_argument("--folder", type=Path, default=VAR, help="where the stores are written, and removed again")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
     parser.add_argument("--in-process", action="store_true", help="measure here, not in processes of their own")
@@ -122,7 +120,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for each in (sizes.tenth(), sizes):
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             path = Path(folder) / "scale.db"
-            measured.append(_measure(path, each, options.repetitions, apart=apart, progress=progress))
+            measured.append(
+                _measure(path, each, options.repetitions, starts=options.starts, apart=apart, progress=progress)
+            )
     small, large = measured
     if options.json:
         sys.stdout.buffer.write(msgspec.json.encode({"large": large, "small": small}) + b"\n")
@@ -131,7 +131,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if _keeps_bounds(large, small) else 1
 
 
-def _measure(path: Path, sizes: Sizes, repetitions: int, *, apart: Callable[..., Any], progress: Console) -> Measured:
+def _measure(
+    path: Path, sizes: Sizes, repetitions: int, *, starts: int, apart: Callable[..., Any], progress: Console
+) -> Measured:
     clock = SystemClock()
     began = time.perf_counter()
     with progress.status(f"filling {sizes.nodes:,} nodes") as status:
@@ -139,16 +141,16 @@ def _measure(path: Path, sizes: Sizes, repetitions: int, *, apart: Callable[...,
     fill_s = time.perf_counter() - began
     with progress.status(f"measuring {sizes.nodes:,} nodes, newest minute not compacted"):
         cold = []
-        for _ in range(STARTS):
+        for _ in range(starts):
             _forget_cached(path)
             cold.append(apart(_only_open, path).start_s)
         found: Opened = apart(_open_as_found, path, sizes, repetitions)
-        cached = [found.start_s, *(apart(_only_open, path).start_s for _ in range(STARTS - 1))]
+        cached = [found.start_s, *(apart(_only_open, path).start_s for _ in range(starts - 1))]
     late_beats = asyncio.run(compact_all(path, sizes, clock=clock))
     with progress.status(f"measuring {sizes.nodes:,} nodes, all compacted"):
         kept: Opened = apart(_open_compacted, path, sizes, repetitions)
-        compacted = [kept.start_s, *(apart(_only_open, path).start_s for _ in range(STARTS - 1))]
-    starts = [
+        compacted = [kept.start_s, *(apart(_only_open, path).start_s for _ in range(starts - 1))]
+    start_rows = [
         _row("start, file cold, newest minute to replay", sizes.nodes, "nodes", cold),
         _row("start, file cached, newest minute to replay", sizes.nodes, "nodes", cached),
         _row("start, file cached, no beats to replay", sizes.nodes, "nodes", compacted),
@@ -159,7 +161,7 @@ def _measure(path: Path, sizes: Sizes, repetitions: int, *, apart: Callable[...,
         file_bytes=path.stat().st_size,
         bytes_a_node=kept.rss_bytes // sizes.nodes,
         late_beats=late_beats,
-        rows=[*starts, *found.rows, *kept.rows],
+        rows=[*start_rows, *found.rows, *kept.rows],
     )
 
 

@@ -33,7 +33,7 @@ def test_both_stores_are_measured_with_the_same_rows(
     tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     sizes = ["--nodes", "40", "--sessions", "60", "--beats", "560", "--hours", "1"]
-    scale.main([*sizes, "--repetitions", "2", "--folder", str(tmp_path), "--json", "--in-process"])
+    scale.main([*sizes, "--repetitions", "2", "--starts", "1", "--folder", str(tmp_path), "--json", "--in-process"])
     told = msgspec.json.decode(capsysbinary.readouterr().out)
     large = {row["name"]: row for row in told["large"]["rows"]}
     assert list(large) == [row["name"] for row in told["small"]["rows"]]
