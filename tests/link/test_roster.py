@@ -221,6 +221,19 @@ SESSION_STEPS = st.lists(
 )
 
 
+@given(st.sets(st.integers(0, 399), max_size=45), st.integers(1, 9))
+def test_pages_of_a_rare_role_are_the_same_wherever_its_nodes_stand(rare: set[int], limit: int) -> None:
+    roster = Roster()
+    roster.load(make_node(number, role="edge" if number in rare else "worker") for number in range(400))
+    found: list[str] = []
+    more = True
+    while more:
+        after = found[-1] if found else None
+        page, more = roster.select(NodeFilter(role="edge"), after=after, limit=limit)
+        found += [entry.node.name for entry in page]
+    assert found == sorted(f"node-{number}" for number in rare)
+
+
 @given(SESSION_STEPS)
 def test_open_sessions_are_those_last_put_as_open_on_nodes_that_are_there(
     steps: list[tuple[int, int, SessionStatus | None]],

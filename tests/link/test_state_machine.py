@@ -21,9 +21,12 @@ from thunderline.block.store import Store
 from thunderline.core.errors import (
     ContentRejected,
     EndNotUp,
+    GroupCycle,
+    GroupInUse,
     InvalidInput,
     LiveLink,
     Mismatch,
+    NotFound,
     SessionOver,
     SessionTaken,
     StaleIncarnation,
@@ -31,6 +34,7 @@ from thunderline.core.errors import (
     Superseded,
     ThunderlineError,
     UnknownCapability,
+    UnknownGroup,
     UnknownNode,
     UnknownSession,
 )
@@ -48,6 +52,7 @@ from thunderline.testing.harness import Cluster, open_cluster
 
 # Mostly names that exist, or every other rule would only learn that nothing is there.
 NAMES = st.sampled_from(["a", "a", "a", "b", "b", "c@prod"])
+GROUPS = st.sampled_from(["g1", "g2", "g3"])
 STATUSES = st.sampled_from(["online", "degraded", "offline"])
 FAULTS = st.sampled_from([None, None, None, None, Fault.AWAY, Fault.LOST_BEFORE, Fault.LOST_AFTER])
 
@@ -65,6 +70,7 @@ class ModelNode:
     incarnation: int = 1
     meta: dict[str, Any] = field(default_factory=dict)
     capabilities: dict[str, tuple[str | None, bool]] = field(default_factory=dict)
+    groups: set[str] = field(default_factory=set)
     former: set[str | None] = field(default_factory=set)
     """Instances that do not come back; known as long as the registry runs."""
     seqs: set[int] = field(default_factory=set)
@@ -143,6 +149,7 @@ class RegistryMachine(RuleBasedStateMachine):
         self.model: dict[str, ModelNode] = {}
         self.gone: list[ModelNode] = []
         self.sessions: dict[str, ModelSession] = {}
+        self.parents: dict[str, str | None] = {}
         self.cluster: Cluster
         self.opening: AbstractAsyncContextManager[Cluster]
         self.open()
@@ -332,6 +339,71 @@ class RegistryMachine(RuleBasedStateMachine):
             known.end(status)
         elif status is not None and status != known.status:
             known.put(status)
+
+    @rule(group=GROUPS, parent=st.one_of(st.none(), GROUPS), way=st.sampled_from(["create", "move"]), fault=FAULTS)
+    def put_group(self, group: str, parent: str | None, way: str, fault: Fault | None) -> None:
+        registry = self.cluster.registry
+        if way == "create":
+            action = registry.create_group({"name": group, "group_type": "zone", "parent": parent})
+        else:
+            action = registry.update_group(group, {"parent": parent})
+        _, error = self.perform(action, fault)
+        known = group in self.parents
+        if way == "move" and not known:
+            assert isinstance(error, UnknownGroup)
+        elif way == "create" and known and parent is not None and parent != self.parents[group]:
+            assert isinstance(error, Mismatch | StoreUnavailable)
+        elif way == "create" and known:
+            assert error is None or isinstance(error, StoreUnavailable)
+        elif parent is not None and parent != group and parent not in self.parents:
+            assert isinstance(error, InvalidInput | StoreUnavailable)
+        elif parent == group or (parent is not None and group in self.chain(parent)):
+            assert isinstance(error, GroupCycle | InvalidInput | StoreUnavailable)
+        elif error is not None:
+            assert isinstance(error, StoreUnavailable)
+        else:
+            self.parents[group] = parent
+
+    def chain(self, group: str | None) -> list[str]:
+        """The group and those around it, the nearest first."""
+        found: list[str] = []
+        while group is not None:
+            found.append(group)
+            group = self.parents.get(group)
+        return found
+
+    @rule(group=GROUPS, force=st.booleans(), fault=FAULTS)
+    def remove_group(self, group: str, force: bool, fault: Fault | None) -> None:
+        _, error = self.perform(self.cluster.registry.remove_group(group, force=force), fault)
+        holds = any(group in node.groups for node in self.model.values()) or group in self.parents.values()
+        if group not in self.parents:
+            assert isinstance(error, UnknownGroup)
+        elif holds and not force:
+            assert isinstance(error, GroupInUse | StoreUnavailable)
+        elif error is not None:
+            assert isinstance(error, StoreUnavailable)
+        else:
+            above = self.parents.pop(group)
+            self.parents = {key: above if value == group else value for key, value in self.parents.items()}
+            for node in self.model.values():
+                node.groups.discard(group)
+
+    @rule(name=NAMES, group=GROUPS, joins=st.sampled_from([True, True, False]), fault=FAULTS)
+    def change_membership(self, name: str, group: str, joins: bool, fault: Fault | None) -> None:
+        registry = self.cluster.registry
+        act = registry.add_to_group if joins else registry.remove_from_group
+        _, error = self.perform(act(name, group), fault)
+        node = self.model.get(name)
+        if node is None or group not in self.parents:
+            assert isinstance(error, UnknownNode | UnknownGroup)
+        elif not joins and group not in node.groups:
+            assert isinstance(error, NotFound | StoreUnavailable)
+        elif error is not None:
+            assert isinstance(error, StoreUnavailable)
+        elif joins:
+            node.groups.add(group)
+        else:
+            node.groups.discard(group)
 
     @rule(
         name=NAMES,
@@ -559,6 +631,7 @@ class RegistryMachine(RuleBasedStateMachine):
             assert (node.override and (node.override.status, node.override.reason)) == model.override
             shown_here = {key: (one.value, one.enabled) for key, one in node.capabilities.items()}
             assert shown_here == model.capabilities
+            assert node.groups == tuple(sorted(model.groups))
             at_node = {one.session_id: one.status for one in registry.list_sessions(name)}
             assert at_node == {
                 key: one.status for key, one in self.sessions.items() if one.is_open and model.id in one.ends
@@ -568,6 +641,10 @@ class RegistryMachine(RuleBasedStateMachine):
         assert {one.session_id: one.status for one in registry.list_sessions()} == {
             key: one.status for key, one in self.sessions.items() if one.is_open
         }
+        assert {group.name: group.parent for group in registry.list_groups()} == self.parents
+        for group in self.parents:
+            inside = {name for name, model in self.model.items() if any(group in self.chain(g) for g in model.groups)}
+            assert {node.name for node in registry.list_nodes(group=group)} == inside
         for key in ("gpu", "gpu:a100", "relay"):
             able = {node.name for node in registry.list_nodes(capability=key)}
             assert able == {name for name, model in self.model.items() if self.can(model, key)}
@@ -597,6 +674,9 @@ class RegistryMachine(RuleBasedStateMachine):
         sessions = {event.entity_id: event.payload for event in events if event.entity_kind == "link"}
         still_open = {key: one for key, one in sessions.items() if one.status in OPEN_SESSION_STATUSES}
         assert still_open == {one.id: one for one in registry.roster.sessions}
+        newest_groups = {event.entity_id: event for event in events if event.entity_kind == "group"}
+        kept_groups = {key: event.payload for key, event in newest_groups.items() if not event.deleted}
+        assert kept_groups == {group.id: group for group in registry.list_groups()}
         for key, model in self.sessions.items():
             kept = await registry.get_link_session(key)
             assert (kept.node_id, kept.remote_node_id, kept.status) == (*model.ends, model.status)

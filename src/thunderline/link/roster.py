@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, KeysView, Mapping
+from itertools import islice
 from typing import Final, Protocol
 
 import msgspec
@@ -288,21 +289,38 @@ class Roster:
         """
         found: list[Entry] = []
         groups = None if wanted.group is None else self.groups_below(wanted.group)
-        for entry in self._candidates(wanted, groups, after):
+        for entry in self._candidates(wanted, groups, after, limit):
             if wanted.holds(entry.node, groups=groups):
                 if limit is not None and len(found) >= limit:
                     return found, True
                 found.append(entry)
         return found, False
 
-    def _candidates(self, wanted: NodeFilter, groups: frozenset[str] | None, after: str | None) -> Iterator[Entry]:
+    def _candidates(
+        self, wanted: NodeFilter, groups: frozenset[str] | None, after: str | None, limit: int | None
+    ) -> Iterator[Entry]:
         if wanted.name is not None:
             entry = self._by_name.get(wanted.name)
             if entry is not None and (after is None or entry.node.name > after):
                 yield entry
             return
-        narrow = self._narrowest(wanted, groups)
-        names = self._names if narrow is None else sorted(self._by_id[node_id].node.name for node_id in narrow)
+        parts = self._narrowest(wanted, groups)
+        if parts is None:
+            yield from self._walk(self._names, wanted, after)
+            return
+        size = sum(map(len, parts))
+        if limit is not None and size > limit:
+            # A page of a filter that many match is full after a few steps by name; to put all that match in order
+            # would cost more. Where that does not hold, it is given up after about as much as the order costs.
+            for entry in islice(self._walk(self._names, wanted, after), 2 * size):
+                after = entry.node.name
+                yield entry
+        # A node may be in several of the groups, but is listed once.
+        names = sorted({self._by_id[node_id].node.name for part in parts for node_id in part})
+        yield from self._walk(names, wanted, after)
+
+    def _walk(self, names: list[str], wanted: NodeFilter, after: str | None) -> Iterator[Entry]:
+        """The entries of sorted `names` beyond `after` that have the prefix that is asked for."""
         start = 0 if after is None else bisect_right(names, after)
         if wanted.name_prefix is not None:
             start = max(start, bisect_left(names, wanted.name_prefix))
@@ -312,7 +330,7 @@ class Roster:
                 return
             yield self._by_name[name]
 
-    def _narrowest(self, wanted: NodeFilter, groups: frozenset[str] | None) -> Iterable[NodeId] | None:
+    def _narrowest(self, wanted: NodeFilter, groups: frozenset[str] | None) -> list[dict[NodeId, None]] | None:
         """The smallest index that covers the filter, unless it is hardly smaller than everything."""
         lists: list[list[dict[NodeId, None]]] = []
         if wanted.status is not None:
@@ -334,8 +352,7 @@ class Roster:
         best = min(lists, key=lambda parts: sum(map(len, parts)))
         if sum(map(len, best)) * 8 > len(self._by_id):
             return None
-        # A node may be in several of the groups, but is listed once.
-        return {node_id for part in best for node_id in part}
+        return best
 
     def counts(self, kind: str) -> dict[str, int]:
         """How many nodes there are of each `status`, `role` or `domain` (`kind`), those of none left out."""
