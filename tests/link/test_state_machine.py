@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -697,8 +698,22 @@ class SqliteRegistryMachine(RegistryMachine):
 
 CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large]
 TestRegistry = RegistryMachine.TestCase
-TestRegistry.settings = settings(max_examples=50, stateful_step_count=40, deadline=None, suppress_health_check=CHECKS)
+TestRegistry.settings = settings(max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=CHECKS)
 TestSqliteRegistry = SqliteRegistryMachine.TestCase
 TestSqliteRegistry.settings = settings(
-    max_examples=10, stateful_step_count=40, deadline=None, suppress_health_check=CHECKS
+    max_examples=8, stateful_step_count=40, deadline=None, suppress_health_check=CHECKS
 )
+
+
+class LongRegistryMachine(RegistryMachine):
+    """The same, for longer than one waits."""
+
+
+class LongSqliteRegistryMachine(SqliteRegistryMachine):
+    """The same over a file, for longer than one waits."""
+
+
+TestLongRegistry = pytest.mark.slow(LongRegistryMachine.TestCase)
+TestLongRegistry.settings = settings(TestRegistry.settings, max_examples=200)
+TestLongSqliteRegistry = pytest.mark.slow(LongSqliteRegistryMachine.TestCase)
+TestLongSqliteRegistry.settings = settings(TestSqliteRegistry.settings, max_examples=60)

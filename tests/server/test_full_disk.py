@@ -107,7 +107,7 @@ async def look_while_full(server: ServerProcess) -> None:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))])
 async def test_a_full_disk_refuses_loses_nothing_convicts_nobody_and_ends_by_itself(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     store = tmp_path / "t.db"
