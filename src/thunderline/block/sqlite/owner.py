@@ -21,6 +21,8 @@ from thunderline.core.errors import StoreLocked, StoreUnavailable
 
 _OWNER_MAX_BYTES: Final = 4096
 _KERNEL_LOCKS: Final = Path("/proc/locks")
+LOOKS: Final = 3
+"""At the kernel's list of locks."""
 _UNKNOWN_OWNER: Final = "another process"
 
 
@@ -211,7 +213,8 @@ def _holder_of(path: Path) -> int | None:
     """
     try:
         found = path.stat()
-        lines = _KERNEL_LOCKS.read_text().splitlines()
+        # The list comes in pieces, and may shift between them: what is not there is looked for again.
+        lines = [line for _ in range(LOOKS) for line in _KERNEL_LOCKS.read_text().splitlines()]
     except OSError:
         return None
     file = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"

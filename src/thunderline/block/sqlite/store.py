@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
@@ -163,12 +163,7 @@ class SqliteStore(Store):
             # Begun at once and carried out by the threads, so that a cancelled close gives back no less. The writer
             # is last: the connection that closes last folds the write-ahead log into the file. Then the lock.
             reading = [self._reader.end(), self._planner.end()]
-
-            def give_back() -> None:
-                wait(reading)
-                self._lock.release()
-
-            self._closed = self._writer.end(give_back)
+            self._closed = self._writer.end(after=reading, then=self._lock.release)
             self._reader = self._planner = self._writer = None
         if self._closed is not None:
             await asyncio.shield(asyncio.wrap_future(self._closed))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from thunderline.core.errors import StoreUnavailable
@@ -36,11 +36,12 @@ class ConnectionThread:
         """Drop the connection; the next `run` makes a fresh one."""
         await asyncio.get_running_loop().run_in_executor(self._executor, self._drop)
 
-    def end(self, then: Callable[[], None] | None = None) -> Future[None]:
-        """Do what is queued, drop the connection, then `then`, and end the thread; done when all that is."""
+    def end(self, *, after: Sequence[Future[None]] = (), then: Callable[[], None] | None = None) -> Future[None]:
+        """Do what is queued, wait for `after`, drop the connection, do `then`, and end the thread; done when all is."""
 
         def body() -> None:
             try:
+                wait(after)
                 self._drop()
             finally:
                 if then is not None:
