@@ -6,6 +6,7 @@ import asyncio
 import random
 import sqlite3
 import tempfile
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from thunderline.block.beats import PackedBeat, node_key
 from thunderline.block.rollups import MINUTE_MS, minute_of
-from thunderline.block.sqlite import SqliteStore, history
+from thunderline.block.sqlite import SqliteStore, history, recent
+from thunderline.block.sqlite.recent import Known, RecentBlocks
 from thunderline.block.store import WriteBatch
 from thunderline.core.errors import StoreUnavailable
 from thunderline.core.ids import Revision
@@ -261,3 +264,123 @@ async def test_what_a_read_of_one_node_costs_does_not_grow_with_the_store(tmp_pa
         found.append(await steps(store))
         await store.close()
     assert max(found) <= min(found) + 2
+
+
+async def test_what_a_read_of_one_node_costs_does_not_grow_with_what_others_have_in_new_blocks(tmp_path: Path) -> None:
+    async def steps(store: SqliteStore) -> int:
+        """Instructions of SQLite's virtual machine, in tens, that reading one node's minute takes."""
+        counted = 0
+
+        def count_one() -> int:
+            nonlocal counted
+            counted += 1
+            return 0
+
+        await store._reading.run(lambda connection: connection.set_progress_handler(count_one, 10))
+        bounds = {"node_id": node_id(1), "since_ms": START_MS, "until_ms": START_MS + MINUTE_MS}
+        assert len(await store.read_beats(**bounds, limit=10_000)) == 6
+        assert len(await store.read_rollups(**bounds, bucket_ms=MINUTE_MS) or []) == 1
+        return counted
+
+    found = []
+    for others in (0, 50):
+        path = tmp_path / f"{others}.db"
+        log = HistoryLog(SqliteStore(path))
+        await log.store.open()
+        for second in range(0, 60, 10):
+            await log.write(make_beat(node_id(1), START_MS + second * 1000))
+            for other in range(others):
+                await log.write(make_beat(node_id(2 + other), START_MS + second * 1000))
+        found.append(await steps(log.store))
+        await log.store.close()
+        # As after a crash: a start comes by all blocks, to replay them.
+        log.store = SqliteStore(path)
+        await log.store.open()
+        after = 0
+        while page := await log.store.scan_blocks(after=after, limit=100):
+            after = page[-1].id
+        found.append(await steps(log.store))
+        await log.store.close()
+    assert max(found) <= min(found) + 2
+
+
+async def test_blocks_from_before_the_start_are_searched_where_nothing_came_by_them(tmp_path: Path) -> None:
+    path = tmp_path / "nodes.db"
+    log = HistoryLog(SqliteStore(path))
+    await log.store.open()
+    for second in range(5):
+        await log.write(make_beat(node_id(1), START_MS + second), make_beat(node_id(2), START_MS + second))
+    await log.store.close()
+    log.store = SqliteStore(path)
+    await log.store.open()
+    await log.store.scan_blocks(after=3, limit=100)
+    await log.write(make_beat(node_id(1), START_MS + 5))
+    found = await log.store.read_beats(node_id=node_id(1), since_ms=START_MS, until_ms=START_MS + 9, limit=100)
+    assert [beat.at_ms - START_MS for beat in found] == list(range(6))
+    await log.store.close()
+
+
+async def test_a_read_that_compaction_overtakes_begins_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = HistoryLog(SqliteStore(tmp_path / "nodes.db"))
+    await log.store.open()
+    await log.write(make_beat(node_id(1), START_MS))
+    tables = log.store._history
+    asked = tables.recent.of
+    waiting, passed = threading.Event(), threading.Event()
+
+    def of(key: bytes) -> Known:
+        if not waiting.is_set():
+            waiting.set()
+            assert passed.wait(10)
+        return asked(key)
+
+    monkeypatch.setattr(tables.recent, "of", of)
+    reading = asyncio.create_task(
+        log.store.read_beats(node_id=node_id(1), since_ms=START_MS, until_ms=START_MS + 1, limit=9)
+    )
+    await asyncio.to_thread(waiting.wait, 10)
+    await log.compact()
+    passed.set()
+    assert len(await reading) == 1
+    await log.store.close()
+
+
+def beats_of(*nodes: int) -> list[PackedBeat]:
+    return [make_beat(node_id(node), START_MS) for node in nodes]
+
+
+def test_the_index_of_new_blocks_names_each_block_once_and_forgets_what_is_compacted() -> None:
+    index, key = RecentBlocks(), node_key(node_id(1))
+    index.begin(4)
+    index.add(5, beats_of(1, 2, 1))
+    index.add(6, beats_of(2))
+    index.add(7, beats_of(1))
+    assert index.of(key) == Known([5, 7], since=4, forgotten=0)
+    index.forget(5)
+    assert index.of(key) == Known([7], since=4, forgotten=5)
+    index.forget(7)
+    assert index.of(key) == Known([], since=4, forgotten=7)
+    assert index._beats == 0
+
+
+def test_the_index_of_new_blocks_begins_anew_when_it_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recent, "BEATS_MAX", 3)
+    index, key = RecentBlocks(), node_key(node_id(1))
+    index.add(1, beats_of(1, 2))
+    index.add(2, beats_of(1, 2))
+    assert index.of(key).blocks == [1, 2]
+    index.add(3, beats_of(1))
+    assert index.of(key) == Known([], since=3, forgotten=0)
+    index.add(4, beats_of(1))
+    assert index.of(key) == Known([4], since=3, forgotten=0)
+
+
+def test_the_index_knows_what_pages_in_a_row_came_by() -> None:
+    index, key = RecentBlocks(), node_key(node_id(1))
+    index.begin(9)
+    index.seed(2, [(3, beats_of(1))])
+    index.seed(5, [(6, beats_of(1)), (8, beats_of(1))])
+    assert index.of(key).since == 9
+    index.seed(8, [(9, beats_of(2))])
+    assert index.of(key).since == 5
+    assert [block for block in index.of(key).blocks if block > 5] == [6, 8]

@@ -138,6 +138,7 @@ def test_all_reading_queries_are_explained() -> None:
     ("name", "index"),
     [
         ("blocks_between", "USING INDEX heartbeat_blocks_at (max_at_ms>?)"),
+        ("block_between", "USING INTEGER PRIMARY KEY (rowid=?)"),
         ("scan_open_sessions", "USING INDEX link_sessions_open (id>?)"),
         ("find_session", "(session_id=?)"),
         ("scan_nodes", "USING PRIMARY KEY (id>?)"),

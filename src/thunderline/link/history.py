@@ -29,8 +29,8 @@ from thunderline.link.roster import Roster
 log = get_logger(__name__)
 
 LOOK_S: Final = 15.0
-"""Between two looks at what there is to compact and to forget, with jitter. The newest beats are read from blocks, all
-of them for one node's: shorter keeps those few, longer writes each minute at once more often."""
+"""Between two looks at what there is to compact and to forget, with jitter. The newest beats are read from blocks, of
+which shorter keeps fewer; longer writes each minute at once more often."""
 
 SETTLED_S: Final = 90.0
 """A block that has been there for so long is compacted whatever its times are: the wall clock may have gone back."""

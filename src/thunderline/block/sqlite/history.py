@@ -33,6 +33,7 @@ from thunderline.block.rollups import (
     unpack_minute,
 )
 from thunderline.block.sqlite.bulk import BulkStatement
+from thunderline.block.sqlite.recent import RecentBlocks
 from thunderline.core.clock import Clock
 
 Place = tuple[int, bytes]
@@ -147,6 +148,7 @@ class HistoryTables:
         self._queries = queries
         self._clock = clock
         self._bulk = {name: BulkStatement(getattr(queries, name).sql) for name in ("upsert_minutes", "merge_rollups")}
+        self.recent = RecentBlocks()
         self._pass: _Pass | None = None
         self._writing = _Pace()
         self._forgetting = _Pace()
@@ -161,6 +163,7 @@ class HistoryTables:
         self._fold(connection)
         connection.execute(self._queries.begin_read.sql)
         state = self._state(connection)
+        self.recent.forget(state.compacted_block)
         (newest,) = connection.execute(self._queries.newest_block.sql).fetchone()
         if state.pass_block > state.compacted_block:
             plan: HistoryPlan | None = self._plan_slice(connection, state)
@@ -349,9 +352,7 @@ class HistoryTables:
         if limit <= 0 or since_ms >= until_ms:
             return []
         wanted = _Wanted(key, since_ms, until_ms, _EVER if every_ms is not None else limit)
-        connection.execute(self._queries.begin_read.sql)
-        state = self._state(connection)
-        self._read_blocks(connection, state, wanted)
+        self._begin_read(connection, wanted)
         if key is None:
             bounds: tuple[object, ...] = (minute_of(since_ms), minute_of(until_ms - 1))
             minutes = connection.execute(self._queries.minutes_of_all.sql, bounds)
@@ -373,18 +374,37 @@ class HistoryTables:
             found = thin(found, every_ms)
         return found[-limit:]
 
-    def _read_blocks(self, connection: sqlite3.Connection, state: _State, wanted: _Wanted) -> None:
-        bounds = (wanted.since_ms, wanted.until_ms, state.compacted_block)
+    def _begin_read(self, connection: sqlite3.Connection, wanted: _Wanted) -> None:
+        """Begin to read, with what is wanted of the blocks that are not compacted."""
+        while True:
+            connection.execute(self._queries.begin_read.sql)
+            state = self._state(connection)
+            if wanted.key is None:
+                self._search_blocks(connection, state, wanted, up_to=_EVER)
+                return
+            # Asked for behind the state: blocks are in the index before a reader can see them.
+            known = self.recent.of(wanted.key)
+            if known.forgotten <= state.compacted_block:
+                break
+            # Compaction got on in between, and the index has forgotten what this moment still needs of it.
+            connection.execute(self._queries.commit.sql)
+        self._search_blocks(connection, state, wanted, up_to=known.since)
+        after = max(known.since, state.compacted_block)
+        for id_ in known.blocks[bisect_right(known.blocks, after) :]:
+            bounds = (id_, wanted.since_ms, wanted.until_ms)
+            for (block,) in connection.execute(self._queries.block_between.sql, bounds).fetchall():
+                wanted.add(_beats_of_block(state, wanted, id_, block), block=id_)
+
+    def _search_blocks(self, connection: sqlite3.Connection, state: _State, wanted: _Wanted, *, up_to: int) -> None:
+        if up_to <= state.compacted_block:
+            return
+        bounds = (wanted.since_ms, wanted.until_ms, state.compacted_block, up_to)
         blocks = connection.execute(self._queries.blocks_between.sql, bounds)
         for id_, max_at_ms, block in blocks:
             # Blocks come by their newest beat: in this one and those after it none is newer.
             if wanted.is_beyond(max_at_ms):
                 break
-            beats: Iterable[PackedBeat] = unpack_block(block) if wanted.key is None else _beats_with(wanted.key, block)
-            if id_ <= state.pass_block:
-                done = state.done
-                beats = [beat for beat in beats if (minute_of(beat.at_ms), beat.node_key) > done]
-            wanted.add(beats, block=id_)
+            wanted.add(_beats_of_block(state, wanted, id_, block), block=id_)
         blocks.close()
 
     def read_rollups(
@@ -393,11 +413,9 @@ class HistoryTables:
         """See `Store.read_rollups`."""
         if since_ms >= until_ms:
             return []
-        connection.execute(self._queries.begin_read.sql)
-        state = self._state(connection)
         minutes = (minute_of(since_ms), minute_of(until_ms - 1), key)
         fresh = _Wanted(key, since_ms, until_ms, _EVER)
-        self._read_blocks(connection, state, fresh)
+        self._begin_read(connection, fresh)
         found: dict[int, Rollup] = {}
         is_whole = True
         if bucket_ms % MINUTE_MS == 0:
@@ -418,6 +436,15 @@ class HistoryTables:
 
     def _state(self, connection: sqlite3.Connection) -> _State:
         return _State(*connection.execute(self._queries.select_history.sql).fetchone())
+
+
+def _beats_of_block(state: _State, wanted: _Wanted, id_: int, block: bytes) -> Iterable[PackedBeat]:
+    """The beats of `block` that may be wanted and are in no minute yet."""
+    beats = unpack_block(block) if wanted.key is None else _beats_with(wanted.key, block)
+    if id_ > state.pass_block:
+        return beats
+    done = state.done
+    return [beat for beat in beats if (minute_of(beat.at_ms), beat.node_key) > done]
 
 
 def _beats_with(key: bytes, block: bytes) -> list[PackedBeat]:

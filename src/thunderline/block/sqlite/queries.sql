@@ -112,10 +112,13 @@ SELECT state FROM presence WHERE node_id > ? ORDER BY node_id LIMIT ?;
 SELECT id, block FROM heartbeat_blocks WHERE id > ? ORDER BY id LIMIT ?;
 
 -- name: blocks_between
--- Newest first.
+-- Newest first. The sign keeps SQLite from walking the ids, which would sort the blocks.
 SELECT id, max_at_ms, block FROM heartbeat_blocks
-WHERE max_at_ms >= ? AND min_at_ms < ? AND id > ?
+WHERE max_at_ms >= ? AND min_at_ms < ? AND id > ? AND +id <= ?
 ORDER BY max_at_ms DESC, id DESC;
+
+-- name: block_between
+SELECT block FROM heartbeat_blocks WHERE id = ? AND max_at_ms >= ? AND min_at_ms < ?;
 
 -- name: read_events
 SELECT e.revision, e.id, e.name, e.at_ms, e.source, e.actor, e.subject, e.entity_kind, e.entity_id, e.correlation_id,

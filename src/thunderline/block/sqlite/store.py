@@ -27,6 +27,7 @@ from thunderline.block.sqlite.bulk import BulkStatement
 from thunderline.block.sqlite.history import HistoryPlan, HistoryTables
 from thunderline.block.sqlite.migrate import check_kind, check_ours, migrate
 from thunderline.block.sqlite.owner import OwnerLock
+from thunderline.block.sqlite.paths import home_path, real_path
 from thunderline.block.sqlite.thread import ConnectionThread, describe
 from thunderline.block.sqlite.upkeep import SqliteUpkeep
 from thunderline.block.store import (
@@ -89,7 +90,7 @@ class SqliteStore(Store):
         writer_id: str = "registry",
     ) -> None:
         # The real path, here and for the lock: neither a symlink nor a later chdir leads them to two files.
-        self._path = _real_path(path)
+        self._path = real_path(path)
         self.location = str(self._path)
         self._clock = clock or SystemClock()
         self._ids = ids
@@ -122,7 +123,7 @@ class SqliteStore(Store):
         path = unquote(rest.removeprefix("/"))
         if not rest.startswith("/") or not path or path.endswith("/"):
             raise SettingsError("store", "should be sqlite:/// and the path of a file", source="store")
-        return cls(_home_path(path), clock=clock, ids=ids, writer_id=writer_id)
+        return cls(home_path(path), clock=clock, ids=ids, writer_id=writer_id)
 
     async def open(self) -> LogHead:
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
@@ -207,10 +208,13 @@ class SqliteStore(Store):
         return block
 
     async def scan_blocks(self, *, after: int, limit: int) -> list[StoredBlock]:
-        def read(row: rows.Row) -> StoredBlock:
-            return StoredBlock(id=row[0], beats=unpack_block(row[1]))
+        def read(connection: sqlite3.Connection) -> list[StoredBlock]:
+            found = connection.execute(self._queries.scan_blocks.sql, (after, limit)).fetchall()
+            blocks = [StoredBlock(id=id_, beats=unpack_block(block)) for id_, block in found]
+            self._history.recent.seed(after, ((block.id, block.beats) for block in blocks))
+            return blocks
 
-        return await self._read("scan_blocks", (after, limit), read)
+        return await self._reading.run(read)
 
     async def read_beats(
         self, *, node_id: NodeId | None, since_ms: int, until_ms: int, limit: int, every_ms: int | None = None
@@ -330,6 +334,8 @@ class SqliteStore(Store):
             log.info("schema migrated", store=self.location, migrations=applied)
         connection.execute(self._queries.create_head.sql, (self._ids(),))
         connection.execute(self._queries.create_history.sql)
+        (newest_block,) = connection.execute(self._queries.newest_block.sql).fetchone()
+        self._history.recent.begin(newest_block or 0)
         log_id, revision, oldest = connection.execute(self._queries.select_head.sql).fetchone()
         return LogHead(log_id=LogId(log_id), revision=Revision(revision), oldest=Revision(oldest))
 
@@ -385,6 +391,9 @@ class SqliteStore(Store):
             times = [beat.at_ms for beat in beats]
             block = (min(times), max(times), len(beats), pack_block(beats))
             block_id = connection.execute(queries.insert_block.sql, block).lastrowid
+            assert block_id is not None
+            # Before the commit: no reader may see a block that the index does not know.
+            self._history.recent.add(block_id, beats)
         if batch.presence:
             bulk["upsert_presence"].run(connection, [rows.presence_row(row) for row in batch.presence])
         if batch.presence_block is not None:
@@ -484,24 +493,6 @@ class _Splits:
             if split.meta_hash is not None and split.meta is not None:
                 self.metas[split.meta_hash] = split.meta
         return split
-
-
-def _home_path(path: str) -> Path:
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as error:
-        raise _bad_path(path, error) from error
-
-
-def _real_path(path: Path | str) -> Path:
-    try:
-        return Path(path).resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # a loop of symlinks; a NUL or what no file name can hold
-        raise _bad_path(path, error) from error
-
-
-def _bad_path(path: Path | str, error: Exception) -> SettingsError:
-    return SettingsError("store", f"{str(path)!r} is not the path of a file ({error})", source="store")
 
 
 def _read_pragmas(connection: sqlite3.Connection) -> dict[str, object]:
