@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 
 from thunderline.core.errors import InvalidInput
 from thunderline.core.records import NodeStatus
+from thunderline.link import listing as listings
+from thunderline.link import orders
 from thunderline.link.listing import SORTS, Listing, list_page
+from thunderline.link.orders import Order
 from thunderline.link.roster import Entry, NodeFilter, Roster
 from thunderline.testing.records import START, make_node, node_id
 
@@ -84,6 +87,71 @@ def test_nodes_that_stay_are_listed_once_while_others_come_and_go(
                 roster.remove_node(node_id(number))
         del waiting[:2]
     assert sorted(name for name in seen if int(name[5:]) in stayed) == sorted(f"node-{number}" for number in stayed)
+
+
+@given(NODES, ORDERS, st.lists(st.lists(st.tuples(st.integers(0, 40), st.integers(-1, 4)), max_size=9), max_size=4))
+def test_an_order_that_is_kept_is_as_sorted_anew(
+    rows: list[tuple[int, str, NodeStatus, int]], sort: str, rounds: list[list[tuple[int, int]]]
+) -> None:
+    roster = Roster()
+    fill(roster, rows)
+    for changes in ([], *rounds):
+        for number, age in changes:
+            if age < 0:
+                roster.remove_node(node_id(number))
+            else:
+                fill(roster, [(number, "ab"[age % 2], NodeStatus.ONLINE, age)])
+        paged: list[Entry] = []
+        page = list_page(roster, Listing(wanted=NodeFilter(), sort=sort), after=None, limit=2)
+        paged += page.entries
+        while page.last is not None:
+            page = list_page(roster, Listing(wanted=NodeFilter(), sort=sort), after=page.last, limit=2)
+            paged += page.entries
+        field, descends = sort.removeprefix("-"), sort.startswith("-")
+        assert paged == sorted(roster, key=lambda entry: sort_key(entry, field), reverse=descends)
+
+
+@pytest.mark.parametrize("many", [0, 1000])
+def test_an_order_takes_changes_one_by_one_and_all_at_once(monkeypatch: pytest.MonkeyPatch, many: int) -> None:
+    monkeypatch.setattr(orders, "MANY", many)
+    roster = Roster()
+    fill(roster, [(number, "a", NodeStatus.ONLINE, number % 3) for number in range(30)])
+    order = Order.of(roster, "role", lambda entry: entry.node.role)
+    assert len(order.keys()) == 30
+    fill(roster, [(number, "b", NodeStatus.ONLINE, 0) for number in (3, 40)])
+    roster.remove_node(node_id(4))
+    keys = order.keys()
+    assert keys == sorted((entry.node.role, entry.node.name) for entry in roster)
+    assert order is Order.of(roster, "role", lambda entry: entry.node.role)
+
+
+def test_a_page_in_a_kept_order_looks_at_what_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = 0
+
+    def role(entry: Entry) -> str:
+        nonlocal looked_at
+        looked_at += 1
+        return entry.node.role
+
+    monkeypatch.setitem(listings._KEYS, "role", role)
+    roster = Roster()
+    fill(roster, [(number, f"r{number % 7}", NodeStatus.ONLINE, 0) for number in range(500)])
+    listing = Listing(wanted=NodeFilter(), sort="-role")
+    page = list_page(roster, listing, after=None, limit=10)
+    fill(roster, [(3, "r9", NodeStatus.ONLINE, 0)])
+    looked_at = 0
+    list_page(roster, listing, after=page.last, limit=10)
+    assert looked_at == 1  # the one that changed
+
+
+def test_an_order_ends_when_more_changed_than_sorting_costs() -> None:
+    roster = Roster()
+    fill(roster, [(number, "a", NodeStatus.ONLINE, 0) for number in range(20)])
+    order = Order.of(roster, "role", lambda entry: entry.node.role)
+    order.keys()
+    fill(roster, [(number, "a", NodeStatus.ONLINE, 0) for number in range(200)])
+    assert order._keys is None
+    assert len(order.keys()) == 200
 
 
 def test_order_that_is_none_names_those_there_are() -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
 
 from thunderline.core.clock import to_ms
 from thunderline.core.errors import InvalidInput
+from thunderline.link.orders import Key, Order, walk
 from thunderline.link.roster import Entry, NodeFilter, Roster
 
 BY_NAME: Final = "name"
@@ -65,21 +67,59 @@ def list_page(roster: Roster, listing: Listing, *, after: ListKey | None, limit:
     if field == BY_NAME and not descends:
         found, more = roster.select(listing.wanted, after=None if after is None else after.name, limit=limit)
         return ListPage(found, ListKey(found[-1].node.name, found[-1].node.name) if more else None)
-    value_of = _KEYS.get(field, _name)
+    bound = None if after is None else (after.value, after.name)
+    try:
+        page = None if limit is None else _walked(roster, listing, after=bound, limit=limit)
+        return page or _sorted(roster, listing, after=bound, limit=limit)
+    except TypeError as error:
+        raise InvalidInput("cursor", "is not one that a list gave") from error
 
-    def key(entry: Entry) -> tuple[Any, str]:
+
+def _walked(roster: Roster, listing: Listing, *, after: Key | None, limit: int) -> ListPage | None:
+    """The page along the order that is kept; None where it costs less to sort what matches."""
+    wanted, field = listing.wanted, listing.sort.removeprefix("-")
+    at_most = roster.at_most(wanted)
+    if listing.sort in UNREVISIONED_SORTS or at_most <= limit:
+        return None
+    groups = None if wanted.group is None else roster.groups_below(wanted.group)
+    keys = Order.of(roster, field, _KEYS.get(field, _name)).keys()
+    # As by name: given up after about as much as sorting costs.
+    steps = len(keys) if at_most == len(roster) else min(2 * at_most, len(keys))
+    found: list[Entry] = []
+    last = None
+    rest = walk(keys, after=after, descends=listing.sort.startswith("-"))
+    for key in islice(rest, steps):
+        entry = roster.named(key[1])
+        if entry is not None and wanted.holds(entry.node, groups=groups):
+            if len(found) == limit:
+                return ListPage(found, last)
+            found.append(entry)
+            last = ListKey(*key)
+    return ListPage(found, None) if next(rest, None) is None else None
+
+
+def _sorted(roster: Roster, listing: Listing, *, after: Key | None, limit: int | None) -> ListPage:
+    """The page out of all that match."""
+    descends = listing.sort.startswith("-")
+    value_of = _KEYS.get(listing.sort.removeprefix("-"), _name)
+
+    def key(entry: Entry) -> Key:
         return value_of(entry), entry.node.name
 
-    matching = roster.select(listing.wanted)[0]
+    matching = roster.matching(listing.wanted)
     if after is not None:
-        bound = (after.value, after.name)
-        try:
-            matching = [entry for entry in matching if (key(entry) < bound if descends else key(entry) > bound)]
-        except TypeError as error:
-            raise InvalidInput("cursor", "is not one that a list gave") from error
+        bound = after
+        matching = [entry for entry in matching if (key(entry) < bound if descends else key(entry) > bound)]
     if limit is None or limit >= len(matching):
         return ListPage(sorted(matching, key=key, reverse=descends), None)
-    found = (heapq.nlargest if descends else heapq.nsmallest)(limit, matching, key=key)
+    pick = heapq.nlargest if descends else heapq.nsmallest
+    # The value that a page ends with is found first, among values alone: keys are made for few.
+    values = [value_of(entry) for entry in matching]
+    end = pick(limit, values)[-1]
+    matching = [
+        entry for entry, value in zip(matching, values, strict=True) if (value >= end if descends else value <= end)
+    ]
+    found = pick(limit, matching, key=key)
     return ListPage(found, ListKey(*key(found[-1])))
 
 

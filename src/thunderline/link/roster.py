@@ -152,6 +152,9 @@ class NodeFilter(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+_EVERYONE: Final = NodeFilter()
+
+
 class RosterObserver(Protocol):
     """Is told of each change, after it was made."""
 
@@ -186,6 +189,10 @@ class Roster:
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._by_id.values())
+
+    def by_name(self) -> Iterator[Entry]:
+        """All entries, by name."""
+        return map(self._by_name.__getitem__, self._names)
 
     def get(self, node_id: NodeId) -> Entry | None:
         """The entry with this id."""
@@ -295,6 +302,26 @@ class Roster:
                     return found, True
                 found.append(entry)
         return found, False
+
+    def at_most(self, wanted: NodeFilter) -> int:
+        """A number of nodes that those who match cannot exceed, known without looking at them. Raises: UnknownGroup."""
+        if wanted.name is not None:
+            return 1
+        parts = self._narrowest(wanted, None if wanted.group is None else self.groups_below(wanted.group))
+        return len(self._by_id) if parts is None else sum(map(len, parts))
+
+    def matching(self, wanted: NodeFilter) -> list[Entry]:
+        """All that match, in no order. Raises: UnknownGroup."""
+        groups = None if wanted.group is None else self.groups_below(wanted.group)
+        parts = None if wanted.name is not None else self._narrowest(wanted, groups)
+        if parts is not None:
+            of_any = dict.fromkeys(node_id for part in parts for node_id in part)
+            found = [self._by_id[node_id] for node_id in of_any]
+        elif wanted == _EVERYONE:
+            return list(self._by_id.values())
+        else:
+            found = list(self._candidates(wanted, groups, None, None))
+        return [entry for entry in found if wanted.holds(entry.node, groups=groups)]
 
     def _candidates(
         self, wanted: NodeFilter, groups: frozenset[str] | None, after: str | None, limit: int | None
