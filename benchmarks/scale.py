@@ -320,19 +320,26 @@ async def _read_history(registry: Registry, sizes: Sizes, repetitions: int, *, s
 
 
 async def _read_graphs(registry: Registry, sizes: Sizes, repetitions: int) -> list[Row]:
-    """The whole graph as JSON; the changes are committed before the clock starts."""
+    """The whole graph as JSON in parts, as it is sent; the changes are committed before the clock starts."""
     wanted = graph_filter(include_offline=True)
     first = _timed(
         "graph, first time",
-        lambda _: len(Drawing(registry.roster, wanted).paint(cursor=registry.cursor)),
+        lambda _: sum(map(len, Drawing(registry.roster, wanted).paint(cursor=registry.cursor))),
         max(3, repetitions // 4),
         unit="bytes",
     )
 
     def paint(_: int) -> int:
+        return sum(map(len, registry.graph_parts(include_offline=True)))
+
+    def join(_: int) -> int:
         return len(registry.graph_json(include_offline=True))
 
-    rows = [first, _timed("graph, unchanged", paint, repetitions, unit="bytes")]
+    rows = [
+        first,
+        _timed("graph, unchanged", paint, repetitions, unit="bytes"),
+        _timed("graph, unchanged, as one document", join, repetitions, unit="bytes"),
+    ]
     for changes in (1, 100):
         took: list[float] = []
         painted = 0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from thunderline.core.inputs import NodeAttrs, OnlineInput
+from thunderline.gate import bodies
 from thunderline.link.actor import Actor, ActorKind
 from thunderline.testing.harness import Cluster
 
@@ -235,3 +237,17 @@ async def test_the_level_of_groups_is_encoded_once_for_each_revision(cluster: Cl
     before = registry.graph_json(level="groups")
     await registry.remove_from_group("a", "eu-1")
     assert registry.graph_json(level="groups") != before
+
+
+async def test_a_large_graph_is_written_in_parts_and_is_the_same(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        await cluster.registry.ensure_node({"name": f"node-{number}"})
+    whole = await cluster.http.get("/api/graph")
+    monkeypatch.setattr(bodies, "WHOLE_MAX_BYTES", 10)
+    parted = await cluster.http.get("/api/graph")
+    assert parted.content == whole.content == cluster.registry.graph_json()
+    assert parted.headers == whole.headers
+    held = {"if-none-match": parted.headers["etag"]}
+    assert (await cluster.http.get("/api/graph", headers=held)).status_code == 304

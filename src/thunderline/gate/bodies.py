@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 from litestar import Response
+from litestar.response import Stream
 
 from thunderline.core.codec import OutsideEvent, encode_event
 from thunderline.core.ids import Revision
@@ -17,6 +18,9 @@ from thunderline.link.roster import Entry
 
 REVISION_HEADER: Final = "x-thunderline-revision"
 STALE_HEADER: Final = "x-thunderline-stale-seconds"
+
+WHOLE_MAX_BYTES: Final = 1_048_576
+"""Of a body in parts: up to so much is put together, which takes less than the writes that it spares."""
 
 _ENCODER: Final = msgspec.json.Encoder()
 
@@ -169,12 +173,34 @@ def answer(
 
     `tag` is its entity tag; `cache` says what caches may do with it.
     """
+    headers = _headers(registry, tag, cache)
+    return Response(body, status_code=status, media_type="application/json", headers=headers)
+
+
+def answer_in_parts(
+    parts: Sequence[bytes], registry: Registry, *, tag: str | None = None, cache: str | None = None
+) -> Response[bytes] | Stream:
+    """As `answer`, of a body in parts. A large one is written part by part, as the client takes it: put together, it
+    would hold up everybody for as long as the copy takes, and be there once for each client."""
+    size_bytes = sum(map(len, parts))
+    if size_bytes <= WHOLE_MAX_BYTES:
+        return answer(b"".join(parts), registry, tag=tag, cache=cache)
+
+    async def write() -> AsyncIterator[bytes]:
+        for part in parts:
+            yield part
+
+    headers = {**_headers(registry, tag, cache), "content-length": str(size_bytes)}
+    return Stream(write(), media_type="application/json", headers=headers)
+
+
+def _headers(registry: Registry, tag: str | None, cache: str | None) -> dict[str, str]:
     headers = answer_headers(registry)
     if tag is not None:
         headers["etag"] = tag
     if cache is not None:
         headers["cache-control"] = cache
-    return Response(body, status_code=status, media_type="application/json", headers=headers)
+    return headers
 
 
 def answer_headers(registry: Registry) -> dict[str, str]:

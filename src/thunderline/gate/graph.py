@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from litestar import Response, Router, get
 from litestar.params import QueryParameter
 
-from thunderline.gate.bodies import answer, encode
+from thunderline.gate.bodies import answer, answer_in_parts, encode
 from thunderline.gate.conditions import REVALIDATE, Asked, not_modified, view_tag
 from thunderline.gate.openapi import documented
 from thunderline.gate.parameters import Consistent, Reg, check_consistent
@@ -39,7 +39,7 @@ async def get_graph(
         int | None, QueryParameter(description="As it stood at this revision; absent: as it is now.")
     ] = None,
     consistent: Consistent = False,
-) -> Response[bytes] | Response[None]:
+) -> Response[Any]:
     check_consistent(registry, consistent)
     if revision is not None:
         past = await registry.graph_at(
@@ -49,8 +49,8 @@ async def get_graph(
     tag = view_tag(registry, request)
     if (unchanged := not_modified(registry, request, tag)) is not None:
         return unchanged
-    body = registry.graph_json(include_offline=include_offline, domain=domain, group=group, level=level)
-    return answer(body, registry, tag=tag, cache=REVALIDATE)
+    parts = registry.graph_parts(include_offline=include_offline, domain=domain, group=group, level=level)
+    return answer_in_parts(parts, registry, tag=tag, cache=REVALIDATE)
 
 
 @get(

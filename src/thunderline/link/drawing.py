@@ -1,12 +1,11 @@
-"""Graphs kept as encoded JSON and mended as the roster changes, so that a drawing costs what changed and one copy.
+"""Graphs kept as encoded JSON and mended as the roster changes, so that a drawing costs what changed.
 
-What `paint` gives is what encoding `graph.draw` of the same scene gives. A drawing is told of every change while it is
-kept; the few that are asked for are kept, the rest forgotten.
+What `paint` gives, put together, is what encoding `graph.draw` of the same scene gives. A drawing is told of every
+change while it is kept; the few that are asked for are kept, the rest forgotten.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from typing import Final
@@ -17,6 +16,7 @@ from thunderline.core.ids import LinkId, NodeId
 from thunderline.core.records import LinkSession
 from thunderline.link.graph import Scene, graph_link, graph_node
 from thunderline.link.group_graph import draw_groups
+from thunderline.link.pieces import Pieces
 from thunderline.link.roster import NodeFilter, Roster
 
 DRAWINGS_MAX: Final = 4
@@ -51,12 +51,9 @@ class Drawing:
         self._changed_nodes: set[NodeId] = set()
         self._changed_links: set[LinkId] = set()
         self._is_stale = True
-        self._body = b""
-        # Parallel lists: what the order goes by, and the JSON.
-        self._names: list[str] = []
-        self._nodes: list[bytes] = []
-        self._link_ids: list[LinkId] = []
-        self._links: list[bytes] = []
+        self._parts: list[bytes] = []
+        self._nodes: Pieces[str] = Pieces()
+        self._links: Pieces[LinkId] = Pieces()
         self._shown: dict[NodeId, str] = {}
         self._ends: dict[LinkId, tuple[NodeId, NodeId]] = {}
         self._counts: Counter[NodeId] = Counter()
@@ -76,23 +73,21 @@ class Drawing:
             unknown = session.controller is not None and session.controller not in self._controllers
             self._is_stale = unknown or len(self._changed_links) > CHANGES_MAX
 
-    def paint(self, *, cursor: str) -> bytes:
-        """The graph as JSON, as of the roster's revision."""
+    def paint(self, *, cursor: str) -> list[bytes]:
+        """The graph as JSON, as of the roster's revision, in parts that stand one after another."""
         if self._is_stale or self._controllers != find_controllers(self._roster, self._controllers):
             self._redraw()
         elif self._changed_nodes or self._changed_links:
             self._mend()
-        return self._body + b',"revision":%d,"cursor":%b}' % (self._roster.revision, _ENCODE(cursor))
+        return [*self._parts, b',"revision":%d,"cursor":%b}' % (self._roster.revision, _ENCODE(cursor))]
 
     def _redraw(self) -> None:
         scene = scene_of(self._roster, self._wanted)
         links, self._counts = scene.links()
         self._controllers = dict(scene.controllers)
         self._shown = {node.id: node.name for node in scene.nodes}
-        self._names = [node.name for node in scene.nodes]
-        self._nodes = [_ENCODE(graph_node(node, self._counts[node.id])) for node in scene.nodes]
-        self._link_ids = [session.id for session, _ in links]
-        self._links = [_ENCODE(graph_link(session, target)) for session, target in links]
+        self._nodes = Pieces((node.name, _ENCODE(graph_node(node, self._counts[node.id]))) for node in scene.nodes)
+        self._links = Pieces((session.id, _ENCODE(graph_link(session, target))) for session, target in links)
         self._ends = {session.id: (session.node_id, target) for session, target in links}
         self._is_stale = False
         self._assemble()
@@ -109,8 +104,7 @@ class Drawing:
             if entry is not None and shows:
                 self._shown[node_id] = entry.node.name
             elif (name := self._shown.pop(node_id, None)) is not None:
-                index = bisect_left(self._names, name)
-                del self._names[index], self._nodes[index]
+                self._nodes.drop(name)
         for link_id in self._changed_links:
             touched.update(self._mend_link(link_id))
         for node_id in touched:
@@ -129,20 +123,15 @@ class Drawing:
         target = None
         if session is not None:
             target = session.remote_node_id or self._controllers.get(session.controller or "")
-        index = bisect_left(self._link_ids, link_id)
         before = self._ends.get(link_id)
         after = None
         if session is not None and target is not None and session.node_id in self._shown and target in self._shown:
             after = (session.node_id, target)
-            encoded = _ENCODE(graph_link(session, target))
-            if before is None:
-                self._link_ids.insert(index, link_id)
-                self._links.insert(index, encoded)
-            else:
-                self._links[index] = encoded
+            self._links.put(link_id, _ENCODE(graph_link(session, target)))
             self._ends[link_id] = after
         elif before is not None:
-            del self._link_ids[index], self._links[index], self._ends[link_id]
+            self._links.drop(link_id)
+            del self._ends[link_id]
         if before == after:
             return ()
         self._counts.subtract(set(before or ()))
@@ -154,18 +143,12 @@ class Drawing:
         entry = self._roster.get(node_id)
         if name is None or entry is None:
             return
-        encoded = _ENCODE(graph_node(entry.node, self._counts[node_id]))
-        index = bisect_left(self._names, name)
-        if index < len(self._names) and self._names[index] == name:
-            self._nodes[index] = encoded
-        else:
-            self._names.insert(index, name)
-            self._nodes.insert(index, encoded)
+        self._nodes.put(name, _ENCODE(graph_node(entry.node, self._counts[node_id])))
 
     def _assemble(self) -> None:
         self._changed_nodes.clear()
         self._changed_links.clear()
-        self._body = b"".join((b'{"nodes":[', b",".join(self._nodes), b'],"links":[', b",".join(self._links), b"]"))
+        self._parts = [b'{"nodes":[', *self._nodes.joined(), b'],"links":[', *self._links.joined(), b"]"]
 
 
 class Drawings:
@@ -177,10 +160,10 @@ class Drawings:
     def __init__(self, roster: Roster) -> None:
         self._roster = roster
         self._kept: OrderedDict[tuple[NodeFilter, frozenset[str] | None], Drawing] = OrderedDict()
-        self._by_groups: dict[NodeFilter, tuple[str, bytes]] = {}
+        self._by_groups: dict[NodeFilter, tuple[str, list[bytes]]] = {}
 
-    def paint(self, wanted: NodeFilter, *, cursor: str) -> bytes:
-        """The graph of the nodes that match, as JSON. Raises: UnknownGroup."""
+    def paint(self, wanted: NodeFilter, *, cursor: str) -> list[bytes]:
+        """The graph of the nodes that match, as JSON in parts. Raises: UnknownGroup."""
         groups = None if wanted.group is None else self._roster.groups_below(wanted.group)
         drawing = self._kept.get((wanted, groups))
         if drawing is None:
@@ -192,14 +175,14 @@ class Drawings:
         self._kept.move_to_end((wanted, groups))
         return drawing.paint(cursor=cursor)
 
-    def paint_groups(self, wanted: NodeFilter, *, cursor: str) -> bytes:
+    def paint_groups(self, wanted: NodeFilter, *, cursor: str) -> list[bytes]:
         """The same by groups, encoded once for each revision. Raises: UnknownGroup."""
         kept = self._by_groups.pop(wanted, None)
         if kept is None or kept[0] != cursor:
             scene = scene_of(self._roster, wanted)
             named = self._roster.groups.named
             drawn = draw_groups(scene, named=named, revision=self._roster.revision, cursor=cursor)
-            kept = cursor, _ENCODE(drawn)
+            kept = cursor, [_ENCODE(drawn)]
         self._by_groups[wanted] = kept
         if len(self._by_groups) > DRAWINGS_MAX:
             del self._by_groups[next(iter(self._by_groups))]

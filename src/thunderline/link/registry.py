@@ -444,7 +444,19 @@ class Registry:
         group: str | None = None,
         level: GraphLevel = "nodes",
     ) -> bytes:
-        """What `graph` gives, as JSON: kept between calls, and mended where the cluster changed."""
+        """What `graph` gives, as JSON. Of a large cluster that is one large copy, which `graph_parts` spares."""
+        parts = self.graph_parts(include_offline=include_offline, domain=domain, group=group, level=level)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def graph_parts(
+        self,
+        *,
+        include_offline: bool = False,
+        domain: str | None = None,
+        group: str | None = None,
+        level: GraphLevel = "nodes",
+    ) -> list[bytes]:
+        """The same in parts that stand one after another: kept between calls, and mended where the cluster changed."""
         wanted = graph_filter(include_offline=include_offline, domain=domain, group=group)
         paint = self._drawings.paint if level == "nodes" else self._drawings.paint_groups
         return paint(wanted, cursor=self.cursor)
