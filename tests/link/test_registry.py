@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,10 +13,18 @@ import pytest
 
 import thunderline
 from thunderline import Registry
+from thunderline.block.memory import MemoryStore
 from thunderline.block.sqlite import SqliteStore
-from thunderline.core.errors import InvalidInput, NotPermitted, SettingsError, StoreLocked, UnknownNode
-from thunderline.core.ids import NodeId
-from thunderline.core.records import NodeStatus
+from thunderline.core.errors import (
+    InvalidInput,
+    NotPermitted,
+    SettingsError,
+    StoreLocked,
+    StoreUnavailable,
+    UnknownNode,
+)
+from thunderline.core.ids import GroupId, NodeId
+from thunderline.core.records import Node, NodeGroup, NodeStatus
 from thunderline.link.actor import Actor, ActorKind
 from thunderline.testing.clock import ManualClock
 from thunderline.testing.harness import open_cluster
@@ -185,3 +194,18 @@ async def test_records_are_values() -> None:
             node.status = NodeStatus.ONLINE  # type: ignore[misc]
         assert msgspec.json.decode(msgspec.json.encode(node), type=type(node)) == node
         assert registry.get_node(NodeId(node.id.upper())) is node
+
+
+async def test_the_collector_rests_while_the_roster_is_loaded_and_no_longer() -> None:
+    class Watched(MemoryStore):
+        async def scan_nodes(self, *, after: NodeId | None, limit: int) -> list[Node]:
+            assert not gc.isenabled()
+            return await super().scan_nodes(after=after, limit=limit)
+
+        async def scan_groups(self, *, after: GroupId | None, limit: int) -> list[NodeGroup]:
+            raise StoreUnavailable("gone")
+
+    with pytest.raises(StoreUnavailable):
+        async with open_cluster(store=Watched()):
+            pass
+    assert gc.isenabled()

@@ -39,7 +39,7 @@ _DECODER: Final = msgspec.msgpack.Decoder(list[PackedBeat])
 
 def node_key(node_id: NodeId) -> bytes:
     """The 16 bytes of `node_id`."""
-    return UUID(node_id).bytes
+    return bytes.fromhex(node_id.replace("-", ""))
 
 
 def pack_block(beats: list[PackedBeat]) -> bytes:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from thunderline.block.beats import to_heartbeat
@@ -92,10 +95,11 @@ class Engine:
         started = self._clock.monotonic()
         head = await self.store.open()
         self.roster.log_id, self.roster.revision, self.log.oldest = head.log_id, head.revision, head.oldest
-        await self._load_nodes()
-        await self._load_sessions()
-        await self._load_groups()
-        replayed = await self._checkpoint.restore(self.store)
+        with _collector_at_rest():
+            await self._load_nodes()
+            await self._load_sessions()
+            await self._load_groups()
+            replayed = await self._checkpoint.restore(self.store)
         self.sentinel.start()
         self.tasks.start(self.writer.run(), name="writer")
         self.tasks.start(self.writer.watch(), name="writer watch")
@@ -172,3 +176,15 @@ class Engine:
                 )
             )
         return told
+
+
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """A block in which the collector does not run: what is loaded stays, and would be walked again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -391,7 +391,10 @@ class Roster:
 
     def _enter(self, node: Node) -> None:
         for key in _index_keys(node):
-            self._index.setdefault(key, {})[node.id] = None
+            ids = self._index.get(key)
+            if ids is None:
+                ids = self._index[key] = {}
+            ids[node.id] = None
 
     def _leave(self, node: Node) -> None:
         for key in _index_keys(node):

@@ -85,8 +85,15 @@ class RecentBlocks:
                 break
             with self._lock:
                 self._beats += len(beats)
+                blocks = self._blocks
                 for beat in beats:
-                    insort(self._blocks.setdefault(beat.node_key, []), block_id)
+                    key = beat.node_key
+                    if key not in blocks:
+                        blocks[key] = [block_id]
+                    elif blocks[key][-1] <= block_id:
+                        blocks[key].append(block_id)
+                    else:
+                        insort(blocks[key], block_id)
         with self._lock:
             self._seeded = (began, came_to)
             if came_to >= since == self._since:
