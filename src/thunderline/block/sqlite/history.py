@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
-from heapq import heappush, heappushpop
+from heapq import merge
 from typing import Any, Final
 
 import msgspec
@@ -34,6 +34,7 @@ from thunderline.block.rollups import (
 )
 from thunderline.block.sqlite.bulk import BulkStatement
 from thunderline.block.sqlite.recent import RecentBlocks
+from thunderline.block.sqlite.wanted import Wanted
 from thunderline.core.clock import Clock
 
 Place = tuple[int, bytes]
@@ -42,19 +43,23 @@ Place = tuple[int, bytes]
 PASS_BEATS: Final = 300_000
 """Beats in one pass at most, which are held in memory meanwhile: about 50 MB."""
 
-SLICE_BYTES: Final = 524_288
+SLICE_BYTES: Final = 262_144
 SLICE_ROWS: Final = (64, 2048)
 """Rows in one write, at least and at most; in between as many as keep it to `WRITE_S`."""
 
 FOLD_EVERY: Final = 8
 """Steps after which the planner folds the write-ahead log into the file: else a commit would have to, and wait."""
 
-WRITE_S: Final = 0.010
-"""How long one write should take: half of what commits may be made to wait, since a flush may take twice as long."""
+WRITE_S: Final = 0.005
+"""How long one write should take: a quarter of what commits may be made to wait, since a write now and then takes
+several times as long as the one before, for want of a processor or behind a flush."""
 
 DELETED_BLOCKS: Final = 256
 DELETED_BLOCK_BYTES: Final = 1_048_576
 """Blocks that go in one write at most."""
+
+SORTED_AT_ONCE: Final = 2_000
+"""Places: a millisecond in which no other thread runs."""
 
 RAW_OVERHEAD_BYTES: Final = 26
 ROLLUP_BYTES: Final = 110
@@ -99,12 +104,23 @@ class _Pass:
         self.first_block = state.compacted_block
         self.last_block = state.pass_block
         self.beats = beats
-        self.places = sorted(beats)
+        self.places = _sorted_places(beats)
         self.old_minutes = old_minutes
         """Minutes that may have rows already."""
 
+        self._written = 0
+
     def goes_on_from(self, state: _State) -> bool:
         return (self.first_block, self.last_block) == (state.compacted_block, state.pass_block)
+
+    def rest(self, done: Place) -> list[Place]:
+        """The places after `done`, up to which all is written and will not be needed again."""
+        start = bisect_right(self.places, done)
+        # Step by step: all at once, at the end of the pass, that would hold up everybody.
+        for place in self.places[self._written : start]:
+            self.beats.pop(place, None)
+        self._written = start
+        return self.places[start : start + SLICE_ROWS[1] + 1]
 
 
 class HistoryPlan(msgspec.Struct):
@@ -135,7 +151,7 @@ class _Pace:
 
     def took(self, duration_s: float, *, rows: int) -> None:
         """Learn from a write of so many rows; one that was short of rows tells nothing but that it was too slow."""
-        factor = min(max(WRITE_S / max(duration_s, 1e-6), 0.5), 1.5)
+        factor = min(max(WRITE_S / max(duration_s, 1e-6), 0.25), 1.25)
         if factor < 1 or rows >= self.rows:
             least, most = SLICE_ROWS
             self.rows = min(max(int(self.rows * factor), least), most)
@@ -206,8 +222,7 @@ class HistoryTables:
         under_way = self._pass
         plan = HistoryPlan(state, state)
         written_bytes, size_bytes = 0, state.size_bytes
-        start = bisect_right(under_way.places, state.done)
-        for place in under_way.places[start:]:
+        for place in under_way.rest(state.done):
             if plan.rows >= self._writing.rows or written_bytes > SLICE_BYTES:
                 done = plan.rollups[-1][:2]
                 plan.after = msgspec.structs.replace(
@@ -351,7 +366,7 @@ class HistoryTables:
         """See `Store.read_beats`."""
         if limit <= 0 or since_ms >= until_ms:
             return []
-        wanted = _Wanted(key, since_ms, until_ms, _EVER if every_ms is not None else limit)
+        wanted = Wanted(key, since_ms, until_ms, _EVER if every_ms is not None else limit)
         self._begin_read(connection, wanted)
         if key is None:
             bounds: tuple[object, ...] = (minute_of(since_ms), minute_of(until_ms - 1))
@@ -374,7 +389,7 @@ class HistoryTables:
             found = thin(found, every_ms)
         return found[-limit:]
 
-    def _begin_read(self, connection: sqlite3.Connection, wanted: _Wanted) -> None:
+    def _begin_read(self, connection: sqlite3.Connection, wanted: Wanted) -> None:
         """Begin to read, with what is wanted of the blocks that are not compacted."""
         while True:
             connection.execute(self._queries.begin_read.sql)
@@ -395,7 +410,7 @@ class HistoryTables:
             for (block,) in connection.execute(self._queries.block_between.sql, bounds).fetchall():
                 wanted.add(_beats_of_block(state, wanted, id_, block), block=id_)
 
-    def _search_blocks(self, connection: sqlite3.Connection, state: _State, wanted: _Wanted, *, up_to: int) -> None:
+    def _search_blocks(self, connection: sqlite3.Connection, state: _State, wanted: Wanted, *, up_to: int) -> None:
         if up_to <= state.compacted_block:
             return
         bounds = (wanted.since_ms, wanted.until_ms, state.compacted_block, up_to)
@@ -414,7 +429,7 @@ class HistoryTables:
         if since_ms >= until_ms:
             return []
         minutes = (minute_of(since_ms), minute_of(until_ms - 1), key)
-        fresh = _Wanted(key, since_ms, until_ms, _EVER)
+        fresh = Wanted(key, since_ms, until_ms, _EVER)
         self._begin_read(connection, fresh)
         found: dict[int, Rollup] = {}
         is_whole = True
@@ -438,7 +453,14 @@ class HistoryTables:
         return _State(*connection.execute(self._queries.select_history.sql).fetchone())
 
 
-def _beats_of_block(state: _State, wanted: _Wanted, id_: int, block: bytes) -> Iterable[PackedBeat]:
+def _sorted_places(places: Iterable[Place]) -> list[Place]:
+    """`places` in order; sorted at once, many would hold up every other thread for as long as it takes."""
+    everything = list(places)
+    runs = (sorted(everything[start : start + SORTED_AT_ONCE]) for start in range(0, len(everything), SORTED_AT_ONCE))
+    return list(merge(*runs))
+
+
+def _beats_of_block(state: _State, wanted: Wanted, id_: int, block: bytes) -> Iterable[PackedBeat]:
     """The beats of `block` that may be wanted and are in no minute yet."""
     beats = unpack_block(block) if wanted.key is None else _beats_with(wanted.key, block)
     if id_ > state.pass_block:
@@ -452,35 +474,6 @@ def _beats_with(key: bytes, block: bytes) -> list[PackedBeat]:
     if key not in block:  # many times as fast as SQLite's own search for it
         return []
     return [_BEAT.decode(raw) for raw in _RAWS.decode(block) if key in bytes(raw)]
-
-
-class _Wanted:
-    """The beats that a reader asks for, as they are found, newest parts first."""
-
-    def __init__(self, key: bytes | None, since_ms: int, until_ms: int, limit: int) -> None:
-        self.key = key
-        self.since_ms = since_ms
-        self.until_ms = until_ms
-        self._limit = limit
-        self._newest: list[int] = []  # a heap: the times of the newest `limit` found so far
-        self._found: list[tuple[int, bytes, int, int, PackedBeat]] = []
-
-    def is_beyond(self, at_ms: int) -> bool:
-        """Whether enough beats are found that are newer than `at_ms`."""
-        return len(self._newest) >= self._limit and self._newest[0] > at_ms
-
-    def add(self, beats: Iterable[PackedBeat], *, block: int) -> None:
-        for index, beat in enumerate(beats):
-            if (self.key is None or beat.node_key == self.key) and self.since_ms <= beat.at_ms < self.until_ms:
-                if self.is_beyond(beat.at_ms):
-                    continue
-                self._found.append((beat.at_ms, beat.node_key, block, index, beat))
-                (heappush if len(self._newest) < self._limit else heappushpop)(self._newest, beat.at_ms)
-
-    def beats(self) -> list[PackedBeat]:
-        """What was found, in order; of one node and time, what is in its minute comes before what is in blocks."""
-        self._found.sort()
-        return [beat for *_, beat in self._found]
 
 
 def _less(state: _State, freed_bytes: int) -> _State:
