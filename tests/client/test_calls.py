@@ -36,7 +36,7 @@ from thunderline.testing.harness import BASE_URL, open_cluster
 
 SHARED = (
     *("ensure_node", "update_node", "deregister", "mark_online", "mark_offline", "mark_status", "clear_override"),
-    *("heartbeat", "recent_heartbeats", "get_node", "list_nodes", "graph"),
+    *("heartbeat", "recent_heartbeats", "series", "get_node", "list_nodes", "graph"),
     *("establish_link_session", "get_link_session", "update_link_session", "close_link_session", "list_sessions"),
     *("create_group", "update_group", "remove_group", "add_to_group", "remove_from_group", "get_group", "list_groups"),
 )
@@ -60,7 +60,8 @@ def name(kind: str, request: pytest.FixtureRequest) -> str:
 def test_the_public_names_are_these() -> None:
     assert thunderline.client.__all__ == [
         *("Client", "BlockingClient", "Watch", "BlockingWatch", "Link", "LinkStats", "CountedGroup"),
-        *("EventPage", "Graph", "GraphLink", "GraphNode", "Health", "HeartbeatResult", "ItemProblem"),
+        *("EventPage", "Graph", "GraphLink", "GraphNode", "Health", "FigureSeries", "HeartbeatResult"),
+        *("HeartbeatSeries", "ItemProblem"),
         *("KeptHeartbeat", "NodeResult", "OnlineNode", "PresentNode", "TaggedNode"),
         "ToldEvent",
         *("AnswerLost", "BatchRefused", "ClientError", "Conflict", "InvalidRequest", "KeyReused", "ListAgain"),
@@ -175,6 +176,10 @@ def test_a_beat_is_kept_and_says_when_the_next_is_due(client: Driven, name: str)
     assert isinstance(kept.heartbeat, Heartbeat)
     assert client.recent_heartbeats(name) == client.recent_heartbeats(node.id, 0.5, limit=1) == [kept.heartbeat]
     assert kept.heartbeat in client.recent_heartbeats()
+    series = client.series(name, 5, resolution=60)
+    assert (series.node_id, series.resolution_s, sum(series.beats)) == (node.id, 60, 1)
+    assert len(series.at) == len(series.cpu_load.mean) >= 5
+    assert client.series(node.id).resolution_s >= 10
     assert client.get_node(name).presence.last_heartbeat == kept.heartbeat
 
 

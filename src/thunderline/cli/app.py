@@ -16,6 +16,7 @@ from thunderline.cli.node import node
 from thunderline.cli.nodes import nodes
 from thunderline.cli.screen import note
 from thunderline.cli.serve import serve
+from thunderline.cli.sessions import session, sessions
 from thunderline.cli.version import version
 from thunderline.cli.watch import watch
 from thunderline.core.errors import ThunderlineError
@@ -64,6 +65,8 @@ app.add_typer(
         "group join eu-1 worker-1@prod",
     ),
 )
+app.command(epilog=_examples("sessions --node worker-1@prod", "sessions --status degraded | cut -f 1,6"))(sessions)
+app.add_typer(session, epilog=_examples("session close tunnel-7 --reason 'moved to quic'"))
 app.command(epilog=_examples("node worker-1@prod", "node worker-1@prod | grep ^override"))(node)
 app.command(epilog=_examples("graph --include-offline", "graph --format dot | dot -Tsvg > cluster.svg"))(graph)
 app.command(

@@ -39,6 +39,11 @@ def _check_ref(ref: str) -> str:
     return ref
 
 
+def check_node(ref: str | None) -> str | None:
+    """`ref`, if a node can have it as its name or id. Raises: typer.BadParameter."""
+    return None if ref is None else _check_ref(ref)
+
+
 def check_group(ref: str | None) -> str | None:
     """`ref`, if a group can have it as its name or id. Raises: typer.BadParameter."""
     try:

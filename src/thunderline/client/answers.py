@@ -8,7 +8,9 @@ from typing import Generic, Literal, TypeVar
 import msgspec
 
 from thunderline.client.events import ToldEvent
+from thunderline.core.ids import NodeId
 from thunderline.core.records import (
+    BeatStatus,
     ClusterType,
     Heartbeat,
     JsonObject,
@@ -159,6 +161,32 @@ class HeartbeatsAnswer(msgspec.Struct, frozen=True):
     """Heartbeats in ascending time."""
 
     heartbeats: list[Heartbeat]
+
+
+class FigureSeries(msgspec.Struct, frozen=True, kw_only=True):
+    """One figure, bucket by bucket; None where no beat had it."""
+
+    min: list[float | None]
+    mean: list[float | None]
+    max: list[float | None]
+
+
+class HeartbeatSeries(msgspec.Struct, frozen=True, kw_only=True):
+    """A node's heartbeats in columns: one item for each bucket of `resolution_s`, which begins `at`.
+
+    `status` is the worst that the node said of itself, None where no beat came.
+    """
+
+    node_id: NodeId
+    since: datetime
+    until: datetime
+    resolution_s: int
+    at: list[datetime]
+    beats: list[int]
+    status: list[BeatStatus | None]
+    cpu_load: FigureSeries
+    mem_used_mb: FigureSeries
+    latency_ms: FigureSeries
 
 
 class EventsAnswer(msgspec.Struct, frozen=True):

@@ -20,6 +20,7 @@ from thunderline.client.answers import (
     GraphLevel,
     Health,
     HeartbeatResult,
+    HeartbeatSeries,
     KeptHeartbeat,
     NodeResult,
     OnlineNode,
@@ -238,6 +239,10 @@ class BlockingClient:
     ) -> list[Heartbeat]:
         """The latest beats, as `Client.recent_heartbeats` gives them. Raises: NotFound, InvalidRequest."""
         return self.ask(calls.recent_heartbeats(node_id, minutes, limit=limit, resolution=resolution)).value.heartbeats
+
+    def series(self, node_id: str, minutes: float = 60, *, resolution: int | None = None) -> HeartbeatSeries:
+        """A node's beats in buckets, as `Client.series` gives them. Raises: NotFound, InvalidRequest."""
+        return self.ask(calls.series(node_id, minutes, resolution=resolution)).value
 
     # Reading
 

@@ -24,6 +24,7 @@ from thunderline.client.answers import (
     Health,
     HeartbeatResults,
     HeartbeatsAnswer,
+    HeartbeatSeries,
     KeptHeartbeat,
     NodeAnswer,
     NodePage,
@@ -217,6 +218,14 @@ def recent_heartbeats(
     if resolution is not None:
         query.append(("resolution", str(resolution)))
     return Call("GET", path, HeartbeatsAnswer, query=tuple(query))
+
+
+def series(node_id: str, minutes: float, *, resolution: int | None) -> Call[HeartbeatSeries]:
+    """A node's beats in buckets."""
+    query = [("minutes", str(minutes))]
+    if resolution is not None:
+        query.append(("resolution", str(resolution)))
+    return Call("GET", f"{node_path(node_id)}/series", HeartbeatSeries, query=tuple(query))
 
 
 def node_filter(

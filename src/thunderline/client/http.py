@@ -22,6 +22,7 @@ from thunderline.client.answers import (
     GraphLevel,
     Health,
     HeartbeatResult,
+    HeartbeatSeries,
     KeptHeartbeat,
     NodeResult,
     OnlineNode,
@@ -263,6 +264,13 @@ class Client:
         return (
             await self.ask(calls.recent_heartbeats(node_id, minutes, limit=limit, resolution=resolution))
         ).value.heartbeats
+
+    async def series(self, node_id: str, minutes: float = 60, *, resolution: int | None = None) -> HeartbeatSeries:
+        """The node's beats of the last `minutes` in buckets of `resolution` seconds, or of a length that fits.
+
+        The id of a deregistered node still finds its beats. Raises: NotFound, InvalidRequest.
+        """
+        return (await self.ask(calls.series(node_id, minutes, resolution=resolution))).value
 
     # Reading
 
