@@ -29,6 +29,27 @@ async def world() -> AsyncIterator[World]:
         yield World(cluster)
 
 
+# Sessions with other nodes
+
+
+async def test_what_a_program_reports_shows_until_it_is_reported_no_more(world: World) -> None:
+    await world.cluster.registry.mark_online((await world.cluster.registry.ensure_node({"name": "far"})).id)
+    async with world.link() as link:
+        link.report_links([{"session_id": "tunnel", "remote": "far", "connection_type": "quic"}])
+        await world.turn(1)
+        session = await world.cluster.registry.get_link_session("tunnel")
+        assert (session.status, session.connection_type, session.node_id) == ("established", "quic", link.node_id)
+        link.report_links([])
+        await world.turn(1)
+        assert (await world.cluster.registry.get_link_session("tunnel")).status == "closed"
+        with pytest.raises(InvalidInput, match="remote"):
+            link.report_links([{"session_id": "tunnel"}])
+        with pytest.raises(InvalidInput, match="sessions"):
+            link.report_links([{"session_id": "x" * 255, "remote": "y" * 255} for _ in range(256)])
+    with pytest.raises(LinkLeft):
+        link.report_links([])
+
+
 # Making the link
 
 

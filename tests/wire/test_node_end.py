@@ -19,11 +19,14 @@ from thunderline.wire.frames import (
     Bye,
     Drain,
     Interval,
+    Links,
     RegistryFrame,
     Resume,
+    SeenSession,
 )
 from thunderline.wire.node_end import (
     ERROR_DECIDES_S,
+    REPORT_AGAIN_S,
     Acked,
     BeatRefused,
     Broken,
@@ -409,3 +412,30 @@ def test_the_table_names_every_state_and_every_event() -> None:
     told = " ".join(row[3] for row in rows if len(row) > 3)
     for kind in (Welcomed, Acked, BeatRefused, IntervalChanged, DrainAsked, Troubled, Broken, Lost, Left, Ended):
         assert kind.__name__ in told
+
+
+# Sessions with other nodes
+
+SEEN = Links(sessions=(SeenSession(session_id="tunnel", remote="worker-2"),))
+TAKES_LINKS = msgspec.structs.replace(WELCOME, features=("links",))
+
+
+def test_sessions_are_reported_once_then_now_and_then_and_over_each_connection() -> None:
+    pair = Pair(greeted=False)
+    pair.end.report(SEEN)
+    pair.say(TAKES_LINKS)
+    assert pair.heard() == [SEEN]
+    assert pair.heard() == []
+    pair.now += REPORT_AGAIN_S
+    assert pair.heard() == [SEEN]
+    pair.end.report(Links(sessions=()))
+    assert pair.heard() == [Links(sessions=())]
+    pair.end.lost(pair.now)
+    pair.connect()
+    pair.say(TAKES_LINKS)
+    assert pair.heard() == [Links(sessions=())]
+
+
+def test_sessions_are_not_reported_to_a_registry_that_has_no_use_for_them(pair: Pair) -> None:
+    pair.end.report(SEEN)
+    assert pair.heard() == []

@@ -27,6 +27,7 @@ from thunderline.core.clock import Clock
 from thunderline.core.errors import ThunderlineError
 from thunderline.core.inputs import HeartbeatInput
 from thunderline.core.logging import get_logger
+from thunderline.wire.frames import Links
 from thunderline.wire.node_end import (
     Acked,
     BeatRefused,
@@ -159,6 +160,11 @@ class Driver:
         self._take_queued(self._clock.monotonic())
         self._wake()
         return receipt
+
+    def report(self, seen: Links) -> None:
+        """Let the registry know these sessions with other nodes."""
+        self._end.report(seen)
+        self._wake()
 
     def leave(self, reason: str | None) -> None:
         """Say goodbye and end; without a link, end."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -26,7 +26,7 @@ from thunderline.core.inputs import OfflineInput, read_mapping
 from thunderline.core.tasks import Supervisor
 from thunderline.wire.backlog import BEATS_MAX
 from thunderline.wire.codec import node_codec
-from thunderline.wire.frames import FRAME_MAX_BYTES, SUBPROTOCOLS, Hello
+from thunderline.wire.frames import FRAME_MAX_BYTES, SUBPROTOCOLS, Hello, Links
 from thunderline.wire.node_end import NodeEnd, Welcomed
 
 INSTANCE_BYTES: Final = 12
@@ -192,6 +192,17 @@ class Link:
         driver = self._alive()
         await driver.take(check_figures(figures))
 
+    def report_links(self, sessions: Iterable[Figures]) -> None:
+        """Say which sessions with other nodes this node sees: all of them, each time; those named no more are closed.
+
+        Each has a `session_id` and `remote`, the other node's name, and may have `session_type`, `connection_type`,
+        `status`, `weight`, `latency_ms` and `bandwidth_mbps`. 256 at most. Said again over every further connection. A
+        session with a node that the registry does not know, or that is not up, waits until it is. With the link they
+        end. Raises: InvalidInput; LinkEnded and LinkLeft as `beat` does.
+        """
+        driver = self._alive()
+        driver.report(_seen(sessions))
+
     async def flush(self) -> None:
         """Return when the fate of every beat that was taken so far is known: durable, refused or dropped.
 
@@ -259,6 +270,15 @@ def _hello(given: Figures) -> Hello:
     if size_bytes > FRAME_MAX_BYTES:
         raise InvalidInput("labels", f"all that describes the node takes {size_bytes} bytes, {FRAME_MAX_BYTES} at most")
     return hello
+
+
+def _seen(sessions: Iterable[Figures]) -> Links:
+    """The frame that reports these sessions. Raises: InvalidInput."""
+    seen = read_mapping({"sessions": [dict(one) for one in sessions]}, Links)
+    size_bytes = max(len(node_codec(name).encode(seen)) for name in SUBPROTOCOLS)
+    if size_bytes > FRAME_MAX_BYTES:
+        raise InvalidInput("sessions", f"all of them take {size_bytes} bytes, {FRAME_MAX_BYTES} at most")
+    return seen
 
 
 def _interval_ms(interval_s: float) -> int:

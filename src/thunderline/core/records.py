@@ -163,7 +163,8 @@ class LinkSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     controller: str | None = None
     """The replica to which a link to the registry leads, as that replica is named as a node; None between two nodes."""
     holder: str | None = None
-    """The replica that holds the connection; None: the session is known by word only."""
+    """The replica that holds the connection, or `link:` and the `session_id` of the link over which an end reports the
+    session; None: the session is known by word only."""
 
     @property
     def ends(self) -> tuple[NodeId, ...]:

@@ -31,6 +31,7 @@ from thunderline.wire.frames import (
     LateBeat,
     Links,
     NodeFrame,
+    SeenSession,
     Welcome,
 )
 from thunderline.wire.registry_end import LinkState, RegistryEnd
@@ -70,6 +71,8 @@ class LinkConnection(Uplink):
         "_goodbye_seq",
         "_held",
         "_peer",
+        "_reporting",
+        "_seen",
     )
 
     def __init__(self, gate: LinkGate, peer: Peer, *, subprotocol: str, address: str | None) -> None:
@@ -83,6 +86,8 @@ class LinkConnection(Uplink):
         self._flushing = False
         self._drain_ms: int | None = None
         self._goodbye_seq: int | None = None
+        self._seen: tuple[SeenSession, ...] | None = None
+        self._reporting = False
         self._address = address
         self._allowance = gate.registry.settings.link_frames_per_second * BURST_S
         self._allowed_at = gate.registry.clock.monotonic()
@@ -123,7 +128,7 @@ class LinkConnection(Uplink):
                     # Of no age at all it would pass for one of now.
                     self._take(beat, min(max(beat.age_ms, 1), BACKLOG_AGE_MAX_MS))
             case Links():
-                pass  # a sign of life; the registry has no use for sessions between nodes yet, and `features` say so
+                self._report(frame)
             case Bye():
                 self._gate.work(self, self._leave(frame.reason))
             case _:
@@ -216,6 +221,26 @@ class LinkConnection(Uplink):
         if acks.in_flight >= UNACKED_MAX and not self._held:
             self._held = True
             self._peer.hold(True)
+
+    # Sessions with other nodes
+
+    def _report(self, links: Links) -> None:
+        """Let what the node sees be known; while one report is on its way, the newest of those that follow waits."""
+        self._seen = links.sessions
+        if not self._reporting:
+            self._reporting = True
+            self._gate.work(self, self._tell_seen())
+
+    async def _tell_seen(self) -> None:
+        try:
+            while (seen := self._seen) is not None:
+                self._seen = None
+                await self._gate.registry.links.report(self, seen)
+        except ThunderlineError as error:
+            # Nothing is lost by it: a node names all that it sees, and does so again.
+            log.debug("report of sessions not taken", session_id=self.session_id, reason=str(error))
+        finally:
+            self._reporting = False
 
     def beat_kept(self, seq: int) -> None:
         """The beat is durable."""

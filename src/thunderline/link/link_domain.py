@@ -5,8 +5,10 @@ What follows from a connection that ended is up to `detection`; the records of s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
+from thunderline.block.store import Store
 from thunderline.core.errors import (
     Deregistered,
     SessionEnded,
@@ -14,16 +16,18 @@ from thunderline.core.errors import (
     StaleIncarnation,
     ThunderlineError,
 )
+from thunderline.core.ids import LinkId
 from thunderline.core.inputs import HeartbeatInput, NodeAttrs
 from thunderline.core.records import BeatStatus, Node
 from thunderline.core.settings import Settings
-from thunderline.link import link_plans, plans
+from thunderline.link import link_plans, plans, report_plans
 from thunderline.link.actor import Action, Actor, ActorKind, authorise
 from thunderline.link.detection import plan_leave
 from thunderline.link.lanes import Lane, Operation
 from thunderline.link.liveness import has_left
 from thunderline.link.overlay import Overlay
 from thunderline.link.plans import Kept
+from thunderline.link.report_plans import SeenSession
 from thunderline.link.roster import Entry, Roster
 from thunderline.link.sentinel import Sentinel
 from thunderline.link.uplinks import Uplink, Uplinks
@@ -81,8 +85,9 @@ class LinkDomain:
     """All actions on links of this process. Those that write raise what `Writer.submit` does."""
 
     def __init__(
-        self, writer: Writer, roster: Roster, sentinel: Sentinel, uplinks: Uplinks, *, settings: Settings
+        self, writer: Writer, roster: Roster, sentinel: Sentinel, uplinks: Uplinks, store: Store, *, settings: Settings
     ) -> None:
+        self._store = store
         self._writer = writer
         self._roster = roster
         self._sentinel = sentinel
@@ -171,6 +176,23 @@ class LinkDomain:
         if beat.incarnation is not None and beat.incarnation != uplink.incarnation:
             raise StaleIncarnation(given=beat.incarnation, current=uplink.incarnation)
         self._writer.put(Lane.HEARTBEATS, LinkBeat(uplink, beat, seq, listener, late_ms))
+
+    async def report(self, uplink: Uplink, seen: Sequence[SeenSession]) -> None:
+        """Let the node's sessions with other nodes be those that it sees, as far as it reported them over this link."""
+        authorise(uplink.actor, Action.LINK, node_id=uplink.entry.node.id)
+        known = {}
+        # An id of another session would come between that one and those who ask for it.
+        seen = [one for one in seen if self._roster.sessions.get(LinkId(one.session_id.lower())) is None]
+        for one in seen:
+            if self._roster.sessions.named(one.session_id) is None:
+                found = await self._store.find_session(one.session_id)
+                if found is not None:
+                    known[one.session_id] = found
+
+        def plan(overlay: Overlay) -> None:
+            report_plans.report(overlay, uplink.entry.node.id, uplink.session_id, seen, known)
+
+        await self._writer.submit(Lane.MUTATIONS, plan, actor=uplink.actor)
 
     async def leave(self, uplink: Uplink, reason: str | None) -> None:
         """The node's goodbye: its link's session ended, and with its last one the node gone."""

@@ -41,6 +41,20 @@ class Savepoint(msgspec.Struct, frozen=True):
     undo: int
 
 
+_REPORTED: Final = "link:"
+
+
+def reported_over(session_id: str) -> str:
+    """The holder of sessions that a node reports over its link of that `session_id`."""
+    return _REPORTED + session_id
+
+
+def reporting_link(session: LinkSession) -> str | None:
+    """The `session_id` of the link over which the session is reported; None if it is not."""
+    holder = session.holder
+    return holder[len(_REPORTED) :] if holder is not None and holder.startswith(_REPORTED) else None
+
+
 class Overlay:
     """One batch in the making. `now` is the wall time of all its records and events."""
 
@@ -140,7 +154,8 @@ class Overlay:
 
     def is_connected(self, session: LinkSession) -> bool:
         """Whether the session's connection is there, as far as this process can tell."""
-        return session.holder is None or session.session_id in self._roster.held
+        link = reporting_link(session)
+        return session.holder is None or (session.session_id if link is None else link) in self._roster.held
 
     def group(self, group_id: GroupId) -> NodeGroup:
         """The group with this id. Raises: UnknownGroup."""

@@ -93,7 +93,7 @@ class Registry:
         self.domain = NodeDomain(*parts, store, engine.history, settings=settings)
         self.batches = BatchDomain(self.domain, engine.writer, settings=settings)
         self.answers = Answers(store, engine.writer, clock=clock, ttl_s=settings.idempotency_ttl_s)
-        self.links = LinkDomain(*parts, settings=settings)
+        self.links = LinkDomain(*parts, store, settings=settings)
 
     @classmethod
     @asynccontextmanager

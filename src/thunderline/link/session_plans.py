@@ -7,7 +7,7 @@
     establishing | established  | opened again, or changed by hand
     open         | degraded     | changed by hand; an end is disconnected
     degraded     | what it was  | no end is disconnected any more, if that was why
-    open         | closed       | by hand; an end said goodbye, was restarted or deregistered
+    open         | closed       | by hand; an end said goodbye, was restarted or deregistered, or reports it no longer
     open         | failed       | by hand; an end is offline; its connection is gone for good
     closed       | as new       | opened again under its `session_id`
     failed       | as new       | opened again under its `session_id`
@@ -30,7 +30,7 @@ from thunderline.core.records import OPEN_SESSION_STATUSES, LinkSession, Node, N
 from thunderline.flow import taxonomy
 from thunderline.link import liveness
 from thunderline.link.merge_patch import merged_meta
-from thunderline.link.overlay import Overlay
+from thunderline.link.overlay import Overlay, reporting_link
 
 REASON_OPENED: Final = "opened"
 REASON_SUPERSEDED: Final = "superseded"
@@ -40,6 +40,8 @@ REASON_NODE_LEFT: Final = "node_left"
 REASON_NODE_OFFLINE: Final = "node_offline"
 REASON_NODE_DISCONNECTED: Final = "node_disconnected"
 REASON_NODE_RETURNED: Final = "node_returned"
+REASON_REPORTED: Final = "reported"
+REASON_NOT_REPORTED: Final = "not_reported"
 
 _DOWN: Final = frozenset({NodeStatus.DISCONNECTED, NodeStatus.OFFLINE})
 
@@ -58,6 +60,8 @@ def follow(overlay: Overlay, node: Node) -> None:
     """
     status = node.observed_status
     for session in overlay.open_sessions(node.id):
+        if _is_over(overlay, session):
+            continue  # it went with another one
         if status is NodeStatus.OFFLINE:
             left = liveness.has_left(status, node.observed_reason)
             final, reason = (
@@ -81,9 +85,21 @@ def _can_return(overlay: Overlay, session: LinkSession) -> bool:
 
 
 def end(overlay: Overlay, session: LinkSession, status: SessionStatus, reason: str) -> LinkSession:
-    """The session `closed` or `failed`."""
+    """The session `closed` or `failed`, and what its node reported over it with it; one that is over stays so."""
+    if _is_over(overlay, session):
+        return session
     ended = msgspec.structs.replace(session, status=status, status_reason=reason, closed_at=overlay.now)
-    return overlay.put_session(taxonomy.LINK_CLOSED, ended)
+    overlay.put_session(taxonomy.LINK_CLOSED, ended)
+    if session.remote_node_id is None:
+        for other in overlay.open_sessions(session.node_id):
+            if reporting_link(other) == session.session_id:
+                end(overlay, other, status, reason)
+    return ended
+
+
+def _is_over(overlay: Overlay, session: LinkSession) -> bool:
+    present = overlay.session_named(session.session_id)
+    return present is not None and present.status not in OPEN_SESSION_STATUSES
 
 
 def find(overlay: Overlay, session_id: str, known: LinkSession | None) -> LinkSession:

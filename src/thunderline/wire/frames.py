@@ -61,7 +61,8 @@ FEATURE_RESUME: Final = "resume"
 FEATURE_BACKLOG: Final = "backlog"
 FEATURE_INTERVAL: Final = "interval"
 FEATURE_DRAIN: Final = "drain"
-FEATURES: Final = (FEATURE_RESUME, FEATURE_BACKLOG, FEATURE_INTERVAL, FEATURE_DRAIN)
+FEATURE_LINKS: Final = "links"
+FEATURES: Final = (FEATURE_RESUME, FEATURE_BACKLOG, FEATURE_INTERVAL, FEATURE_DRAIN, FEATURE_LINKS)
 
 Features = Annotated[tuple[Annotated[str, Meta(max_length=63)], ...], Meta(max_length=64)]
 

@@ -136,6 +136,11 @@ LinkEvent: TypeAlias = Welcomed | Acked | BeatRefused | IntervalChanged | DrainA
 Loss: TypeAlias = Lost | Left | Ended
 
 
+REPORT_AGAIN_S: Final = 60.0
+"""Between two reports of the same sessions, at the next beat: one that names a node which was not there may then be
+taken."""
+
+
 class _Hold(msgspec.Struct):
     """The registry refuses beats for now: one, `probe`, is tried alone when `until` has passed."""
 
@@ -170,6 +175,10 @@ class NodeEnd:
         self._timed: tuple[int, float] | None = None
         self._life_due = False
         self._bye: frames.Bye | None = None
+        self._seen: frames.Links | None = None
+        self._seen_at: float | None = None
+        """When it was sent last over this connection; None: it is due."""
+        self._takes_links = False
 
     @property
     def is_linked(self) -> bool:
@@ -200,6 +209,11 @@ class NodeEnd:
         self._life_due = True
         return self.last_seq
 
+    def report(self, seen: frames.Links) -> None:
+        """Let the registry know these sessions with other nodes, over further connections, too, and now and then."""
+        self._seen = seen
+        self._seen_at = None
+
     def bye(self, reason: str | None) -> None:
         """Say goodbye, behind the beats that may still be sent; without a link nothing happens."""
         if self.state is State.LINKED:
@@ -217,6 +231,8 @@ class NodeEnd:
             frame, self._bye = self._bye, None
         if frame is not None:
             self.unanswered_since = now if self.unanswered_since is None else self.unanswered_since
+        elif self._seen is not None and self._takes_links and self._report_is_due(now):
+            frame, self._seen_at = self._seen, now
         elif self._life_due:
             frame = frames.Backlog(beats=())
         if frame is None:
@@ -224,6 +240,9 @@ class NodeEnd:
         self._life_due = False
         data: bytes = self._codec.encode(frame)
         return data
+
+    def _report_is_due(self, now: float) -> bool:
+        return self._seen_at is None or now - self._seen_at >= REPORT_AGAIN_S
 
     def next_due(self) -> float | None:
         """When `next_frame` may have something to send though nothing happens until then."""
@@ -313,6 +332,8 @@ class NodeEnd:
         except msgspec.ValidationError:
             return self._break("session_id and secret cannot be sent back")
         self.state = State.LINKED
+        self._seen_at = None
+        self._takes_links = frames.FEATURE_LINKS in frame.features
         self.interval_s = frame.interval_ms / 1000
         self.incarnation = frame.incarnation
         return [
