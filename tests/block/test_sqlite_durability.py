@@ -27,6 +27,7 @@ DURABLE = {
     "foreign_keys": 1,
     "busy_timeout": 2000,
     "wal_autocheckpoint": 4000,
+    "journal_size_limit": 67_108_864,
 }
 
 
@@ -50,6 +51,23 @@ async def test_every_commit_is_flushed(tmp_path: Path) -> None:
         assert await store.writer_pragmas() == DURABLE
         await store.commit(registration(1))
         assert await store.writer_pragmas() == DURABLE
+
+
+async def test_a_log_that_a_reader_made_grow_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(store_module._WRITER_PRAGMAS, "journal_size_limit", ("65536", 65_536))
+    path = tmp_path / "nodes.db"
+    async with SqliteStore(path) as store:
+        with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM nodes").fetchone()
+            for number in range(1, 21):
+                await store.commit(registration(number, meta_bytes=15_000))
+            log = path.with_name("nodes.db-wal")
+            assert log.stat().st_size > 500_000
+        with closing(sqlite3.connect(path)) as folding:
+            folding.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        await store.commit(registration(21))
+        assert log.stat().st_size < 131_072
 
 
 async def test_fresh_connection_after_a_lost_one_is_as_durable(tmp_path: Path) -> None:

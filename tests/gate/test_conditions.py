@@ -151,6 +151,25 @@ async def test_what_a_client_holds_is_not_sent_again_until_it_changes(cluster: C
     assert (changed.status_code, changed.headers["etag"] != first.headers["etag"]) == (200, True)
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "/api/nodes?presence=false&group=nowhere",
+        "/api/nodes?presence=false&cursor=x",
+        "/api/nodes?presence=false&status=asleep",
+        "/api/sessions?cursor=x",
+        "/api/groups?cursor=x",
+        "/api/graph?group=nowhere",
+        "/api/graph?group=nowhere&level=groups",
+    ],
+)
+async def test_what_is_not_there_is_not_unmodified(cluster: Cluster, query: str) -> None:
+    plain = await cluster.http.get(query)
+    answer = await cluster.http.get(query, headers={"if-none-match": "*"})
+    assert answer.status_code == plain.status_code >= 400
+    assert answer.json()["code"] == plain.json()["code"]
+
+
 async def test_another_query_has_another_tag(cluster: Cluster, tag: str) -> None:
     paths = [*VIEWS, "/api/nodes?presence=false&limit=1", "/api/nodes?presence=false&status=online"]
     tags = [(await cluster.http.get(path)).headers["etag"] for path in paths]

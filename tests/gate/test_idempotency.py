@@ -52,7 +52,9 @@ async def test_a_repeated_request_is_answered_as_before_and_does_nothing(
     assert first.is_success, first.text
     commits, beats = len(cluster.store.commits), len(await cluster.registry.recent_heartbeats())
     await cluster.clock.advance(1)
-    assert same(first, await ask(cluster, path, body))
+    again = await ask(cluster, path, body)
+    assert same(first, again)
+    assert again.headers.get("etag") == first.headers.get("etag")
     assert len(cluster.store.commits) == commits
     assert len(await cluster.registry.recent_heartbeats()) == beats
     other = await ask(cluster, path, body, "k2")

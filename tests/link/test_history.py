@@ -220,6 +220,26 @@ async def test_history_waits_while_the_store_is_away_and_goes_on_after() -> None
         assert len(await history_of(cluster, "a")) == 6
 
 
+async def test_history_outlives_what_goes_wrong_in_it_and_tells_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_cluster() as cluster:
+        node = await cluster.node("a", heartbeat_interval_ms=3_600_000)
+        await node.beat()
+
+        async def fail(**_: object) -> None:
+            raise ValueError("a row that cannot be read")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(cluster.store, "compact_beats", fail)
+            await cluster.clock.advance(300)
+        assert cluster.registry.tasks.failed == []
+        assert [r.levelname for r in caplog.records if r.message == "history not looked after"] == ["ERROR"]
+        await cluster.clock.advance(90)
+        step = await cluster.store.compact_beats(closed_ms=cluster.clock.now_ms() - MINUTE_MS, settled_block=0)
+        assert (step.more, step.beats) == (False, 0)
+
+
 async def test_history_stays_over_a_restart(tmp_path: Path) -> None:
     clock = ManualClock()
     for start in range(3):

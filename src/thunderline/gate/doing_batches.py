@@ -61,7 +61,7 @@ class Batch(ABC, Generic[I, R, V]):
         answers = self._registry.answers
         with answers.claimed(request):
             if (kept := await answers.find(request)) is not None:
-                return replay(kept)
+                return replay(self._registry, kept)
             reply, settled = await self._each()
             if settled:
                 # What was done is told in any case; repeated, it changes nothing more.

@@ -46,6 +46,8 @@ async def get_graph(
             revision, include_offline=include_offline, domain=domain, group=group, level=level
         )
         return answer(encode(past), registry)
+    if group is not None:
+        registry.get_group(group)  # one that is not there has no graph, whatever the client holds
     tag = view_tag(registry, request)
     if (unchanged := not_modified(registry, request, tag)) is not None:
         return unchanged

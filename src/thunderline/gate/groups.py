@@ -42,12 +42,12 @@ async def list_groups(
     consistent: Consistent = False,
 ) -> Response[bytes] | Response[None]:
     check_consistent(registry, consistent)
-    tag = view_tag(registry, request)
-    if (unchanged := not_modified(registry, request, tag)) is not None:
-        return unchanged
     wanted = group_filter(group_type=group_type, parent=parent)
     after = None if cursor is None else read_page_cursor(cursor, wanted, str)
     found, more = registry.roster.groups.select(wanted, after=after, limit=limit)
+    tag = view_tag(registry, request)
+    if (unchanged := not_modified(registry, request, tag)) is not None:
+        return unchanged
     body = GroupsBody(
         groups=[_counted(group, registry) for group in found],
         next_cursor=write_page_cursor(found[-1].name, wanted) if more else None,

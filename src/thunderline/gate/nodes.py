@@ -83,9 +83,6 @@ async def list_nodes(
     consistent: Consistent = False,
 ) -> Response[bytes] | Response[None]:
     check_consistent(registry, consistent)
-    tag = None if presence or sort in UNREVISIONED_SORTS else view_tag(registry, request)
-    if tag is not None and (unchanged := not_modified(registry, request, tag)) is not None:
-        return unchanged
     wanted = node_filter(
         status=status,
         role=role,
@@ -99,6 +96,10 @@ async def list_nodes(
     listing = Listing(wanted=wanted, sort=sort)
     after = None if cursor is None else read_page_cursor(cursor, listing, ListKey)
     page = list_page(registry.roster, listing, after=after, limit=limit)
+    # Behind the page: also `If-None-Match: *` is for what there is, not for a filter or a cursor that is none.
+    tag = None if presence or sort in UNREVISIONED_SORTS else view_tag(registry, request)
+    if tag is not None and (unchanged := not_modified(registry, request, tag)) is not None:
+        return unchanged
     next_cursor = None if page.last is None else write_page_cursor(page.last, listing)
     body = nodes_json(
         page.entries, registry, presence=presence, next_cursor=next_cursor, revision=registry.roster.revision

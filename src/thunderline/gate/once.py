@@ -16,12 +16,13 @@ from litestar import Response
 
 from thunderline.block.store import KeptAnswer
 from thunderline.core.errors import ContentRejected, InvalidInput
+from thunderline.core.ids import Revision
 from thunderline.core.records import Node
 from thunderline.gate.bodies import answer, changed_node_json, node_tag, with_node
 from thunderline.gate.conditions import Asked, header
 from thunderline.link.actor import LOCAL_OPERATOR, Actor
 from thunderline.link.answers import KeyedRequest
-from thunderline.link.conditions import Keeping
+from thunderline.link.conditions import Keeping, entity_tag
 from thunderline.link.domain import NodeDomain
 from thunderline.link.overlay import Overlay
 from thunderline.link.registry import Registry
@@ -77,20 +78,36 @@ async def once(
 
     with answers.claimed(request):
         if (kept := await answers.find(request)) is not None:
-            return replay(kept)
+            return replay(registry, kept)
         try:
             await act(Keeping(keep))
         except ContentRejected:
             # An answer may have been kept since it was looked for, by a request whose caller did not wait for it.
             if (kept := await answers.find(request)) is None:
                 raise
-            return replay(kept)
+            return replay(registry, kept)
         return rendered[0]
 
 
-def replay(kept: KeptAnswer) -> Reply:
-    """An answer that was kept."""
-    return Reply(kept.status, kept.body, replayed=True)
+class _NodeTold(msgspec.Struct, frozen=True):
+    """What of an answer tells the tag of the record that it shows."""
+
+    class Record(msgspec.Struct, frozen=True):
+        revision: Revision
+
+    node: Record
+
+
+_NODE_TOLD: Final = msgspec.json.Decoder(_NodeTold)
+
+
+def replay(registry: Registry, kept: KeptAnswer) -> Reply:
+    """An answer that was kept, with the tag that it had then, if it shows a node."""
+    try:
+        tag = entity_tag(registry.roster.log_id, _NODE_TOLD.decode(kept.body).node.revision)
+    except msgspec.DecodeError:
+        tag = None
+    return Reply(kept.status, kept.body, tag, replayed=True)
 
 
 def node_reply(

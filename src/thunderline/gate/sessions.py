@@ -153,11 +153,11 @@ def _ref(path: str) -> str:
 def _page(
     registry: Registry, request: Asked, wanted: SessionFilter, *, cursor: str | None, limit: int
 ) -> Response[bytes] | Response[None]:
+    after = None if cursor is None else LinkId(read_page_cursor(cursor, wanted, str))
+    found, more = registry.domain.list_active_sessions(wanted, after=after, limit=limit)
     tag = view_tag(registry, request)
     if (unchanged := not_modified(registry, request, tag)) is not None:
         return unchanged
-    after = None if cursor is None else LinkId(read_page_cursor(cursor, wanted, str))
-    found, more = registry.domain.list_active_sessions(wanted, after=after, limit=limit)
     next_cursor = write_page_cursor(found[-1].id, wanted) if more else None
     body = SessionsBody(sessions=found, next_cursor=next_cursor, revision=registry.roster.revision)
     return answer(encode(body), registry, tag=tag, cache=REVALIDATE)

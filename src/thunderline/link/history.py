@@ -159,6 +159,12 @@ class History:
                 if error.reason != told:
                     log.warning("history not looked after", reason=error.reason)
                 told = error.reason
+            except Exception as error:
+                # A bug of ours, or a row that cannot be read: without this task the store would grow without end and
+                # reads get slower and slower, so it tries again. Once for each reason, too.
+                if repr(error) != told:
+                    log.exception("history not looked after", reason=repr(error))
+                told = repr(error)
             else:
                 told = ""
 

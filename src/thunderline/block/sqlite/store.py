@@ -69,6 +69,7 @@ _WRITER_PRAGMAS: Final[dict[str, tuple[str, object]]] = {
     "foreign_keys": ("ON", 1),
     "busy_timeout": ("2000", 2000),
     "wal_autocheckpoint": ("4000", 4000),  # 16 MiB of log, a few milliseconds of copying at a time
+    "journal_size_limit": ("67108864", 67_108_864),  # what the log grew to beside a backup is given back
 }
 _MAX_REVISION: Final = 2**63 - 1
 PROBE_MAX_BYTES: Final = 4 * 2**20
