@@ -188,7 +188,8 @@ async def test_clients_that_go_at_once_leave_no_complaint(
     tmp_path: Path, said: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with controlled(tmp_path / "nodes.db"):
-        for _ in range(30):
+        # With the one that asks then, as many as are served at a time: how soon each is gone is up to the machine.
+        for _ in range(control_module.CLIENTS_MAX - 1):
             _, writer = await asyncio.open_unix_connection(str(tmp_path / "nodes.db.sock"))
             writer.write(said)
             writer.transport.abort()
