@@ -5,6 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 BIN := $(VENV)/bin
 DATA := $(CURDIR)/var
+JOBS ?= 2
 
 .PHONY: help install install-dev run test test-slow check bench bench-scale docs clean
 
@@ -21,7 +22,7 @@ run: install ## Start the registry with its embedded store under var/
 
 test: install-dev ## Run the test suite
 	@.ci/system-packages
-	$(BIN)/pytest -m "not slow" $(ARGS)
+	$(BIN)/pytest -m "not slow" --numprocesses $(JOBS) --dist worksteal $(ARGS)
 
 test-slow: install-dev ## Run the tests that take longer than one waits
 	@.ci/system-packages

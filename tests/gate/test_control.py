@@ -112,8 +112,8 @@ async def test_socket_that_took_the_place_of_ours_is_left_alone(tmp_path: Path) 
 
 
 async def test_long_path_works(tmp_path: Path) -> None:
-    directory = tmp_path / ("d" * 120) / ("e" * 120)
-    name = "n" * 200 + ".db"
+    directory = tmp_path / ("d" * 100) / ("e" * 100)
+    name = "n" * 150 + ".db"
     async with controlled(directory / name):
         status = await asyncio.to_thread(ask_status, directory / f"{name}.sock")
         assert status.location == str(directory / name)
