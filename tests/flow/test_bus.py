@@ -214,6 +214,60 @@ async def test_cancelled_next_loses_nothing() -> None:
         assert first + await heard(subscription, 2 - len(first)) == [2 * turns + 1, 2 * turns + 2]
 
 
+async def test_take_gives_all_that_waits_up_to_its_limit_and_at_least_one() -> None:
+    bus = LocalBus()
+    subscription = bus.subscribe(ALL, backlog_max=10)
+    bus.publish(events(1, 2, 3, 4, 5))
+    assert [each.revision for each in await subscription.take(2)] == [1, 2]
+    assert [each.revision for each in await subscription.take(10)] == [3, 4, 5]
+    taking = asyncio.ensure_future(subscription.take(10))
+    await asyncio.sleep(0)
+    assert not taking.done()
+    bus.publish(events(6, 7))
+    assert [each.revision for each in await taking] == [6, 7]
+
+
+async def test_cancelled_take_loses_nothing() -> None:
+    bus = LocalBus()
+    subscription = bus.subscribe(ALL, backlog_max=100)
+    for turns in range(6):
+        taking = asyncio.ensure_future(subscription.take(10))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        bus.publish(events(3 * turns + 1, 3 * turns + 2))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        taking.cancel()
+        await asyncio.wait([taking])
+        bus.publish(events(3 * turns + 3))
+        got = [] if taking.cancelled() else [each.revision for each in taking.result()]
+        got += [each.revision for each in await subscription.take(10)]
+        assert got == [3 * turns + 1, 3 * turns + 2, 3 * turns + 3]
+
+
+async def test_listeners_of_one_pattern_have_it_asked_once_for_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    matches = Pattern.matches
+    monkeypatch.setattr(Pattern, "matches", lambda self, name: asked.append(name) or matches(self, name))
+    bus = LocalBus()
+    listeners = [bus.subscribe(Pattern("cluster.node.>"), backlog_max=10) for _ in range(100)]
+    bus.publish(events(1, 2))
+    assert len(asked) == 2
+    for listener in listeners:
+        assert await heard(listener, 2) == [1, 2]
+
+
+async def test_a_listener_cut_amid_others_of_its_pattern_keeps_where_it_stood() -> None:
+    bus = LocalBus()
+    slow, fast = bus.subscribe(ALL, backlog_max=2), bus.subscribe(ALL, backlog_max=100)
+    bus.publish(events(1, 2, 3, 4))
+    bus.publish(events(5))
+    assert await heard(slow, 2) == [1, 2]
+    assert slow.position() == 2
+    assert await heard(fast, 5) == [1, 2, 3, 4, 5]
+    assert fast.position() == 5
+
+
 async def test_wants_asks_every_pattern() -> None:
     bus = LocalBus()
     assert not bus.wants(NODE_HEARTBEAT)

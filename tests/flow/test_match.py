@@ -89,3 +89,11 @@ def test_matching_takes_no_longer_for_a_pattern_made_to_be_slow() -> None:
     slow = Pattern(".".join(["*"] * 120 + ["z"]))
     assert not slow.matches(".".join(["a"] * 121))
     assert not slow.matches("a" * 10_000)
+
+
+def test_a_name_is_looked_at_once_and_other_names_fill_no_memory() -> None:
+    pattern = Pattern("cluster.*")
+    for _ in range(2):
+        assert pattern.matches("cluster.node")
+        assert not any(pattern.matches(f"other.n{i}") for i in range(1_000))
+    assert len(pattern._decided) <= 256

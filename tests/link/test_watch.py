@@ -67,6 +67,26 @@ async def test_a_filtered_watch_gives_only_what_matches() -> None:
             assert (await anext(events)).subject == "live"
 
 
+async def test_take_gives_what_is_in_the_log_in_parts_and_then_what_happens() -> None:
+    async with open_cluster() as cluster:
+        for i in range(700):
+            await cluster.registry.ensure_node({"name": f"n{i}"})
+        async with cluster.registry.subscribe(since="0", transient=False) as events:
+            heard: list[int] = []
+            while len(heard) < 700:
+                taken = await events.take(300)
+                assert 0 < len(taken) <= 300
+                heard += [event.revision for event in taken]
+                assert events.cursor == heard[-1]
+            taking = asyncio.ensure_future(events.take())
+            await asyncio.sleep(0)
+            await cluster.node("live")
+            heard += [event.revision for event in await taking]
+            while heard[-1] < cluster.registry.roster.revision:
+                heard += [event.revision for event in await events.take()]
+        assert heard == list(range(1, 703))
+
+
 async def test_a_watcher_behind_its_backlog_is_cut_and_resumes_where_it_was() -> None:
     async with open_cluster(settings=Settings(watch_backlog_max=16)) as cluster:
         async with cluster.registry.subscribe() as events:

@@ -16,12 +16,16 @@ class Subscription(ABC):
     """One listener's events, in the order of the log; iterate it, and `close` it when done."""
 
     @abstractmethod
-    async def next(self) -> Event:
-        """The next matching event.
+    async def take(self, limit: int) -> list[Event]:
+        """The next matching events, in order: all that wait up to `limit`, and at least one, however long that takes.
 
         Cancelling loses nothing. Raises: WatchCut when more than the backlog was waiting, ShuttingDown when the bus or
         the subscription was closed; both once what was waiting has been given, and nothing follows then.
         """
+
+    async def next(self) -> Event:
+        """The next matching event; otherwise as `take`."""
+        return (await self.take(1))[0]
 
     @abstractmethod
     def position(self) -> int:
@@ -53,81 +57,125 @@ class Bus(ABC):
 
 
 class LocalBus(Bus):
-    """The bus within one process."""
+    """The bus within one process.
+
+    Listeners with the same pattern are told together: a pattern is asked once for an event, however many use it, and
+    a listener is woken once for a publication, however many events it brings.
+    """
 
     def __init__(self) -> None:
-        self._subscriptions: set[_LocalSubscription] = set()
+        self._audiences: dict[tuple[str, frozenset[str]], _Audience] = {}
         self._closed = False
 
     def publish(self, events: Sequence[Event]) -> None:
-        for subscription in tuple(self._subscriptions):
-            for event in events:
-                subscription.offer(event)
+        if not events:
+            return
+        offered = max((event.revision for event in events if event.reliability is Reliability.PERSISTENT), default=0)
+        for audience in tuple(self._audiences.values()):
+            matches = audience.pattern.matches
+            found = [event for event in events if matches(event.name)]
+            if found:
+                for listener in tuple(audience.listeners):
+                    listener.offer(found)
+            # After the offers: who is cut by one of them keeps where it stood.
+            audience.offered = offered or audience.offered
 
     def subscribe(self, pattern: Pattern, *, backlog_max: int) -> Subscription:
         if self._closed:
             raise ShuttingDown
-        subscription = _LocalSubscription(self._subscriptions, pattern, backlog_max)
-        self._subscriptions.add(subscription)
-        return subscription
+        audience = self._audiences.get(pattern.key)
+        if audience is None:
+            audience = self._audiences[pattern.key] = _Audience(pattern, self._audiences)
+        return _LocalSubscription(audience, backlog_max)
 
     def close(self) -> None:
         self._closed = True
-        for subscription in tuple(self._subscriptions):
-            subscription.close()
+        for audience in tuple(self._audiences.values()):
+            for listener in tuple(audience.listeners):
+                listener.close()
 
     def wants(self, name: str) -> bool:
-        return any(subscription.pattern.matches(name) for subscription in self._subscriptions)
+        return any(audience.pattern.matches(name) for audience in self._audiences.values())
+
+
+class _Audience:
+    """The listeners of one pattern, for as long as there are any."""
+
+    def __init__(self, pattern: Pattern, registered: dict[tuple[str, frozenset[str]], _Audience]) -> None:
+        self.pattern = pattern
+        self.listeners: dict[_LocalSubscription, None] = {}
+        self.offered = 0
+        """The newest revision that was published, matching or not; 0 while there was none."""
+        self._registered = registered
+
+    def leave(self, listener: _LocalSubscription) -> None:
+        """Tell `listener` nothing more; idempotent."""
+        self.listeners.pop(listener, None)
+        if not self.listeners and self._registered.get(self.pattern.key) is self:
+            del self._registered[self.pattern.key]
 
 
 class _LocalSubscription(Subscription):
-    def __init__(self, registered: set[_LocalSubscription], pattern: Pattern, backlog_max: int) -> None:
-        self.pattern = pattern
-        self._registered = registered
+    def __init__(self, audience: _Audience, backlog_max: int) -> None:
+        self._audience = audience
         self._backlog_max = backlog_max
         self._waiting: deque[Event] = deque()
         self._arrived = asyncio.Event()
         self._passed = 0
-        self._offered = 0
+        self._stopped_at: int | None = None
         self._cut = False
         self._closed = False
+        audience.listeners[self] = None
 
-    def offer(self, event: Event) -> None:
-        if self._cut:
-            return
-        if not self.pattern.matches(event.name):
-            self._note_offered(event)
-            return
-        if len(self._waiting) >= self._backlog_max:
+    def offer(self, events: Sequence[Event]) -> None:
+        """Let `events`, at least one, wait; cut once they are too many."""
+        room = self._backlog_max - len(self._waiting)
+        if len(events) <= room:
+            self._waiting.extend(events)
+        else:
+            self._waiting.extend(events[:room])
             # Dropping one would break the order unseen; the listener drains what it has, learns of the cut, resumes.
             self._cut = True
-            self.close()
-        else:
-            self._waiting.append(event)
-            self._note_offered(event)
+            self._stop(before=events[room])
         self._arrived.set()
 
-    async def next(self) -> Event:
-        while not self._waiting:
+    async def take(self, limit: int) -> list[Event]:
+        waiting = self._waiting
+        while not waiting:
             if self._cut:
                 raise WatchCut(backlog=self._backlog_max, resume_from=self._passed)
             if self._closed:
                 raise ShuttingDown
             self._arrived.clear()
             await self._arrived.wait()
-        event = self._waiting.popleft()
-        if event.reliability is Reliability.PERSISTENT:
-            self._passed = event.revision
-        return event
+        if len(waiting) <= limit:
+            taken = list(waiting)
+            waiting.clear()
+        else:
+            taken = [waiting.popleft() for _ in range(limit)]
+        for event in reversed(taken):
+            if event.reliability is Reliability.PERSISTENT:
+                self._passed = event.revision
+                break
+        return taken
 
     def position(self) -> int:
-        return self._passed if self._waiting else self._offered
+        if self._waiting:
+            return self._passed
+        return self._audience.offered if self._stopped_at is None else self._stopped_at
 
     def close(self) -> None:
-        self._registered.discard(self)
-        self._closed = True
-        self._arrived.set()
+        if not self._closed:
+            self._stop()
+            self._arrived.set()
 
-    def _note_offered(self, event: Event) -> None:
-        if event.reliability is Reliability.PERSISTENT:
-            self._offered = event.revision
+    def _stop(self, *, before: Event | None = None) -> None:
+        """Hear nothing more from now on, or from `before` on: where the audience stands is no position any more."""
+        self._closed = True
+        self._audience.leave(self)
+        if before is None:
+            self._stopped_at = self._audience.offered
+        else:
+            # A transient event has the revision of the last one before it.
+            transient = before.reliability is Reliability.TRANSIENT
+            self._stopped_at = before.revision if transient else before.revision - 1

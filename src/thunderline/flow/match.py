@@ -11,11 +11,16 @@ from typing import Final
 from thunderline.core.errors import InvalidInput
 
 PATTERN_MAX: Final = 255
+_DECIDED_MAX: Final = 256
+"""Well above the number of names there are, so that other names cannot fill the memory."""
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class Pattern:
-    """A compiled pattern. What is in `without` does not match, whatever the text says."""
+    """A compiled pattern. What is in `without` does not match, whatever the text says.
+
+    Each name is looked at once: names are few, they are those of the taxonomy.
+    """
 
     def __init__(self, text: str, *, without: frozenset[str] = frozenset()) -> None:
         """Raises: InvalidInput naming `match`."""
@@ -39,7 +44,18 @@ class Pattern:
         self._without = without
         self._matches_all = text == ">"
         self._regex = re.compile(r"\.".join(parts))
+        self._decided: dict[str, bool] = {}
+
+    @property
+    def key(self) -> tuple[str, frozenset[str]]:
+        """Patterns with equal keys match the same names."""
+        return self.text, self._without
 
     def matches(self, name: str) -> bool:
         """Whether the whole of `name` is covered."""
-        return name not in self._without and (self._matches_all or self._regex.fullmatch(name) is not None)
+        decided = self._decided.get(name)
+        if decided is None:
+            decided = name not in self._without and (self._matches_all or self._regex.fullmatch(name) is not None)
+            if len(self._decided) < _DECIDED_MAX:
+                self._decided[name] = decided
+        return decided

@@ -15,6 +15,8 @@ from thunderline.flow.match import Pattern
 from thunderline.link.roster import Roster
 
 _PAGE: Final = 500
+TAKE_MAX: Final = 500
+"""Events that are given at once, so that a watcher that has much to catch up on does not do it in one go."""
 
 
 class Watch:
@@ -59,22 +61,37 @@ class Watch:
         return self
 
     async def __anext__(self) -> Event:
+        return (await self.take(1))[0]
+
+    async def take(self, limit: int = TAKE_MAX) -> list[Event]:
+        """The next events that match, in order: all that wait up to `limit`, and at least one, however long that takes.
+
+        Cancelling loses nothing. Raises: WatchCut, ShuttingDown; both once what was waiting has been given.
+        """
         while self._live is None:
-            while self._page:
-                event = self._page.popleft()
-                self.cursor = event.revision
-                if self._pattern.matches(event.name):
-                    return event
+            if found := self._take_read(limit):
+                return found
             if self.cursor >= self._roster.revision:
                 # No await between the comparison and this: what is committed from here on is heard.
                 self._live = self._bus.subscribe(self._pattern, backlog_max=self._backlog_max)
             else:
                 self._page.extend(await self._store.read_events(after=self.cursor, limit=_PAGE))
-        while True:
-            try:
-                event = await self._live.next()
-            except WatchCut as cut:
-                raise WatchCut(backlog=cut.backlog, resume_from=self.cursor) from None
+        try:
+            taken = await self._live.take(limit)
+        except WatchCut as cut:
+            raise WatchCut(backlog=cut.backlog, resume_from=self.cursor) from None
+        for event in reversed(taken):
             if event.reliability is Reliability.PERSISTENT:
                 self.cursor = event.revision
-            return event
+                break
+        return taken
+
+    def _take_read(self, limit: int) -> list[Event]:
+        """What matches of the page that was read, up to `limit`."""
+        found: list[Event] = []
+        while self._page and len(found) < limit:
+            event = self._page.popleft()
+            self.cursor = event.revision
+            if self._pattern.matches(event.name):
+                found.append(event)
+        return found
