@@ -184,9 +184,10 @@ def test_a_server_without_streams_is_told() -> None:
 
 def test_an_event_of_a_kind_that_is_not_known_is_shown_all_the_same() -> None:
     body = {
-        **{"id": "1", "revision": 7, "name": "cluster.alert.fired", "at": "2026-01-01T00:00:00Z", "source": "s"},
-        **{"actor": "a", "subject": "zone-a\x1b[31m", "entity_kind": "alert", "entity_id": "2", "correlation_id": "3"},
-        **{"causation_id": None, "event_version": 1, "reliability": "persistent", "payload": {"name": "zone-a"}},
+        **{"specversion": "1.0", "id": "1", "source": "s", "type": "cluster.alert.fired", "actor": "a", "revision": 7},
+        **{"subject": "zone-a\x1b[31m", "time": "2026-01-01T00:00:00Z", "datacontenttype": "application/json"},
+        **{"entitykind": "alert", "entityid": "2", "correlationid": "3", "eventversion": 1},
+        **{"reliability": "persistent", "data": {"name": "zone-a"}},
     }
     event = read_event(json.dumps(body).encode(), cursor="log:7")
     assert _piped_row(event)[1:] == ("cluster.alert.fired", "zone-a\x1b[31m", None, "-", "log:7")

@@ -28,9 +28,10 @@ CUT = b'event: thunderline.cut\ndata: {"code": "watch_cut", "resume_from": "log:
 def event(revision: int, name: str = "cluster.node.updated", **changes: Any) -> bytes:
     """A message of a stream."""
     body = {
-        **{"id": f"e{revision}", "revision": revision, "name": name, "at": "2026-01-01T00:00:00Z", "source": "s"},
-        **{"actor": "a", "subject": f"n{revision}", "entity_kind": "mystery", "entity_id": "i", "correlation_id": "c"},
-        **{"causation_id": None, "event_version": 1, "reliability": "persistent", "payload": {"any": "thing"}},
+        **{"specversion": "1.0", "id": f"e{revision}", "source": "s", "type": name, "subject": f"n{revision}"},
+        **{"time": "2026-01-01T00:00:00Z", "datacontenttype": "application/json", "revision": revision, "actor": "a"},
+        **{"entitykind": "mystery", "entityid": "i", "correlationid": "c", "eventversion": 1},
+        **{"reliability": "persistent", "data": {"any": "thing"}},
         **changes,
     }
     return f"id: log:{revision}\nevent: {name}\ndata: {json.dumps(body)}\n\n".encode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,14 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thunderline.core.clock import from_ms
-from thunderline.core.codec import (
-    OutsideEvent,
-    encode_event,
-    join_link,
-    join_node,
-    join_payload,
-    split_record,
-)
+from thunderline.core.codec import join_link, join_node, join_payload, split_record
+from thunderline.core.envelope import CloudEvent, encode_event
 from thunderline.core.records import (
     BeatStatus,
     Capability,
@@ -148,31 +143,44 @@ def test_outside_event_is_the_record_and_says_whether_it_was_the_last(
 ) -> None:
     event = make_event(7, record, deleted=deleted)
     outside = msgspec.json.decode(encode_event(event))
-    payload = outside.pop("payload")
+    payload = outside.pop("data")
     assert payload.pop("deleted", False) is deleted
     assert exactly(msgspec.convert(payload, type(record)), record)
     assert outside == {
+        "specversion": "1.0",
         "id": event.id,
-        "revision": 7,
-        "name": event.name,
-        "at": "2026-01-01T00:00:00Z",
         "source": event.source,
-        "actor": event.actor,
+        "type": event.name,
         "subject": event.subject,
-        "entity_kind": event.entity_kind.value,
-        "entity_id": event.entity_id,
-        "correlation_id": event.correlation_id,
-        "causation_id": None,
-        "event_version": 1,
+        "time": "2026-01-01T00:00:00Z",
+        "datacontenttype": "application/json",
+        "revision": 7,
+        "actor": event.actor,
+        "entitykind": event.entity_kind.value,
+        "entityid": event.entity_id,
+        "correlationid": event.correlation_id,
+        "eventversion": 1,
         "reliability": "persistent",
     }
 
 
 def test_outside_event_has_every_field_of_the_event() -> None:
-    assert set(OutsideEvent.__struct_fields__) == set(Event.__struct_fields__) - {"deleted"}
-    told = msgspec.json.decode(encode_event(make_event(1, make_node(1), reliability=Reliability.TRANSIENT)))
-    assert list(told) == list(OutsideEvent.__struct_fields__)
-    assert told["reliability"] == "transient"
+    of_cloud_events = {"specversion", "datacontenttype"}
+    assert set(CloudEvent.__struct_fields__) - of_cloud_events == set(Event.__struct_fields__) - {"deleted"}
+    caused = make_event(1, make_node(1), reliability=Reliability.TRANSIENT, causation_id="cause")
+    told = msgspec.json.decode(encode_event(caused))
+    assert list(told) == list(CloudEvent.__struct_encode_fields__)
+    assert (told["reliability"], told["causationid"]) == ("transient", "cause")
+
+
+def test_names_of_attributes_are_those_that_cloud_events_allow() -> None:
+    assert all(re.fullmatch("[a-z0-9]{1,20}", name) for name in CloudEvent.__struct_encode_fields__)
+
+
+@pytest.mark.parametrize(("name", "source"), [("registry@host", "registry@host"), ("1:a", "./1:a")])
+def test_the_source_of_an_event_is_a_relative_reference(name: str, source: str) -> None:
+    told = json.loads(encode_event(make_event(1, make_node(1), source=name)))
+    assert told["source"] == source
 
 
 def test_every_kind_of_entity_can_be_joined() -> None:
@@ -190,7 +198,7 @@ def test_every_kind_of_entity_can_be_joined() -> None:
 def test_times_outside_are_rfc_3339_in_utc() -> None:
     node = make_node(1, status_since=datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC))
     told = json.loads(encode_event(make_event(1, node)))
-    assert told["payload"]["status_since"] == "2026-01-02T03:04:05.678000Z"
+    assert told["data"]["status_since"] == "2026-01-02T03:04:05.678000Z"
 
 
 def test_enums_outside_are_their_words() -> None:

@@ -20,7 +20,7 @@ async def names(cluster: Cluster, capability: str) -> list[str]:
 
 async def events(cluster: Cluster) -> list[str]:
     answer = await cluster.http.get("/api/events?match=cluster.capability.*")
-    return [event["name"].removeprefix("cluster.capability.") for event in answer.json()["events"]]
+    return [event["type"].removeprefix("cluster.capability.") for event in answer.json()["events"]]
 
 
 async def test_capability_is_put_changed_and_taken_with_one_event_each(cluster: Cluster) -> None:

@@ -42,13 +42,13 @@ async def test_group_is_created_once_and_told(cluster: Cluster) -> None:
     again = await cluster.http.post("/api/groups", json={"name": "eu", "group_type": "region", "meta": {"k": 1}})
     assert (again.status_code, again.json()["group"]) == (200, group)
     (event,) = (await cluster.http.get("/api/events?match=cluster.group.>")).json()["events"]
-    assert (event["name"], event["subject"], event["entity_kind"], event["entity_id"]) == (
+    assert (event["type"], event["subject"], event["entitykind"], event["entityid"]) == (
         "cluster.group.created",
         "eu",
         "group",
         group["id"],
     )
-    assert event["payload"] == {key: value for key, value in group.items() if key != "members"}
+    assert event["data"] == {key: value for key, value in group.items() if key != "members"}
 
 
 async def test_same_name_with_other_values_is_a_mismatch(cluster: Cluster) -> None:

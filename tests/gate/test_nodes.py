@@ -148,7 +148,7 @@ async def test_one_status_event_per_change(cluster: Cluster) -> None:
     await node.beat("degraded")
     await cluster.http.delete("/api/nodes/a/override")
     events = (await cluster.http.get("/api/events")).json()["events"]
-    assert [(event["name"].rpartition(".")[2], event["payload"]["status"]) for event in events] == [
+    assert [(event["type"].rpartition(".")[2], event["data"]["status"]) for event in events] == [
         ("registered", "connecting"),
         ("online", "online"),
         ("status_changed", "degraded"),
@@ -239,7 +239,7 @@ async def test_a_live_link_is_cut_only_by_force(cluster: Cluster) -> None:
     refused = await cluster.http.delete("/api/nodes/a")
     assert (refused.status_code, refused.json()["code"]) == (409, "live_link")
     assert (await cluster.http.delete("/api/nodes/a?force=true")).status_code == 204
-    names = [event["name"] for event in (await cluster.http.get("/api/events")).json()["events"]]
+    names = [event["type"] for event in (await cluster.http.get("/api/events")).json()["events"]]
     assert names[-2:] == ["cluster.link.closed", "cluster.node.deregistered"]
 
 

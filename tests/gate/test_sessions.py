@@ -37,7 +37,7 @@ async def session(cluster: Cluster, ref: str = "s1") -> dict[str, Any]:
 async def link_events(cluster: Cluster) -> list[str]:
     answer = await cluster.http.get("/api/events?match=cluster.link.*&limit=1000")
     told = answer.json()["events"]
-    return [f"{event['name'].removeprefix('cluster.link.')} {event['payload']['status']}" for event in told]
+    return [f"{event['type'].removeprefix('cluster.link.')} {event['data']['status']}" for event in told]
 
 
 async def listed(cluster: Cluster, query: str = "") -> list[str]:
@@ -305,10 +305,10 @@ async def test_session_fails_with_either_end_in_the_same_commit(cluster: Cluster
     assert (await session(cluster))["status"] == "failed"
     told = (await cluster.http.get("/api/events?limit=1000")).json()["events"]
     offline, closed = (
-        next(event for event in told if event["name"] == name)
+        next(event for event in told if event["type"] == name)
         for name in ("cluster.node.offline", "cluster.link.closed")
     )
-    assert (closed["revision"], closed["correlation_id"]) == (offline["revision"] + 1, offline["correlation_id"])
+    assert (closed["revision"], closed["correlationid"]) == (offline["revision"] + 1, offline["correlationid"])
 
 
 async def test_new_process_of_a_node_supersedes_its_sessions(cluster: Cluster) -> None:

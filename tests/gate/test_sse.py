@@ -78,7 +78,7 @@ async def test_a_heartbeat_has_no_id(cluster: Cluster) -> None:
         await node.beat(cpu_load=7)
         event = await stream.event()
     assert event["stream"] == (None, NODE_HEARTBEAT)
-    assert event["payload"]["cpu_load"] == 7
+    assert event["data"]["cpu_load"] == 7
 
 
 async def test_without_transient_events_heartbeats_are_not_even_made(cluster: Cluster) -> None:

@@ -88,11 +88,11 @@ async def test_an_event_carries_its_envelope_and_a_deletion_says_so(cluster: Clu
     await cluster.node("a", meta={"k": "v"})
     await cluster.http.delete("/api/nodes/a")
     events = (await cluster.http.get("/api/events")).json()["events"]
-    assert [event["payload"].get("deleted") for event in events] == [None, None, True]
+    assert [event["data"].get("deleted") for event in events] == [None, None, True]
     last = events[-1]
-    assert (last["name"], last["actor"], last["subject"]) == ("cluster.node.deregistered", "operator:local", "a")
-    assert (last["entity_kind"], last["entity_id"], last["event_version"]) == ("node", last["payload"]["id"], 1)
-    assert last["payload"]["meta"] == {"k": "v"}
+    assert (last["type"], last["actor"], last["subject"]) == ("cluster.node.deregistered", "operator:local", "a")
+    assert (last["entitykind"], last["entityid"], last["eventversion"]) == ("node", last["data"]["id"], 1)
+    assert last["data"]["meta"] == {"k": "v"}
     assert last["reliability"] == "persistent"
 
 

@@ -64,7 +64,7 @@ async def told(cluster: Cluster, since: str) -> list[tuple[str, str, bool]]:
     """(name, subject, deleted) of the groups' events since."""
     answer = await cluster.http.get("/api/events", params={"match": "cluster.group.*", "since": since})
     return [
-        (event["name"].removeprefix("cluster.group."), event["subject"], event["payload"].get("deleted", False))
+        (event["type"].removeprefix("cluster.group."), event["subject"], event["data"].get("deleted", False))
         for event in answer.json()["events"]
     ]
 

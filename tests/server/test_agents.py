@@ -112,9 +112,9 @@ class Agents:
         """The status events of a node: (status, reason), in order."""
         answer = self.server.http.get("/api/events", params={"since": "0", "limit": "10000"}).raise_for_status()
         return [
-            (event["payload"]["status"], event["payload"]["status_reason"])
+            (event["data"]["status"], event["data"]["status_reason"])
             for event in answer.json()["events"]
-            if event["subject"] == name and event["name"].rpartition(".")[2] in ("online", "offline", "status_changed")
+            if event["subject"] == name and event["type"].rpartition(".")[2] in ("online", "offline", "status_changed")
         ]
 
     def listed(self) -> dict[str, tuple[str, str]]:

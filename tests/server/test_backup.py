@@ -110,7 +110,7 @@ async def test_backup_under_load_restored_elsewhere_is_the_same_up_to_its_revisi
         restored["log_id"],
         None,
     )
-    latest = {event["subject"]: event["payload"] for event in events if event["entity_kind"] == "node"}
+    latest = {event["subject"]: event["data"] for event in events if event["entitykind"] == "node"}
     with running(elsewhere) as server:
         assert events_until(server.http, backup["revision"]) == events
         assert graph_at(server.http, backup["revision"]) == then

@@ -90,7 +90,7 @@ def check(server: ServerProcess, load: Load, links: dict[str, int]) -> None:
         beats = server.http.get(f"/api/nodes/{name}/heartbeats?minutes=60&limit=10000").json()["heartbeats"]
         count = Counter(beat["seq"] for beat in beats)
         assert [seq for seq in range(1, taken + 1) if count[seq] != 1] == [], name
-    shown = {event["payload"].get("status") for event in events_of(server.http) if event["entity_kind"] == "node"}
+    shown = {event["data"].get("status") for event in events_of(server.http) if event["entitykind"] == "node"}
     assert shown == {"connecting", "online"}
 
 

@@ -82,7 +82,7 @@ async def check(server: ServerProcess, sent: list[Sent]) -> None:
     registered: list[str] = []
     since = "0"
     while events := server.http.get("/api/events", params={"since": since, "limit": "10000"}).json()["events"]:
-        registered += [event["subject"] for event in events if event["name"] == "cluster.node.registered"]
+        registered += [event["subject"] for event in events if event["type"] == "cluster.node.registered"]
         since = str(events[-1]["revision"])
     assert len(set(registered)) == len(registered)
     wanted = {node["name"] for one in sent for node in one.body.get("nodes", [one.body])}

@@ -78,7 +78,7 @@ def test_sigterm_commits_what_was_taken_and_exits_with_0(tmp_path: Path) -> None
         (controller,) = (node for node in found if node["role"] == "controller")
         assert (controller["status"], controller["incarnation"]) == ("online", 2)
         events = server.http.get("/api/events?match=cluster.node.offline").json()["events"]
-        assert [event["payload"]["status_reason"] for event in events] == ["goodbye"]
+        assert [event["data"]["status_reason"] for event in events] == ["goodbye"]
 
 
 def test_a_second_server_on_the_file_exits_with_2_and_names_the_first(tmp_path: Path) -> None:

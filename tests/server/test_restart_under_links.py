@@ -84,7 +84,7 @@ def spread_s(moments: list[float]) -> float:
 
 def at_s(event: dict[str, Any]) -> float:
     """When the registry says that it happened."""
-    return datetime.fromisoformat(event["at"]).timestamp()
+    return datetime.fromisoformat(event["time"]).timestamp()
 
 
 @contextlib.contextmanager
@@ -182,15 +182,15 @@ async def test_500_links_outlive_a_restart_unseen_and_come_back_spread_out(
 
             events = await asyncio.to_thread(events_of, second.http)
             shown = [
-                (event["name"], event["payload"]["status"])
+                (event["type"], event["data"]["status"])
                 for event in events
-                if event["entity_kind"] == "node" and event["subject"].startswith("worker-")
+                if event["entitykind"] == "node" and event["subject"].startswith("worker-")
             ]
             assert Counter(shown) == {
                 ("cluster.node.registered", "connecting"): LINKS,
                 ("cluster.node.online", "online"): LINKS,
             }
-            opened = [at_s(event) for event in events if event["name"] == "cluster.link.established"]
+            opened = [at_s(event) for event in events if event["type"] == "cluster.link.established"]
             again = [at for at in opened if at > gone_at_s]
         assert await asyncio.to_thread(second.stop) == 0
         assert second.complaints() == []

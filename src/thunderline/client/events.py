@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from thunderline.core.codec import OutsideEvent
+from thunderline.core.envelope import CloudEvent
 from thunderline.core.records import Heartbeat, LinkSession, Node, NodeGroup
 
 CUT_EVENT: Final = "thunderline.cut"
@@ -21,8 +21,8 @@ _KINDS: Final[dict[str, Any]] = {"node": Node, "link": LinkSession, "group": Nod
 _HEARTBEAT: Final = "cluster.node.heartbeat"
 
 
-class ToldEvent(OutsideEvent, frozen=True, kw_only=True):
-    """One change, as the API shows it; `record` is its payload."""
+class ToldEvent(CloudEvent, frozen=True, kw_only=True):
+    """One change, as a CloudEvent; `record` is its payload."""
 
     cursor: str | None = None
     """Watching from here tells what came after this event; None where the event is not in the log."""

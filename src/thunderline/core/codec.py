@@ -1,14 +1,13 @@
-"""Records as JSON: for a store, which keeps `meta` apart, and for readers of events, who get it whole."""
+"""Records as JSON for a store, which keeps `meta` apart."""
 
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
 from typing import Final, assert_never
 
 import msgspec
 
-from thunderline.core.records import EntityKind, Event, JsonObject, LinkSession, Node, NodeGroup, Record
+from thunderline.core.records import EntityKind, JsonObject, LinkSession, Node, NodeGroup, Record
 
 _ENCODER: Final = msgspec.json.Encoder()
 _SORTING_ENCODER: Final = msgspec.json.Encoder(order="sorted")
@@ -64,47 +63,3 @@ def join_payload(kind: EntityKind, record: str, meta: str | None) -> Record:
             return join_group(record, meta)
         case _:
             assert_never(kind)
-
-
-class OutsideEvent(msgspec.Struct, frozen=True):
-    """An event as the API shows it: `payload` is the record, with `deleted: true` when it is the last there was."""
-
-    id: str
-    revision: int
-    name: str
-    at: datetime
-    source: str
-    actor: str
-    subject: str
-    entity_kind: str
-    entity_id: str
-    correlation_id: str
-    causation_id: str | None
-    event_version: int
-    reliability: str
-    payload: msgspec.Raw
-
-
-def encode_event(event: Event) -> bytes:
-    """`event` as the API's JSON object."""
-    payload = _ENCODER.encode(event.payload)
-    if event.deleted:
-        payload = payload[:-1] + b',"deleted":true}'
-    return _ENCODER.encode(
-        OutsideEvent(
-            event.id,
-            event.revision,
-            event.name,
-            event.at,
-            event.source,
-            event.actor,
-            event.subject,
-            event.entity_kind,
-            event.entity_id,
-            event.correlation_id,
-            event.causation_id,
-            event.event_version,
-            event.reliability,
-            msgspec.Raw(payload),
-        )
-    )

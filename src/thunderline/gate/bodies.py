@@ -9,7 +9,7 @@ import msgspec
 from litestar import Response
 from litestar.response import Stream
 
-from thunderline.core.codec import OutsideEvent, encode_event
+from thunderline.core.envelope import CloudEvent, encode_event
 from thunderline.core.ids import Revision
 from thunderline.core.records import Event, Heartbeat, LinkSession, Node, NodeGroup, Presence
 from thunderline.link.conditions import entity_tag
@@ -104,7 +104,7 @@ class HeartbeatsBody(msgspec.Struct, frozen=True, kw_only=True):
 class EventsBody(msgspec.Struct, frozen=True, kw_only=True):
     """A page of events in revision order; go on from `next_since`."""
 
-    events: list[OutsideEvent]
+    events: list[CloudEvent]
     next_since: str
     revision: int
 

@@ -26,7 +26,7 @@ import msgspec
 from litestar import Litestar, Request, Response
 from litestar.response.base import ASGIResponse
 
-from thunderline.core.codec import encode_event
+from thunderline.core.envelope import encode_event
 from thunderline.core.errors import ThunderlineError
 from thunderline.core.logging import get_logger
 from thunderline.core.records import Event, Reliability
