@@ -68,6 +68,7 @@ EXAMPLES: list[ThunderlineError] = [
     errors.NotABackup("/var/notes.txt", problem="it is not an SQLite database"),
     errors.UpkeepFailed("/var/nodes.bak", problem="no space left on device"),
     errors.WatchCut(backlog=10, resume_from=7),
+    errors.WatchStalled(silent_s=30.0, resume_from=7),
     errors.UndeclaredEvent("cluster.node.exploded", "is not declared"),
     errors.SettingsError("port", "is taken", source="flag"),
 ]
@@ -123,7 +124,7 @@ def test_message_is_built_from_the_attributes(error: ThunderlineError) -> None:
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
 def test_what_is_retryable_says_when_or_where_to_go_on(error: ThunderlineError) -> None:
-    assert error.retryable == isinstance(error, errors.Unavailable | errors.WatchCut)
+    assert error.retryable == isinstance(error, errors.Unavailable | errors.WatchCut | errors.WatchStalled)
     if isinstance(error, errors.Unavailable):
         assert error.retry_after_s > 0
         assert f"retry in {error.retry_after_s:g} s" in str(error)

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 from thunderline.client.events import Message, MessageReader
 from thunderline.gate.app import build_app
+from thunderline.gate.edge import AsgiApp
 from thunderline.testing.harness import Cluster
 
 
@@ -21,6 +22,7 @@ class OpenStream:
         self.status: int | None = None
         self.headers: dict[str, str] = {}
         self.body = b""
+        self.parts = 0
         self.ended = False
         self.serving: asyncio.Task[None] | None = None
         self.begun = asyncio.Event()
@@ -44,6 +46,7 @@ class OpenStream:
             self.begun.set()
             return
         self.body += message["body"]
+        self.parts += 1
         self.ended = not message.get("more_body", False)
         for found in self._reader.feed(message["body"]):
             self._messages.put_nowait(found)
@@ -67,9 +70,17 @@ class OpenStream:
 
 @asynccontextmanager
 async def open_stream(
-    cluster: Cluster, *, accept: str = "text/event-stream", last_event_id: str | None = None, **query: str
+    cluster: Cluster,
+    *,
+    accept: str = "text/event-stream",
+    last_event_id: str | None = None,
+    app: AsgiApp | None = None,
+    **query: str,
 ) -> AsyncIterator[OpenStream]:
-    """A stream whose head has come; at the end of the block its client hangs up, and the gate has let go of it."""
+    """A stream whose head has come; at the end of the block its client hangs up, and the gate has let go of it.
+
+    Streams of one `app` have in common what a server's have.
+    """
     client = OpenStream()
     headers = [(b"host", b"127.0.0.1"), (b"accept", accept.encode())]
     if last_event_id is not None:
@@ -85,7 +96,7 @@ async def open_stream(
         "http_version": "1.1",
         "headers": headers,
     }
-    serving = asyncio.create_task(build_app(cluster.registry)(scope, client.receive, client.send))
+    serving = asyncio.create_task((app or build_app(cluster.registry))(scope, client.receive, client.send))
     client.serving = serving
     try:
         await client.begun.wait()

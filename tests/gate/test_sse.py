@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 
 import pytest
 
 from tests.gate.streams import OpenStream, open_stream
+from thunderline.block.memory import MemoryStore
+from thunderline.core.envelope import encode_event
 from thunderline.core.settings import Settings
+from thunderline.flow.bus import LocalBus
 from thunderline.flow.taxonomy import NODE_HEARTBEAT
-from thunderline.gate.app import build_litestar
+from thunderline.gate.app import build_app, build_litestar
+from thunderline.gate.encoded import CHUNK_BYTES, EncodedEvents
 from thunderline.gate.openapi import build_document
 from thunderline.gate.sse import END_TIMEOUT_S, KEEP_ALIVE_S, SEND_TIMEOUT_S
+from thunderline.link.event_log import EventLog
+from thunderline.link.roster import Roster
 from thunderline.testing.harness import Cluster, open_cluster
+from thunderline.testing.records import make_event, make_node
 
 
 async def settled() -> None:
@@ -197,6 +205,49 @@ async def test_a_client_that_takes_nothing_for_too_long_is_given_up(cluster: Clu
         assert stream.serving.done()
         assert stream.serving.exception() is None
         assert not listens(cluster)
+
+
+async def test_events_that_wait_are_sent_together(cluster: Cluster) -> None:
+    for i in range(100):
+        await cluster.registry.ensure_node({"name": f"n{i}"})
+    async with open_stream(cluster) as stream:
+        assert await revisions(stream, 100) == list(range(1, 101))
+        assert stream.parts <= 2 + -(-len(stream.body) // CHUNK_BYTES)
+
+
+async def test_an_event_is_encoded_once_however_many_watch(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(
+        "thunderline.gate.encoded.encode_event", lambda event: made.append(event.name) or encode_event(event)
+    )
+    app = build_app(cluster.registry)
+    async with AsyncExitStack() as stack:
+        streams = [await stack.enter_async_context(open_stream(cluster, app=app)) for _ in range(20)]
+        streams += [await stack.enter_async_context(open_stream(cluster, app=app, match="cluster.node.*"))]
+        await settled()
+        for i in range(5):
+            await cluster.registry.ensure_node({"name": f"n{i}"})
+        for stream in streams:
+            assert await revisions(stream, 5) == [1, 2, 3, 4, 5]
+    assert len(made) == 5
+
+
+def test_what_is_kept_encoded_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("thunderline.gate.encoded.KEPT_MAX_BYTES", 10_000)
+    encoded = EncodedEvents(EventLog(MemoryStore(), Roster(), LocalBus(), backlog_max=16))
+    events = [make_event(revision, make_node(1)) for revision in range(1, 100)]
+    for event in events:
+        assert encoded.chunk([event], heard_by=">")[0] == encoded.message(event)
+    for kept in (encoded._envelopes, encoded._chunks):
+        assert sum(map(len, kept._kept.values())) == kept._size_bytes <= 10_000
+        assert kept._kept
+
+
+def test_an_event_that_is_larger_than_a_chunk_is_one_of_its_own() -> None:
+    encoded = EncodedEvents(EventLog(MemoryStore(), Roster(), LocalBus(), backlog_max=16))
+    events = [make_event(i, make_node(i, meta={"x": "x" * CHUNK_BYTES})) for i in (1, 2)]
+    chunk, count = encoded.chunk(events, heard_by=">")
+    assert (count, len(chunk) > CHUNK_BYTES) == (1, True)
 
 
 async def test_a_client_that_is_slow_but_reads_is_not_given_up(cluster: Cluster) -> None:

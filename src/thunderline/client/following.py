@@ -24,7 +24,11 @@ LONGEST_WAIT_S: Final = 30.0
 _PASSING: Final = (ServerUnreachable, AnswerLost, ServerUnavailable)
 
 _SILENT_END: Final = "the stream ended"
-_ENDS: Final = {"watch_cut": "this watcher fell behind and was cut off", "shutting_down": "it is shutting down"}
+_ENDS: Final = {
+    "watch_cut": "this watcher fell behind and was cut off",
+    "watch_stalled": "this watcher read nothing for too long and was cut off",
+    "shutting_down": "it is shutting down",
+}
 
 OnLost = Callable[[ClientError], None]
 OnBack = Callable[[], None]

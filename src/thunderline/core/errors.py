@@ -54,6 +54,7 @@
     │       ├── NotABackup              a file that cannot be restored
     │       └── UpkeepFailed            the disk, or the system, said no
     ├── WatchCut                a watcher fell behind its backlog
+    ├── WatchStalled            a watcher read nothing for too long
     ├── UndeclaredEvent         a bug of ours: an event that the taxonomy does not list
     └── SettingsError           a setting that cannot be used; names where it came from
 
@@ -619,6 +620,18 @@ class WatchCut(ThunderlineError):
     def __init__(self, *, backlog: int, resume_from: int) -> None:
         super().__init__(f"more than {backlog} events behind; resume with since={resume_from}")
         self.backlog = backlog
+        self.resume_from = resume_from
+
+
+class WatchStalled(ThunderlineError):
+    """The watcher took nothing of what it was sent for too long; it resumes from `resume_from`."""
+
+    code = "watch_stalled"
+    retryable = True
+
+    def __init__(self, *, silent_s: float, resume_from: int) -> None:
+        super().__init__(f"nothing was read for {silent_s:g} s; resume with since={resume_from}")
+        self.silent_s = silent_s
         self.resume_from = resume_from
 
 

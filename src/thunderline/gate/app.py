@@ -17,17 +17,19 @@ from thunderline.gate import capabilities, events, graph, groups, health, heartb
 from thunderline.gate.batch_route import BatchRoute
 from thunderline.gate.beat_route import BeatRoute
 from thunderline.gate.edge import AsgiApp, Edge, HostRules
+from thunderline.gate.encoded import EncodedEvents
 from thunderline.gate.faults import answer_error
 from thunderline.gate.methods import allow
 from thunderline.gate.openapi import ApiDocument
 from thunderline.gate.parameters import unknown_parameter
 from thunderline.link.registry import Registry
 
-_NOT_PARAMETERS: Final = frozenset({"registry", "body", "request", "last_event_id"})
+_NOT_PARAMETERS: Final = frozenset({"registry", "encoded", "body", "request", "last_event_id"})
 
 
 def build_litestar(registry: Registry) -> Litestar:
     """The framework's part of the gate."""
+    encoded = EncodedEvents(registry.log)
     return Litestar(
         route_handlers=[
             nodes.ROUTES,
@@ -43,8 +45,11 @@ def build_litestar(registry: Registry) -> Litestar:
             page.asset,
             page.docs_page,
         ],
-        dependencies={"registry": Provide(lambda: registry, sync_to_thread=False, use_cache=True)},
-        signature_types=[Registry],
+        dependencies={
+            "registry": Provide(lambda: registry, sync_to_thread=False, use_cache=True),
+            "encoded": Provide(lambda: encoded, sync_to_thread=False, use_cache=True),
+        },
+        signature_types=[Registry, EncodedEvents],
         exception_handlers={ThunderlineError: answer_error, Exception: answer_error},
         before_request=before_route,
         openapi_config=OpenAPIConfig(

@@ -11,8 +11,9 @@ from thunderline.core.errors import CursorGone, InvalidInput
 from thunderline.core.ids import Revision
 from thunderline.flow.match import Pattern
 from thunderline.gate.bodies import EventsBody, answer, events_json
+from thunderline.gate.encoded import EncodedEvents
 from thunderline.gate.openapi import documented
-from thunderline.gate.parameters import PAGE_DEFAULT, Limit, Reg
+from thunderline.gate.parameters import PAGE_DEFAULT, Encoded, Limit, Reg
 from thunderline.gate.sse import STREAM_TYPE, EventStream
 from thunderline.link.registry import Registry
 
@@ -36,6 +37,7 @@ _PAGE_TYPE: Final = "application/json"
 async def list_events(
     request: Request[Any, Any, Any],
     registry: Reg,
+    encoded: Encoded,
     since: Annotated[str | None, QueryParameter(description="Cursor; absent or 0: from the oldest kept.")] = None,
     before: Annotated[str | None, QueryParameter(description="Cursor; only events before its revision.")] = None,
     match: Annotated[str, QueryParameter(description="Pattern, e.g. `cluster.node.*` or `cluster.>`.")] = ">",
@@ -49,7 +51,9 @@ async def list_events(
     ] = None,
 ) -> Response[bytes]:
     if request.accept.best_match([_PAGE_TYPE, STREAM_TYPE], default=_PAGE_TYPE) == STREAM_TYPE:
-        return _stream(request, registry, match, since=since, last_event_id=last_event_id, transient=transient)
+        return _stream(
+            request, registry, match, since=since, last_event_id=last_event_id, transient=transient, encoded=encoded
+        )
     page = await registry.log.page(
         since=registry.log.revision_of(since),
         before=None if before is None else _revision_in("before", registry, before),
@@ -68,6 +72,7 @@ def _stream(
     since: str | None,
     last_event_id: str | None,
     transient: bool,
+    encoded: EncodedEvents,
 ) -> EventStream:
     for name in ("before", "limit"):
         if name in request.query_params:
@@ -76,7 +81,8 @@ def _stream(
         _revision_in("Last-Event-ID", registry, last_event_id)
         since = last_event_id
     # Without a cursor: from the oldest kept, as a page; who embeds the registry and names none watches from now on.
-    return EventStream(registry, registry.subscribe(match, since=since or "0", transient=transient))
+    watch = registry.subscribe(match, since=since or "0", transient=transient)
+    return EventStream(registry, watch, encoded)
 
 
 def _revision_in(field: str, registry: Registry, cursor: str) -> Revision:

@@ -45,6 +45,7 @@ HTTP_STATUS: Final[dict[type[ThunderlineError], HTTPStatus]] = {
     errors.ContentRejected: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.StoreFault: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.WatchCut: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.WatchStalled: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.UndeclaredEvent: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.SettingsError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }

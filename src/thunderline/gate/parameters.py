@@ -9,12 +9,14 @@ from litestar.di import NamedDependency
 from litestar.params import PathParameter, QueryParameter
 
 from thunderline.core.errors import InvalidInput, StoreUnavailable
+from thunderline.gate.encoded import EncodedEvents
 from thunderline.link.registry import Registry
 
 PAGE_DEFAULT: Final = 100
 PAGE_MAX: Final = 10_000
 
 Reg = NamedDependency[Registry]
+Encoded = NamedDependency[EncodedEvents]
 Ref = Annotated[str, PathParameter(description="A node's id or name.")]
 GroupRef = Annotated[str, PathParameter(description="A group's id or name.")]
 Limit = Annotated[int, QueryParameter(ge=1, le=PAGE_MAX, description="Items in one answer at most.")]

@@ -10,7 +10,8 @@
     event: thunderline.cut               the last message, where there is one: why the stream ends, where to go on
     data: {"code":"watch_cut","detail":...,"retryable":true,"resume_from":"<log id>:<revision>"}
 
-A client that does not read is given up: its connection is dropped, and it goes on from its last cursor if it returns.
+Events that wait are sent together. A client that does not read is given up: if it begins to read soon after, it finds
+such a last message behind what was already on its way to it, otherwise its connection is dropped.
 
 Source: WHATWG HTML, section 9.2 (server-sent events).
 """
@@ -26,12 +27,12 @@ import msgspec
 from litestar import Litestar, Request, Response
 from litestar.response.base import ASGIResponse
 
-from thunderline.core.envelope import encode_event
-from thunderline.core.errors import ThunderlineError
+from thunderline.core.errors import ThunderlineError, WatchStalled
+from thunderline.core.ids import Revision
 from thunderline.core.logging import get_logger
-from thunderline.core.records import Event, Reliability
 from thunderline.gate.bodies import encode
 from thunderline.gate.edge import Message, Receive, Scope, Send
+from thunderline.gate.encoded import EncodedEvents
 from thunderline.gate.stream_protocol import DROP
 from thunderline.link.registry import Registry
 from thunderline.link.watch import Watch
@@ -69,38 +70,45 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True):
 class EventStream(Response[bytes]):
     """The answer that gives the events of `watch`; it closes the watch when either side ends."""
 
-    def __init__(self, registry: Registry, watch: Watch) -> None:
+    def __init__(self, registry: Registry, watch: Watch, encoded: EncodedEvents) -> None:
         super().__init__(b"", media_type=STREAM_TYPE)
         self._registry = registry
         self._watch = watch
+        self._encoded = encoded
 
     def to_asgi_response(self, app: Litestar | None, request: Request[Any, Any, Any], **_: Any) -> ASGIResponse:
-        return _Stream(self._registry, self._watch)
+        return _Stream(self._registry, self._watch, self._encoded)
 
 
 class _Stream(ASGIResponse):
-    def __init__(self, registry: Registry, watch: Watch) -> None:
+    def __init__(self, registry: Registry, watch: Watch, encoded: EncodedEvents) -> None:
         super().__init__()
         self._registry = registry
         self._watch = watch
+        self._encoded = encoded
+        # One message at a time: silences are broken beside the telling of events.
+        self._turn = asyncio.Lock()
         self._sending_since: float | None = None
+        self._sent_at = registry.clock.monotonic()
+        self._sent = watch.cursor
+        self._has_all = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]  # as the edge has it
-        async with self._watch:
-            telling = asyncio.create_task(self._tell(send), name="event stream")
-            leaving = asyncio.create_task(_until_gone(receive), name="event stream's reader")
-            stalling = asyncio.create_task(self._until_stalled(), name="event stream's patience")
-            tasks = (telling, leaving, stalling)
-            try:
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                if stalling.done() and not telling.done() and not leaving.done():
-                    log.info("event stream given up: its client does not read", cursor=self._watch.cursor)
-                    await _end([telling])
-                    if (drop := scope.get("extensions", {}).get(DROP)) is not None:
-                        drop()
-                        await leaving  # the server says so at once; what ends before that counts as a failure there
-            finally:
-                await _end(tasks)
+        leaving = asyncio.create_task(_until_gone(receive), name="event stream's reader")
+        try:
+            async with self._watch:
+                telling = asyncio.create_task(self._tell(send), name="event stream")
+                stalling = asyncio.create_task(self._until_stalled(send), name="event stream's patience")
+                try:
+                    await asyncio.wait((telling, leaving, stalling), return_when=asyncio.FIRST_COMPLETED)
+                    stalled = stalling.done() and not telling.done() and not leaving.done()
+                finally:
+                    await _end((telling, stalling))
+            # Not in the block above: who is given up may take a while to go, and hears nothing more.
+            if stalled:
+                await self._give_up(scope, leaving)
+        finally:
+            await _end((leaving,))
         if not telling.cancelled():
             telling.result()
 
@@ -112,71 +120,84 @@ class _Stream(ASGIResponse):
             try:
                 await self._tell_events(send)
             except ThunderlineError as error:
-                await self._send_part(send, self._cut(error))
+                await self._send_part(send, self._cut(error, self._watch.position))
             await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _tell_events(self, send: Send) -> None:
         """Send events as they come, for ever. Raises: what ends the watch."""
-        hearing: asyncio.Future[Event] | None = None
-        waking: asyncio.Future[None] | None = None
-        try:
-            while True:
-                hearing = hearing or asyncio.ensure_future(anext(self._watch))
-                waking = waking or asyncio.ensure_future(self._registry.clock.sleep(KEEP_ALIVE_S))
-                both: tuple[asyncio.Future[Any], ...] = (hearing, waking)
-                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-                if hearing.done():
-                    event, hearing = hearing.result(), None
-                    await self._send_part(send, self._message(event))
-                else:
-                    # Only while no event is on its way out: the id says that all before it was given.
-                    waking = None
-                    await self._send_part(send, self._alive())
-        finally:
-            await _end([task for task in (hearing, waking) if task is not None])
+        heard_by = self._watch.pattern.key
+        while True:
+            self._has_all = True
+            events = await self._watch.take()
+            self._has_all = False
+            while events:
+                chunk, count = self._encoded.chunk(events, heard_by=heard_by)
+                await self._send_part(send, chunk)
+                # A transient event has the revision of the last one before it, or of one before that.
+                self._sent = max(self._sent, events[count - 1].revision)
+                del events[:count]
 
     async def _send_part(self, send: Send, message: bytes) -> None:
         await self._send(send, {"type": "http.response.body", "body": message, "more_body": True})
 
     async def _send(self, send: Send, message: Message) -> None:
-        self._sending_since = self._registry.clock.monotonic()
-        await send(message)
-        self._sending_since = None
+        async with self._turn:
+            self._sending_since = self._sent_at = self._registry.clock.monotonic()
+            await send(message)
+            self._sending_since = None
 
-    async def _until_stalled(self) -> None:
-        """Return when the client has left a message waiting for too long, or watches ended a while ago."""
+    async def _until_stalled(self, send: Send) -> None:
+        """Break silences; return when the client has left a message waiting too long, or watches ended a while ago."""
         # Beside the sending, and not around each message: a timer for each would cost more than the message.
         clock = self._registry.clock
         ending = asyncio.ensure_future(self._registry.log.watches_ended.wait())
         waiting: asyncio.Future[None] | None = None
+        breaking: asyncio.Future[None] | None = None
         try:
             while not ending.done():
                 now = clock.monotonic()
-                since = now if self._sending_since is None else self._sending_since
-                if now - since >= SEND_TIMEOUT_S:
-                    return
-                waiting = asyncio.ensure_future(clock.sleep_until(since + SEND_TIMEOUT_S))
+                if self._sending_since is not None:
+                    due = self._sending_since + SEND_TIMEOUT_S
+                    if now >= due:
+                        return
+                else:
+                    due = self._sent_at + KEEP_ALIVE_S
+                    if now >= due:
+                        # Only while no event is on its way out: the id says that all before it was given.
+                        if self._has_all:
+                            breaking = asyncio.ensure_future(self._break_silence(send))
+                        due = now + KEEP_ALIVE_S
+                waiting = asyncio.ensure_future(clock.sleep_until(due))
                 await asyncio.wait([ending, waiting], return_when=asyncio.FIRST_COMPLETED)
                 await _end([waiting])
             await clock.sleep(END_TIMEOUT_S)
         finally:
-            await _end([task for task in (ending, waiting) if task is not None])
+            await _end([task for task in (ending, waiting, breaking) if task is not None])
 
-    def _message(self, event: Event) -> bytes:
-        message = b"event: " + event.name.encode() + b"\ndata: " + encode_event(event) + b"\n\n"
-        if event.reliability is Reliability.TRANSIENT:
-            return message
-        return b"id: " + self._registry.log.cursor_at(event.revision).encode() + b"\n" + message
+    async def _break_silence(self, send: Send) -> None:
+        # Some servers say so when a client is gone; the reader then learns of it, too.
+        with contextlib.suppress(OSError):
+            await self._send_part(send, self._alive())
+
+    async def _give_up(self, scope: Scope, leaving: asyncio.Future[None]) -> None:
+        """Be rid of a client that reads nothing. If it reads again soon, it learns why, and where it was."""
+        log.info("event stream given up: its client does not read", cursor=self._sent)
+        if (drop := scope.get("extensions", {}).get(DROP)) is None:
+            return
+        ended = self._registry.log.watches_ended.is_set()
+        stalled = WatchStalled(silent_s=SEND_TIMEOUT_S, resume_from=self._sent)
+        drop(b"" if ended else self._cut(stalled, self._sent))
+        await leaving  # what ends before the connection does counts as a failure there
 
     def _alive(self) -> bytes:
         return f": thunderline\nid: {self._registry.log.cursor_at(self._watch.position)}\n\n".encode()
 
-    def _cut(self, error: ThunderlineError) -> bytes:
+    def _cut(self, error: ThunderlineError, position: Revision) -> bytes:
         cut = Cut(
             code=error.code,
             detail=str(error),
             retryable=error.retryable,
-            resume_from=self._registry.log.cursor_at(self._watch.position),
+            resume_from=self._registry.log.cursor_at(position),
         )
         return f"event: {CUT_EVENT}\ndata: ".encode() + encode(cut) + b"\n\n"
 

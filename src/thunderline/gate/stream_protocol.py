@@ -1,7 +1,8 @@
 """HTTP/1.1 on a connection whose client may read nothing: what it was sent then neither hangs nor holds up an end.
 
-An answer that is a stream finds `DROP` among its scope's extensions and calls it to be rid of such a client. At the
-end of the server a connection whose last answer is not taken within `UNREAD_S` is dropped, too.
+An answer that is a stream finds `DROP` among its scope's extensions and calls it to be rid of such a client, with a
+last part of the answer or without. At the end of the server a connection whose last answer is not taken within
+`UNREAD_S` is dropped, too.
 """
 
 from __future__ import annotations
@@ -11,7 +12,12 @@ from typing import Final
 from thunderline.gate.protocol import BoundedHttpProtocol
 
 DROP: Final = "thunderline.drop"
-"""The extension of a request's scope: a function that drops its connection at once, with all that was not taken."""
+"""The extension of a request's scope: a function that ends its connection. The last part of the answer, if it is given
+one, goes behind what is on its way, and the client has `LAST_UNREAD_S` to take it; else all that is lost at once."""
+
+LAST_UNREAD_S: Final = 30.0
+"""How long the last part of an answer waits for a client that read nothing. Raising it lets those that sleep for longer
+learn why they were given up, and holds what is on its way to them, some 100 KiB, for as long."""
 
 UNREAD_S: Final = 2.0
 """How long a server that stops waits for a client to take the rest of an answer that is complete."""
@@ -24,7 +30,7 @@ class StreamHttpProtocol(BoundedHttpProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {DROP: self._drop}  # type: ignore[dict-item]  # as uvicorn types those that it knows
+        self.scope["extensions"] = {DROP: self._end}  # type: ignore[dict-item]  # as uvicorn types those that it knows
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -39,6 +45,14 @@ class StreamHttpProtocol(BoundedHttpProtocol):
     def _drop_unread(self) -> None:
         if self.transport.is_closing():
             self.loop.call_later(UNREAD_S, self._drop)
+
+    def _end(self, last: bytes) -> None:
+        if not last or self.transport.is_closing() or not self.cycle.chunked_encoding:
+            self._drop()
+            return
+        self.transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last))
+        self.transport.close()
+        self.loop.call_later(UNREAD_S if self._stopping else LAST_UNREAD_S, self._drop)
 
     def _drop(self) -> None:
         self.transport.abort()

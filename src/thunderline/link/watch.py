@@ -35,7 +35,7 @@ class Watch:
         self._store = store
         self._roster = roster
         self._bus = bus
-        self._pattern = pattern
+        self.pattern = pattern
         self._backlog_max = backlog_max
         self._page: deque[Event] = deque()
         self._live: Subscription | None = None
@@ -73,7 +73,7 @@ class Watch:
                 return found
             if self.cursor >= self._roster.revision:
                 # No await between the comparison and this: what is committed from here on is heard.
-                self._live = self._bus.subscribe(self._pattern, backlog_max=self._backlog_max)
+                self._live = self._bus.subscribe(self.pattern, backlog_max=self._backlog_max)
             else:
                 self._page.extend(await self._store.read_events(after=self.cursor, limit=_PAGE))
         try:
@@ -92,6 +92,6 @@ class Watch:
         while self._page and len(found) < limit:
             event = self._page.popleft()
             self.cursor = event.revision
-            if self._pattern.matches(event.name):
+            if self.pattern.matches(event.name):
                 found.append(event)
         return found
