@@ -79,8 +79,10 @@ def test_a_watch_is_of_a_pattern_and_hears_heartbeats(client: Driven) -> None:
 def test_a_bad_pattern_and_a_foreign_cursor_are_told(client: Driven) -> None:
     with pytest.raises(InvalidRequest, match="match"), client.watching("a..b"):
         pass
-    with pytest.raises(ListAgain), client.watching(since="0190f5fe-7a1b-7c3d-8e4f-123456789abc:1"):
-        pass
+    with client.watching(since="0190f5fe-7a1b-7c3d-8e4f-123456789abc:1") as watch:
+        with pytest.raises(ListAgain, match="another event log") as caught:
+            watch.next()
+        assert (caught.value.code, caught.value.status, caught.value.field) == ("cursor_gone", 410, "Last-Event-ID")
 
 
 @pytest.mark.parametrize("last", [b"", event(4)[:40], b": thunderline\n", CUT])
@@ -106,8 +108,12 @@ def test_a_broken_stream_goes_on_behind_the_last_whole_event(kind: str, last: by
     assert told == ["lost", "back", "lost", "back"]
 
 
-def test_a_log_that_was_replaced_meanwhile_ends_the_watch(kind: str) -> None:
-    answers = [(200, STREAM, event(1)), gone(410, "cursor_gone")]
+RESET = (200, STREAM, b"retry: 9\nevent: thunderline.reset\ndata: " + gone(410, "cursor_gone")[2] + b"\n\n")
+
+
+@pytest.mark.parametrize("answer", [RESET, gone(410, "cursor_gone")], ids=["reset", "refused"])
+def test_a_log_that_was_replaced_meanwhile_ends_the_watch(kind: str, answer: tuple[int, str, bytes]) -> None:
+    answers = [(200, STREAM, event(1)), answer]
     with scripted(answers) as script, driven(kind, script.url) as client, client.watching(since="log:0") as watch:
         assert watch.next().revision == 1
         with pytest.raises(ListAgain):

@@ -11,6 +11,9 @@ import pytest
 from tests.gate.streams import OpenStream, open_stream
 from thunderline.block.memory import MemoryStore
 from thunderline.core.envelope import encode_event
+from thunderline.core.errors import CursorGone
+from thunderline.core.ids import Revision
+from thunderline.core.records import Event
 from thunderline.core.settings import Settings
 from thunderline.flow.bus import LocalBus
 from thunderline.flow.taxonomy import NODE_HEARTBEAT
@@ -20,6 +23,7 @@ from thunderline.gate.openapi import build_document
 from thunderline.gate.sse import END_TIMEOUT_S, KEEP_ALIVE_S, SEND_TIMEOUT_S
 from thunderline.link.event_log import EventLog
 from thunderline.link.roster import Roster
+from thunderline.link.watch import Watch
 from thunderline.testing.harness import Cluster, open_cluster
 from thunderline.testing.records import make_event, make_node
 
@@ -87,6 +91,36 @@ async def test_a_heartbeat_has_no_id(cluster: Cluster) -> None:
         event = await stream.event()
     assert event["stream"] == (None, NODE_HEARTBEAT)
     assert event["data"]["cpu_load"] == 7
+
+
+@pytest.mark.parametrize(
+    ("query", "asked"),
+    [
+        ({}, False),
+        ({"match": "cluster.node.>"}, False),
+        ({"match": "cluster.node.*"}, False),
+        ({"match": "cluster.*.heartbeat"}, True),
+        ({"transient": "true"}, True),
+        ({"match": NODE_HEARTBEAT, "transient": "false"}, False),
+    ],
+)
+async def test_heartbeats_are_made_for_who_asks_for_them(cluster: Cluster, query: dict[str, str], asked: bool) -> None:
+    async with open_stream(cluster, **query):
+        await settled()
+        assert listens(cluster, NODE_HEARTBEAT) is asked
+
+
+async def test_heartbeats_of_a_node_are_told_four_times_a_second_at_most(cluster: Cluster) -> None:
+    node = await cluster.node("a")
+    async with open_stream(cluster, match=NODE_HEARTBEAT, since=cluster.registry.cursor) as stream:
+        await settled()
+        for load in range(10):
+            await node.beat(cpu_load=load)
+        assert (await stream.event())["data"]["cpu_load"] == 0
+        await settled()
+        assert stream.waiting == 0
+        await cluster.clock.advance(0.25)
+        assert (await stream.event())["data"]["cpu_load"] == 9
 
 
 async def test_without_transient_events_heartbeats_are_not_even_made(cluster: Cluster) -> None:
@@ -234,7 +268,7 @@ async def test_an_event_is_encoded_once_however_many_watch(cluster: Cluster, mon
 
 def test_what_is_kept_encoded_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("thunderline.gate.encoded.KEPT_MAX_BYTES", 10_000)
-    encoded = EncodedEvents(EventLog(MemoryStore(), Roster(), LocalBus(), backlog_max=16))
+    encoded = EncodedEvents(EventLog(MemoryStore(), Roster(), LocalBus(), LocalBus(), backlog_max=16))
     events = [make_event(revision, make_node(1)) for revision in range(1, 100)]
     for event in events:
         assert encoded.chunk([event], heard_by=">")[0] == encoded.message(event)
@@ -244,7 +278,7 @@ def test_what_is_kept_encoded_is_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_an_event_that_is_larger_than_a_chunk_is_one_of_its_own() -> None:
-    encoded = EncodedEvents(EventLog(MemoryStore(), Roster(), LocalBus(), backlog_max=16))
+    encoded = EncodedEvents(EventLog(MemoryStore(), Roster(), LocalBus(), LocalBus(), backlog_max=16))
     events = [make_event(i, make_node(i, meta={"x": "x" * CHUNK_BYTES})) for i in (1, 2)]
     chunk, count = encoded.chunk(events, heard_by=">")
     assert (count, len(chunk) > CHUNK_BYTES) == (1, True)
@@ -294,15 +328,49 @@ async def test_the_end_of_watches_ends_streams_and_lets_none_begin(cluster: Clus
 
 
 @pytest.mark.parametrize(
-    ("cursor", "status"), [("0190f5fe-7a1b-7c3d-8e4f-123456789abc:1", 410), ("99", 410), ("yesterday", 422)]
+    ("cursor", "why"),
+    [("0190f5fe-7a1b-7c3d-8e4f-123456789abc:1", "another event log"), ("99", "ahead"), ("1", "begins after")],
 )
 @pytest.mark.parametrize("field", ["since", "Last-Event-ID"])
-async def test_a_cursor_that_cannot_be_used_is_refused_before_any_stream(
-    cluster: Cluster, cursor: str, status: int, field: str
+async def test_a_cursor_that_cannot_be_continued_is_told_to_list_again_and_nothing_else(
+    cluster: Cluster, cursor: str, why: str, field: str
 ) -> None:
+    for name in "abcd":
+        await cluster.node(name)
+    cluster.registry.log.oldest = Revision(3)
     given = {"since": cursor} if field == "since" else {"last_event_id": cursor}
     async with open_stream(cluster, **given) as stream:
-        assert stream.status == status
+        assert (stream.status, stream.headers["content-type"].partition(";")[0]) == (200, "text/event-stream")
+        reset = await stream.event()
+        await settled()
+        assert stream.ended
+    # Without an id: a browser that goes on all the same does so from where it was, and is told again.
+    assert reset["stream"] == (None, "thunderline.reset")
+    assert (reset["code"], reset["field"], reset["status"]) == ("cursor_gone", field, 410)
+    assert why in reset["detail"]
+    assert stream.body.startswith(b"retry: 15000\n")
+    page = await cluster.http.get("/api/events", params={"since": cursor})
+    assert page.status_code == 410
+
+
+async def test_a_watcher_that_the_horizon_overtakes_is_told_to_list_again(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def take(watch: Watch) -> list[Event]:
+        raise CursorGone("7", why="the log begins after 9 by now")
+
+    monkeypatch.setattr(Watch, "take", take)
+    async with open_stream(cluster) as stream:
+        assert (await stream.event())["stream"] == (None, "thunderline.reset")
+        await settled()
+        assert stream.ended
+
+
+@pytest.mark.parametrize("field", ["since", "Last-Event-ID"])
+async def test_what_is_no_cursor_is_refused_before_any_stream(cluster: Cluster, field: str) -> None:
+    given = {"since": "yesterday"} if field == "since" else {"last_event_id": "yesterday"}
+    async with open_stream(cluster, **given) as stream:
+        assert stream.status == 422
         assert stream.headers["content-type"] == "application/problem+json"
         await settled()
         body = json.loads(stream.body)

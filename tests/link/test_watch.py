@@ -161,6 +161,28 @@ async def test_a_cursor_of_another_log_or_ahead_is_told_to_list_again() -> None:
             registry.subscribe(since="yesterday")
 
 
+async def test_a_watch_that_reads_the_log_is_told_when_compaction_goes_past_it() -> None:
+    async with open_cluster() as cluster:
+        for i in range(600):
+            await cluster.registry.ensure_node({"name": f"n{i}"})
+        async with cluster.registry.subscribe(since="0") as events:
+            assert len(await events.take()) == 500
+            cluster.registry.log.oldest = Revision(550)
+            with pytest.raises(CursorGone, match="begins after 550"):
+                await events.take()
+
+
+async def test_heartbeats_are_told_where_the_pattern_spells_the_word() -> None:
+    async with open_cluster() as cluster:
+        for pattern, asked in ((">", False), ("cluster.node.*", False), ("cluster.*.heartbeat", True)):
+            async with cluster.registry.subscribe(pattern) as events:
+                waiting = asyncio.ensure_future(events.take())
+                await asyncio.sleep(0)
+                assert cluster.registry._engine.bus.wants("cluster.node.heartbeat") is asked
+                waiting.cancel()
+                await asyncio.wait([waiting])
+
+
 async def test_a_watch_ends_with_the_registry() -> None:
     async with open_cluster() as cluster:
         events = cluster.registry.subscribe()

@@ -36,7 +36,6 @@ _PREFIX: Final = "cluster."
 _EVENT_WIDTH: Final = len("node.status_changed")
 _SUBJECT_WIDTH: Final = 20
 """Room for a usual name; a longer one moves what follows it, and is not cut."""
-_HEARTBEAT: Final = "heartbeat"
 _MEMBERSHIP: Final = "cluster.group."
 
 Record = Node | LinkSession | NodeGroup | Heartbeat | dict[str, Any]
@@ -72,11 +71,10 @@ def watch(
     twice, heartbeats aside, which are in no log. In a pipe the events are tab-separated, each written at once; the
     first line names the columns. CURSOR is what --since takes to go on behind that event.
     """
-    transient = _HEARTBEAT in match.split(".")
     with (
         Remote(server, warn=note) as remote,
         _read_by(server),
-        remote.watch(match, since, transient=transient, say=note) as events,
+        remote.watch(match, since, say=note) as events,
     ):
         if as_json:
             for event in events:

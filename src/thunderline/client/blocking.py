@@ -379,7 +379,7 @@ class BlockingClient:
         pattern: str = ">",
         since: str | None = None,
         *,
-        transient: bool = True,
+        transient: bool | None = None,
         on_lost: OnLost | None = None,
         on_back: OnBack | None = None,
     ) -> BlockingWatch:

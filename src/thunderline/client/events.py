@@ -14,6 +14,8 @@ from thunderline.core.records import Heartbeat, LinkSession, Node, NodeGroup
 
 CUT_EVENT: Final = "thunderline.cut"
 """The last message to a watcher that fell behind: it resumes from its cursor."""
+RESET_EVENT: Final = "thunderline.reset"
+"""The only message to a watcher whose cursor the log cannot continue from: it lists again."""
 MESSAGE_MAX_BYTES: Final = 4 * 1024 * 1024
 """Far more than any event of ours takes; what goes on for longer without an end is not our stream."""
 

@@ -15,8 +15,16 @@ from typing import Final
 import msgspec
 
 from thunderline.client.backoff import Backoff
-from thunderline.client.errors import AnswerLost, ClientError, NotThunderline, ServerUnavailable, ServerUnreachable
-from thunderline.client.events import CUT_EVENT, Message, MessageReader, ToldEvent, read_event
+from thunderline.client.errors import (
+    AnswerLost,
+    ClientError,
+    ListAgain,
+    NotThunderline,
+    Problem,
+    ServerUnavailable,
+    ServerUnreachable,
+)
+from thunderline.client.events import CUT_EVENT, RESET_EVENT, Message, MessageReader, ToldEvent, read_event
 
 FIRST_WAIT_S: Final = 0.5
 LONGEST_WAIT_S: Final = 30.0
@@ -46,14 +54,16 @@ class Following:
         url: str,
         *,
         pattern: str,
-        transient: bool,
+        transient: bool | None,
         since: str | None,
         rng: random.Random,
         on_lost: OnLost | None,
         on_back: OnBack | None,
     ) -> None:
         self.cursor = since
-        self.query = {"match": pattern, **({} if transient else {"transient": "false"})}
+        self.query = {"match": pattern}
+        if transient is not None:
+            self.query["transient"] = "true" if transient else "false"
         self._url = url
         self._backoff = Backoff(rng, base_s=FIRST_WAIT_S, cap_s=LONGEST_WAIT_S)
         self._on_lost = on_lost
@@ -69,9 +79,7 @@ class Following:
         self._reader = MessageReader()
         self._waiting.clear()
         self._end = _SILENT_END
-        if self._lost and self._on_back is not None:
-            self._on_back()
-        self._was_connected, self._lost = True, False
+        self._was_connected = True
 
     def heard(self, piece: bytes) -> None:
         """Take a piece of the stream. Raises: NotThunderline."""
@@ -82,15 +90,21 @@ class Following:
         if found:
             # Not before the server said something: one that accepts and hangs up at once would be asked without pause.
             self._backoff.reset()
+            if self._lost and found[0].event != RESET_EVENT:
+                self._lost = False
+                if self._on_back is not None:
+                    self._on_back()
         self._waiting += found
 
     def next_event(self) -> ToldEvent | None:
-        """The next event that is here already. Raises: NotThunderline."""
+        """The next event that is here already. Raises: NotThunderline, ListAgain."""
         while self._waiting:
             message = self._waiting.popleft()
             event = None
             if message.event == CUT_EVENT:
                 self._end = self._why(message)
+            elif message.event == RESET_EVENT:
+                raise self._reset(message)
             elif message.data is not None:
                 event = self._read(message)
             # Together with giving the event, and not before it: who goes on from the cursor must not miss it.
@@ -119,6 +133,12 @@ class Following:
         except msgspec.DecodeError as error:
             raise NotThunderline(self._url, reason=str(error)) from error
         return _ENDS.get(cut.code) or f"it ended the stream: {cut.code}"
+
+    def _reset(self, message: Message) -> ClientError:
+        try:
+            return ListAgain(msgspec.json.decode(message.data or b"", type=Problem))
+        except msgspec.DecodeError as error:
+            return NotThunderline(self._url, reason=str(error))
 
     def _read(self, message: Message) -> ToldEvent:
         try:

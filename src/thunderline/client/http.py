@@ -414,7 +414,7 @@ class Client:
         pattern: str = ">",
         since: str | None = None,
         *,
-        transient: bool = True,
+        transient: bool | None = None,
         on_lost: OnLost | None = None,
         on_back: OnBack | None = None,
     ) -> Watch:
@@ -422,7 +422,8 @@ class Client:
 
         Use it as `async with client.watch(...) as events: async for event in events: ...`. When the connection breaks,
         `on_lost` is told why, once; the watch connects again until it can go on exactly behind the last event, and
-        tells `on_back`. Without `transient` events, heartbeats are left out whatever the pattern.
+        tells `on_back`. `transient` events, heartbeats, of a node four a second at most, are told where that is true,
+        and with None where the pattern spells the word `heartbeat`.
 
         Raises, in the watch: ServerUnreachable and ServerUnavailable before it was ever connected; ListAgain when the
         log cannot continue; InvalidRequest for a bad pattern.

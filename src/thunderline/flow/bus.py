@@ -6,6 +6,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
+from typing import Protocol
 
 from thunderline.core.errors import ShuttingDown, WatchCut
 from thunderline.core.records import Event, Reliability
@@ -54,6 +55,34 @@ class Bus(ABC):
     @abstractmethod
     def wants(self, name: str) -> bool:
         """Whether anybody listens for `name`: a transient event that nobody wants need not be made."""
+
+
+class Publisher(Protocol):
+    """What whoever commits needs of a bus."""
+
+    def publish(self, events: Sequence[Event]) -> None:
+        """As `Bus.publish`."""
+
+
+class Buses:
+    """Several buses of one log."""
+
+    def __init__(self, *buses: Bus) -> None:
+        self._buses = buses
+
+    def publish(self, events: Sequence[Event]) -> None:
+        """Tell the listeners of every bus."""
+        for bus in self._buses:
+            bus.publish(events)
+
+    def wants(self, name: str) -> bool:
+        """Whether anybody listens for `name` on any."""
+        return any(bus.wants(name) for bus in self._buses)
+
+    def close(self) -> None:
+        """Close every bus; idempotent."""
+        for bus in self._buses:
+            bus.close()
 
 
 class LocalBus(Bus):

@@ -14,7 +14,7 @@ from thunderline.gate.bodies import EventsBody, answer, events_json
 from thunderline.gate.encoded import EncodedEvents
 from thunderline.gate.openapi import documented
 from thunderline.gate.parameters import PAGE_DEFAULT, Encoded, Limit, Reg
-from thunderline.gate.sse import STREAM_TYPE, EventStream
+from thunderline.gate.sse import STREAM_TYPE, EventStream, reset_answer
 from thunderline.link.registry import Registry
 
 _PAGE_TYPE: Final = "application/json"
@@ -28,7 +28,8 @@ _PAGE_TYPE: Final = "application/json"
         "answer is a stream that goes on with what happens: one message per event, `id` its cursor, `event` its name, "
         "`data` the same object as in a page; events that are not in the log, heartbeats, have no `id`. Every 15 s of "
         "silence a message with only an `id` moves the cursor on. A stream that the server ends says why and where to "
-        "go on in a last message, `thunderline.cut`.",
+        "go on in a last message, `thunderline.cut`; one that cannot go on from its cursor is a single message, "
+        "`thunderline.reset`: list again.",
         answers={200: EventsBody},
         streams=True,
         errors=(410,),
@@ -43,8 +44,12 @@ async def list_events(
     match: Annotated[str, QueryParameter(description="Pattern, e.g. `cluster.node.*` or `cluster.>`.")] = ">",
     limit: Limit = PAGE_DEFAULT,
     transient: Annotated[
-        bool, QueryParameter(description="Whether a stream tells events that are not in the log: heartbeats.")
-    ] = True,
+        bool | None,
+        QueryParameter(
+            description="Whether a stream tells events that are not in the log: heartbeats, of a node 4 a second at "
+            "most. By default where the pattern spells the word `heartbeat`."
+        ),
+    ] = None,
     last_event_id: Annotated[
         str | None,
         HeaderParameter(name="Last-Event-ID", description="Of a stream: the cursor; wins over `since`."),
@@ -71,17 +76,23 @@ def _stream(
     *,
     since: str | None,
     last_event_id: str | None,
-    transient: bool,
+    transient: bool | None,
     encoded: EncodedEvents,
-) -> EventStream:
+) -> Response[bytes]:
     for name in ("before", "limit"):
         if name in request.query_params:
             raise InvalidInput(name, "is of a page; a stream has no end")
     if last_event_id is not None:
-        _revision_in("Last-Event-ID", registry, last_event_id)
+        try:
+            _revision_in("Last-Event-ID", registry, last_event_id)
+        except CursorGone as error:
+            return reset_answer(error)
         since = last_event_id
     # Without a cursor: from the oldest kept, as a page; who embeds the registry and names none watches from now on.
-    watch = registry.subscribe(match, since=since or "0", transient=transient)
+    try:
+        watch = registry.subscribe(match, since=since or "0", transient=transient, paced=True)
+    except CursorGone as error:
+        return reset_answer(error)
     return EventStream(registry, watch, encoded)
 
 

@@ -10,6 +10,10 @@
     event: thunderline.cut               the last message, where there is one: why the stream ends, where to go on
     data: {"code":"watch_cut","detail":...,"retryable":true,"resume_from":"<log id>:<revision>"}
 
+    retry: 15000                         instead: the log cannot be continued from the cursor; list again, and watch
+    event: thunderline.reset             from the list's own
+    data: {"code":"cursor_gone","detail":...,"status":410,"field":"Last-Event-ID"}
+
 Events that wait are sent together. A client that does not read is given up: if it begins to read soon after, it finds
 such a last message behind what was already on its way to it, otherwise its connection is dropped.
 
@@ -27,12 +31,13 @@ import msgspec
 from litestar import Litestar, Request, Response
 from litestar.response.base import ASGIResponse
 
-from thunderline.core.errors import ThunderlineError, WatchStalled
+from thunderline.core.errors import CursorGone, ThunderlineError, WatchStalled
 from thunderline.core.ids import Revision
 from thunderline.core.logging import get_logger
 from thunderline.gate.bodies import encode
 from thunderline.gate.edge import Message, Receive, Scope, Send
 from thunderline.gate.encoded import EncodedEvents
+from thunderline.gate.faults import http_status
 from thunderline.gate.stream_protocol import DROP
 from thunderline.link.registry import Registry
 from thunderline.link.watch import Watch
@@ -41,6 +46,9 @@ log = get_logger(__name__)
 
 STREAM_TYPE: Final = "text/event-stream"
 CUT_EVENT: Final = "thunderline.cut"
+RESET_EVENT: Final = "thunderline.reset"
+RESET_RETRY_MS: Final = 15_000
+"""How long a browser waits before it asks again with the same cursor, if its page does not heed the reset."""
 KEEP_ALIVE_S: Final = 15.0
 """Below the 30 to 60 s after which proxies drop a silent connection; a dead client is found out as often, too."""
 
@@ -65,6 +73,29 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
     retryable: bool
     resume_from: str
+
+
+class Reset(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a stream cannot go on from its cursor; what is kept has to be read anew."""
+
+    code: str
+    detail: str
+    status: int
+    field: str
+    retryable: bool = False
+
+
+def reset_answer(error: CursorGone) -> Response[bytes]:
+    """The answer to a cursor that cannot be continued: 200, so that a browser's page hears of it at all."""
+    log.info("event stream reset", cursor=error.cursor, why=error.why)
+    headers = {name.decode(): value.decode() for name, value in _HEADERS[1:]}
+    return Response(_reset(error), media_type=STREAM_TYPE, headers=headers)
+
+
+def _reset(error: CursorGone) -> bytes:
+    status = http_status(type(error))
+    reset = Reset(code=error.code, detail=str(error), status=status, field=error.field)
+    return f"retry: {RESET_RETRY_MS}\nevent: {RESET_EVENT}\ndata: ".encode() + encode(reset) + b"\n\n"
 
 
 class EventStream(Response[bytes]):
@@ -119,6 +150,8 @@ class _Stream(ASGIResponse):
             await self._send_part(send, self._alive())
             try:
                 await self._tell_events(send)
+            except CursorGone as error:
+                await self._send_part(send, _reset(error))
             except ThunderlineError as error:
                 await self._send_part(send, self._cut(error, self._watch.position))
             await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})

@@ -16,7 +16,8 @@ from thunderline.core.logging import get_logger
 from thunderline.core.records import EntityKind, Event, Node, Reliability
 from thunderline.core.settings import Settings
 from thunderline.core.tasks import Supervisor
-from thunderline.flow.bus import Bus
+from thunderline.flow.bus import Bus, Buses, LocalBus
+from thunderline.flow.pace import PacedBus
 from thunderline.flow.taxonomy import NODE_HEARTBEAT, TAXONOMY
 from thunderline.link.checkpoint import PresenceCheckpoint
 from thunderline.link.detection import Detection
@@ -54,15 +55,16 @@ class Engine:
         self.sentinel = Sentinel(self.roster, clock=clock, settings=settings, rng=rng)
         self.uplinks = Uplinks(self.roster, self.sentinel, holder=owner)
         self.tasks = Supervisor()
-        self.log = EventLog(store, self.roster, bus, backlog_max=settings.watch_backlog_max)
-        self.bus = bus
+        self._paced = PacedBus(LocalBus(), clock=clock)
+        self.log = EventLog(store, self.roster, bus, self._paced, backlog_max=settings.watch_backlog_max)
+        self.bus = Buses(bus, self._paced)
         self._clock = clock
         self._ids = ids
         self._checkpoint = PresenceCheckpoint(self.roster, clock=clock)
         self.writer = Writer(
             store,
             self.roster,
-            bus,
+            self.bus,
             clock=clock,
             ids=ids,
             rng=rng,
@@ -105,6 +107,7 @@ class Engine:
         self.tasks.start(self.writer.watch(), name="writer watch")
         self.tasks.start(self.sentinel.run(self.detection), name="sentinel")
         self.tasks.start(self.history.run(), name="history")
+        self.tasks.start(self._paced.run(), name="paced bus")
         log.info(
             "registry open",
             store=self.store.location,

@@ -13,13 +13,16 @@ from thunderline.core.ids import Revision
 from thunderline.core.records import Event
 from thunderline.flow.bus import Bus
 from thunderline.flow.match import Pattern
-from thunderline.flow.taxonomy import TRANSIENT
+from thunderline.flow.taxonomy import NODE_HEARTBEAT, TRANSIENT
 from thunderline.link.cursor import read_cursor, write_cursor
 from thunderline.link.roster import Roster
 from thunderline.link.watch import Watch
 
 LOOKED_AT_MAX: Final = 10_000
 """Events that one answer looks at, so that a rare pattern does not walk the whole log in one go."""
+
+
+_HEARTBEAT: Final = NODE_HEARTBEAT.rpartition(".")[2]
 
 
 class EventPage(msgspec.Struct, frozen=True):
@@ -33,13 +36,15 @@ class EventPage(msgspec.Struct, frozen=True):
 class EventLog:
     """The log of one registry. `oldest` is the revision before the oldest event that is kept."""
 
-    def __init__(self, store: Store, roster: Roster, bus: Bus, *, backlog_max: int) -> None:
+    def __init__(self, store: Store, roster: Roster, bus: Bus, paced: Bus, *, backlog_max: int) -> None:
+        """`paced` is the bus of those for whom heartbeats are made fewer."""
         self.oldest = Revision(0)
         self.watches_ended = asyncio.Event()
         """Set once watches end, and none begins any more."""
         self._store = store
         self._roster = roster
         self._bus = bus
+        self._paced = paced
         self._backlog_max = backlog_max
 
     @property
@@ -64,26 +69,33 @@ class EventLog:
             raise CursorGone(str(revision), why=f"the log begins after {self.oldest}", field="revision")
         return Revision(revision)
 
-    def watch(self, pattern: str = ">", since: str | None = None, *, transient: bool = True) -> Watch:
+    def watch(
+        self, pattern: str = ">", since: str | None = None, *, transient: bool | None = None, paced: bool = False
+    ) -> Watch:
         """Watch events whose name matches, from now on, or everything after the cursor `since`.
 
-        Without `transient` events, heartbeats are left out whatever the pattern, and are not made for this watch.
+        `transient` events, heartbeats, are told and made only for those who ask: with None, where the pattern spells
+        the word `heartbeat`. `paced` ones are those of a node four times a second at most, the newest each time.
         Raises: InvalidInput, CursorGone.
         """
+        if transient is None:
+            transient = _HEARTBEAT in pattern.split(".")
         start = self._roster.revision if since is None else self.revision_of(since)
         return Watch(
             self._store,
             self._roster,
-            self._bus,
+            self._paced if paced else self._bus,
             pattern=Pattern(pattern, without=frozenset() if transient else TRANSIENT),
             since=start,
             backlog_max=self._backlog_max,
+            oldest=lambda: self.oldest,
         )
 
     def end_watches(self) -> None:
         """End every watch, and let none begin: nothing else waits for them when the server is to stop. Idempotent."""
         self.watches_ended.set()
         self._bus.close()
+        self._paced.close()
 
     async def page(self, *, since: Revision, before: Revision | None = None, pattern: Pattern, limit: int) -> EventPage:
         """At most `limit` matching events with since < revision (< before), in order.

@@ -478,14 +478,11 @@ class Registry:
         """Where the log stands: watching from here tells everything that is not yet in the roster."""
         return self.log.cursor
 
-    def subscribe(self, pattern: str = ">", since: str | None = None, *, transient: bool = True) -> Watch:
-        """Watch events whose name matches, from now on, or everything after the cursor `since`.
-
-        Without `transient` events, heartbeats are left out whatever the pattern, and are not made for this watch.
-        Use it as `async with registry.subscribe(...) as events: async for event in events: ...`. Raises: InvalidInput,
-        CursorGone.
-        """
-        return self.log.watch(pattern, since, transient=transient)
+    def subscribe(
+        self, pattern: str = ">", since: str | None = None, *, transient: bool | None = None, paced: bool = False
+    ) -> Watch:
+        """As `EventLog.watch`: `async with registry.subscribe(...) as events: async for event in events: ...`."""
+        return self.log.watch(pattern, since, transient=transient, paced=paced)
 
     # Health
 

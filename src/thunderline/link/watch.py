@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
 from thunderline.block.store import Store
-from thunderline.core.errors import WatchCut
+from thunderline.core.errors import CursorGone, WatchCut
 from thunderline.core.ids import Revision
 from thunderline.core.records import Event, Reliability
 from thunderline.flow.bus import Bus, Subscription
@@ -28,8 +29,17 @@ class Watch:
     """
 
     def __init__(
-        self, store: Store, roster: Roster, bus: Bus, *, pattern: Pattern, since: Revision, backlog_max: int
+        self,
+        store: Store,
+        roster: Roster,
+        bus: Bus,
+        *,
+        pattern: Pattern,
+        since: Revision,
+        backlog_max: int,
+        oldest: Callable[[], Revision],
     ) -> None:
+        """`oldest` gives the revision before the oldest event that is kept."""
         self.cursor = since
         """The revision up to which everything that matches was given."""
         self._store = store
@@ -37,6 +47,7 @@ class Watch:
         self._bus = bus
         self.pattern = pattern
         self._backlog_max = backlog_max
+        self._oldest = oldest
         self._page: deque[Event] = deque()
         self._live: Subscription | None = None
 
@@ -66,7 +77,8 @@ class Watch:
     async def take(self, limit: int = TAKE_MAX) -> list[Event]:
         """The next events that match, in order: all that wait up to `limit`, and at least one, however long that takes.
 
-        Cancelling loses nothing. Raises: WatchCut, ShuttingDown; both once what was waiting has been given.
+        Cancelling loses nothing. Raises: WatchCut, ShuttingDown; both once what was waiting has been given. CursorGone
+        when the log was compacted past the cursor before this was read.
         """
         while self._live is None:
             if found := self._take_read(limit):
@@ -75,7 +87,11 @@ class Watch:
                 # No await between the comparison and this: what is committed from here on is heard.
                 self._live = self._bus.subscribe(self.pattern, backlog_max=self._backlog_max)
             else:
-                self._page.extend(await self._store.read_events(after=self.cursor, limit=_PAGE))
+                page = await self._store.read_events(after=self.cursor, limit=_PAGE)
+                if self.cursor < (oldest := self._oldest()):
+                    # Compaction went past this watcher: what it would be given now has gaps.
+                    raise CursorGone(str(self.cursor), why=f"the log begins after {oldest} by now")
+                self._page.extend(page)
         try:
             taken = await self._live.take(limit)
         except WatchCut as cut:

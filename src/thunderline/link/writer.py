@@ -34,7 +34,7 @@ from thunderline.core.errors import (
 from thunderline.core.ids import BatchId, IdSource, NodeId
 from thunderline.core.logging import get_logger
 from thunderline.core.records import Event, Node
-from thunderline.flow.bus import Bus
+from thunderline.flow.bus import Publisher
 from thunderline.link.actor import Actor
 from thunderline.link.checkpoint import PresenceCheckpoint
 from thunderline.link.lanes import Call, Lane, Lanes, Operation
@@ -85,7 +85,7 @@ class Writer:
         self,
         store: Store,
         roster: Roster,
-        bus: Bus,
+        bus: Publisher,
         *,
         clock: Clock,
         ids: IdSource,
