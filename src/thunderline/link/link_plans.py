@@ -37,19 +37,22 @@ def open_link(
 
     `admit` refuses a process that may not speak for a known node. Raises: what it raises, Mismatch, InvalidInput.
     """
-    node = plans.register(overlay, attrs, default_interval_ms).node
+    ensured = plans.register(overlay, attrs, default_interval_ms)
+    node = ensured.node
+    registered = overlay.events[-1] if ensured.created else None
     admit(node, instance)
     for session in overlay.open_sessions(node.id):
         if session.holder == holder and not overlay.is_connected(session):
             session_plans.end(overlay, session, SessionStatus.CLOSED, session_plans.REASON_LINK_LOST)
     wanted = SessionAttrs(session_id=session_id, role=node.role, connection_type=CONNECTION_TYPE)
-    announced = plans.announce(
-        overlay,
-        node.id,
-        OnlineInput(instance=instance, session=wanted),
-        holder=holder,
-        interval_ms=attrs.heartbeat_interval_ms,
-    )
+    with overlay.consequences(registered):
+        announced = plans.announce(
+            overlay,
+            node.id,
+            OnlineInput(instance=instance, session=wanted),
+            holder=holder,
+            interval_ms=attrs.heartbeat_interval_ms,
+        )
     assert announced.session is not None
     return Opened(announced.node, announced.session, node.instance)
 

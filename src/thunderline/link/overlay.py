@@ -7,7 +7,8 @@ the roster.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final
 
@@ -70,6 +71,7 @@ class Overlay:
         """The replica that makes the batch."""
         self._actor: Actor | None = None
         self._correlation_id: str | None = None
+        self._causation_id: EventId | None = None
         self._nodes: dict[NodeId, Node | None] = {}
         self._names: dict[str, NodeId | None] = {}
         self._sessions: dict[LinkId, LinkSession] = {}
@@ -91,6 +93,17 @@ class Overlay:
         self._actor = actor
         self._correlation_id = None
         return self.savepoint()
+
+    @contextmanager
+    def consequences(self, of: Event | None) -> Iterator[None]:
+        """A block whose events came about by an event of the same operation; None: by what the block around it did."""
+        outer = self._causation_id
+        if of is not None:
+            self._causation_id = of.id
+        try:
+            yield
+        finally:
+            self._causation_id = outer
 
     def savepoint(self) -> Savepoint:
         """Where the overlay stands now, inside an operation or between two."""
@@ -315,7 +328,7 @@ class Overlay:
             entity_kind=declared.kind,
             entity_id=entity_id,
             correlation_id=self._correlation_id,
-            causation_id=None,
+            causation_id=self._causation_id,
             event_version=declared.version,
             payload=payload,
             deleted=declared.deletion,

@@ -31,6 +31,7 @@ from thunderline.core.records import (
     BeatStatus,
     Capability,
     ClusterType,
+    Event,
     Heartbeat,
     LinkSession,
     Node,
@@ -201,12 +202,15 @@ def announce(
     process' `interval_ms` becomes the node's. Raises: UnknownNode, Conflict.
     """
     node = overlay.node(node_id)
+    cause: Event | None = None
     instance = announcement.instance or node.instance
     if instance != node.instance:
         node = msgspec.structs.replace(node, heartbeat_interval_ms=interval_ms or node.heartbeat_interval_ms)
         if node.instance is not None:
             node = _restart(overlay, node, instance)
+            cause = overlay.events[-1]
     observed = observe(node.observed_status, node.observed_reason, Signal.ANNOUNCED)
+    mark = len(overlay.events)
     announced = msgspec.structs.replace(
         node, instance=instance, observed_status=observed[0], observed_reason=observed[1]
     )
@@ -216,7 +220,9 @@ def announce(
         node = overlay.put_node(taxonomy.NODE_UPDATED, announced)
     if announcement.session is None:
         return Announced(node, None)
-    opened = session_plans.open_session(overlay, node, announcement.session, known=known, holder=holder)
+    # The session opens because the node came, unless it was there before.
+    with overlay.consequences(overlay.events[mark] if len(overlay.events) > mark else cause):
+        opened = session_plans.open_session(overlay, node, announcement.session, known=known, holder=holder)
     return Announced(node, opened.session)
 
 
@@ -269,7 +275,8 @@ def _put_status(overlay: Overlay, node: Node) -> Node:
         msgspec.structs.replace(node, status=status, status_reason=reason, status_since=since),
     )
     if node.observed_status is not before.observed_status:
-        session_plans.follow(overlay, node)
+        with overlay.consequences(overlay.events[-1]):
+            session_plans.follow(overlay, node)
     return node
 
 

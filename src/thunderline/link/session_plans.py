@@ -91,9 +91,10 @@ def end(overlay: Overlay, session: LinkSession, status: SessionStatus, reason: s
     ended = msgspec.structs.replace(session, status=status, status_reason=reason, closed_at=overlay.now)
     overlay.put_session(taxonomy.LINK_CLOSED, ended)
     if session.remote_node_id is None:
-        for other in overlay.open_sessions(session.node_id):
-            if reporting_link(other) == session.session_id:
-                end(overlay, other, status, reason)
+        with overlay.consequences(overlay.events[-1]):
+            for other in overlay.open_sessions(session.node_id):
+                if reporting_link(other) == session.session_id:
+                    end(overlay, other, status, reason)
     return ended
 
 
