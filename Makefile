@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 DATA := $(CURDIR)/var
 JOBS ?= 2
 
-.PHONY: help install install-dev run test test-slow check bench bench-scale docs clean
+.PHONY: help install install-dev run test test-slow check bench bench-scale bench-watchers docs clean
 
 help: ## What there is to make
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 install: $(VENV)/.installed ## Build .venv with what the server needs
 
@@ -40,6 +40,9 @@ bench: install-dev ## Measure every figure that we state
 
 bench-scale: install-dev ## Measure starts and reads with 100,000 nodes and 10 million beats; takes minutes
 	$(BIN)/python -m benchmarks.scale $(ARGS)
+
+bench-watchers: install-dev ## Measure how long events take to reach 1,000 watchers
+	$(BIN)/python -m benchmarks.watchers $(ARGS)
 
 docs: install-dev ## Write the generated parts of docs/
 	$(BIN)/python -m docs.generate

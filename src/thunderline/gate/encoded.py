@@ -14,7 +14,7 @@ from thunderline.core.ids import EventId
 from thunderline.core.records import Event, Reliability
 from thunderline.link.event_log import EventLog
 
-KEPT_MAX_BYTES: Final = 8 * 1024 * 1024
+KEPT_MAX_BYTES: Final = 2 * 1024 * 1024
 """Of single events, and as much again of what is sent together. Raising it spares work where watchers are far apart."""
 
 CHUNK_BYTES: Final = 32 * 1024

@@ -38,7 +38,7 @@ from thunderline.gate.bodies import encode
 from thunderline.gate.edge import Message, Receive, Scope, Send
 from thunderline.gate.encoded import EncodedEvents
 from thunderline.gate.faults import http_status
-from thunderline.gate.stream_protocol import DROP
+from thunderline.gate.stream_protocol import BOUND, DROP
 from thunderline.link.registry import Registry
 from thunderline.link.watch import Watch
 
@@ -125,6 +125,8 @@ class _Stream(ASGIResponse):
         self._has_all = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]  # as the edge has it
+        if (bound := scope.get("extensions", {}).get(BOUND)) is not None:
+            bound()
         leaving = asyncio.create_task(_until_gone(receive), name="event stream's reader")
         try:
             async with self._watch:
