@@ -20,6 +20,7 @@ from thunderline.core.errors import SettingsError
 from thunderline.core.ids import is_uuid
 from thunderline.core.inputs import InputProblem, NodeName, explain
 
+DetectorName = Literal["deadline", "phi"]
 LogFormat = Literal["auto", "text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -83,6 +84,43 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "lower finds a dead node sooner and convicts more healthy ones.",
         ),
     ] = 3.0
+    detector: Annotated[
+        DetectorName,
+        Meta(
+            description="What decides that a node is silent: `deadline`, as many intervals for everybody, or `phi`, which "
+            " learns how each node's heartbeats come. `deadline` is easily predicted, hence the default; "
+            "`phi` finds a dead node on a good link sooner and has more patience with a bad one. See "
+            "`docs/liveness.md`."
+        ),
+    ] = "deadline"
+    phi_threshold: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=15,
+            description="With `phi`, how unlikely the silence of a live node must be: less than 10 to the minus this. "
+            "8 is what the users of accrual detectors settled on; lower convicts sooner, and falsely more often.",
+        ),
+    ] = 8.0
+    phi_deviation_min: Annotated[
+        float,
+        Meta(
+            ge=0.01,
+            le=2,
+            description="With `phi`, the least deviation from its rhythm that a node is believed to have, in "
+            "intervals. Lower convicts nodes sooner that were very regular so far; higher forgives a first irregularity.",
+        ),
+    ] = 0.1
+    phi_pause: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=10,
+            description="With `phi`, silence that is forgiven in any case on top, in intervals: pauses of a node or of "
+            "the network that no rhythm foretells. With 0.5 one lost heartbeat on a good link still convicts nobody; "
+            "each 0.1 more finds a death a tenth of an interval later.",
+        ),
+    ] = 0.5
     drop_grace_s: Annotated[
         float,
         Meta(
@@ -98,6 +136,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             ge=0,
             le=86_400,
             description="Seconds that a node stays `disconnected` (or `connecting`, never seen) before `offline`.",
+        ),
+    ] = 60.0
+    max_heartbeats_per_second: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=10_000_000,
+            description="Heartbeats a second that all nodes together should send at most: beyond it nodes are told to "
+            "beat less often. Half of what one process keeps durably on two cores, by `make bench`; higher keeps short "
+            "intervals in a larger fleet, lower leaves more of the machine to others.",
+        ),
+    ] = 5_000.0
+    max_interval_s: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            le=3600,
+            description="The longest interval in seconds that a node is told because the fleet is large; it wins over "
+            "`max_heartbeats_per_second`, so that detection stays bounded. A node that asks for more has it.",
         ),
     ] = 60.0
     mutation_lane_max: Annotated[

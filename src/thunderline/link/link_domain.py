@@ -160,13 +160,16 @@ class LinkDomain:
         uplink.session_id = session_id
         uplink.instance = instance
         uplink.incarnation = node.incarnation
-        uplink.interval_ms = node.heartbeat_interval_ms
+        uplink.interval_ms = self._sentinel.grant_ms(entry)
         self._uplinks.opened(uplink)
 
     def hear(self, uplink: Uplink) -> None:
         """Count a frame as a sign of life."""
-        if uplink.entry.node.incarnation == uplink.incarnation:
-            self._sentinel.heard(uplink.entry)
+        entry = uplink.entry
+        if entry.node.incarnation == uplink.incarnation:
+            self._sentinel.heard(entry)
+            if entry.interval_ms != uplink.interval_ms:
+                self._uplinks.pace(uplink)
 
     def take_beat(self, uplink: Uplink, beat: HeartbeatInput, seq: int, listener: BeatListener, late_ms: int) -> None:
         """Queue a beat that came over a link, and was heard; `listener` is told what became of `seq`.

@@ -289,6 +289,7 @@ def beat(overlay: Overlay, entry: Entry, beat: HeartbeatInput, late_ms: int = 0)
     incarnation = node.incarnation if beat.incarnation is None else beat.incarnation
     if incarnation != node.incarnation:
         raise StaleIncarnation(given=incarnation, current=node.incarnation)
+    interval_ms = entry.interval_ms or node.heartbeat_interval_ms
     packed = PackedBeat(
         entry.key,
         overlay.now_ms - late_ms,
@@ -313,14 +314,14 @@ def beat(overlay: Overlay, entry: Entry, beat: HeartbeatInput, late_ms: int = 0)
                 _revive(overlay, node, beat.status)
             last = entry.last_beat
             kept = last if last is not None and last.seq == beat.seq else packed
-            return Kept(kept, node.id, True, node.heartbeat_interval_ms)
+            return Kept(kept, node.id, True, interval_ms)
     overlay.add_beat(packed)
     if late_ms:
-        return Kept(packed, node.id, False, node.heartbeat_interval_ms)
+        return Kept(packed, node.id, False, interval_ms)
     observed = observe(node.observed_status, node.observed_reason, BEAT_SIGNALS[beat.status])
     if observed[0] is not node.observed_status or observed[1] != node.observed_reason:
         set_observed(overlay, node, observed)
-    return Kept(packed, node.id, False, node.heartbeat_interval_ms)
+    return Kept(packed, node.id, False, interval_ms)
 
 
 def _revive(overlay: Overlay, node: Node, status: BeatStatus) -> None:

@@ -26,6 +26,7 @@ from thunderline.core.records import (
     NodeStatus,
     Presence,
 )
+from thunderline.link.detectors import Rhythm
 from thunderline.link.group_tree import GroupTree
 from thunderline.link.open_sessions import OpenSessions, SessionFilter
 from thunderline.link.presence import SequenceWindow, Taken
@@ -40,13 +41,17 @@ class Entry:
 
     __slots__ = (
         "_encoded",
+        "former_ms",
         "heard_at",
+        "interval_ms",
         "key",
         "last_beat",
         "last_seen_ms",
         "node",
         "patience_s",
+        "rhythm",
         "sessions",
+        "terms",
         "window",
         "window_incarnation",
     )
@@ -62,6 +67,13 @@ class Entry:
         """When the newest sign of life came, committed or not, in the sentinel's time; None: none yet."""
         self.patience_s = 0.0
         """The silence that the newest sign of life allows."""
+        self.interval_ms = 0
+        """The interval that the node was granted last; 0: it was not heard yet."""
+        self.former_ms = 0
+        """The longer one that it had before, until it was heard once more; else 0."""
+        self.terms = 0
+        """Of which grant `interval_ms` is, see `Pace.terms`."""
+        self.rhythm: Rhythm | None = None
         self.window = SequenceWindow()
         self.window_incarnation = node.incarnation
         self._encoded: bytes | None = None

@@ -18,7 +18,9 @@ from thunderline.core.logging import get_logger
 from thunderline.core.records import Node, NodeStatus
 from thunderline.core.settings import Settings
 from thunderline.link.deadlines import Deadlines
+from thunderline.link.detectors import detector_of
 from thunderline.link.liveness import Signal, has_left, is_up
+from thunderline.link.pace import Pace
 from thunderline.link.roster import Entry, Roster
 
 log = get_logger(__name__)
@@ -57,6 +59,8 @@ class Sentinel:
     """Knows when each node was heard, and when to give it up."""
 
     def __init__(self, roster: Roster, *, clock: Clock, settings: Settings, rng: random.Random) -> None:
+        self.pace = Pace(settings, rng=rng)
+        self._detector = detector_of(settings)
         self._roster = roster
         self._clock = clock
         self._settings = settings
@@ -71,7 +75,10 @@ class Sentinel:
         now = self.now()
         for entry in self._roster:
             if is_up(entry.node.observed_status):
-                entry.patience_s = self._promised_s(entry.node)
+                self.pace.count(entry.node.id, entry.node.heartbeat_interval_ms)
+        for entry in self._roster:
+            if is_up(entry.node.observed_status):
+                entry.patience_s = self._promised_s(entry)
                 # As if it had been heard now, or in a while: later commits about the node must not grant it more.
                 entry.heard_at = now + entry.patience_s * self._rng.uniform(0, START_SPREAD)
                 self._deadlines.arm(entry.node.id, entry.heard_at + entry.patience_s)
@@ -88,6 +95,18 @@ class Sentinel:
         """The node announced itself, which counts even after its goodbye."""
         entry.last_seen_ms = self._clock.now_ms()
         self._heard(entry)
+
+    def grant_ms(self, entry: Entry) -> int:
+        """The interval at which the node should beat from now on; the same until it asks for another, or has to."""
+        terms = entry.node.heartbeat_interval_ms + self.pace.terms
+        if entry.terms != terms:
+            if entry.interval_ms:
+                entry.former_ms = max(entry.former_ms, entry.interval_ms)
+            entry.terms = terms
+            entry.interval_ms = self.pace.interval_ms(entry.node.heartbeat_interval_ms)
+            if entry.former_ms == entry.interval_ms:
+                entry.former_ms = 0
+        return entry.interval_ms
 
     def link_dropped(self, session_id: str) -> None:
         """A link broke; it may be resumed for `drop_grace_s`."""
@@ -117,17 +136,20 @@ class Sentinel:
         """A commit left the node like this; None: it was removed."""
         if node is None or node.observed_status is NodeStatus.OFFLINE:
             self._deadlines.disarm(node_id)
+            self.pace.discount(node_id)
             return
         now = self.now()
         entry = self._roster.get(node_id)
         if entry is None:
             return
         if is_up(node.observed_status):
+            self.pace.count(node_id, node.heartbeat_interval_ms)
             if entry.heard_at is None:
                 self._heard(entry)
             else:
                 self._deadlines.arm(node_id, entry.heard_at + self._patience_s(entry))
         else:
+            self.pace.discount(node_id)
             deadline = self._deadlines.deadline(node_id)
             # Where a link broke, the deadline of the silence is still armed; it must not cut `offline_after` short.
             if deadline is None or (
@@ -216,13 +238,26 @@ class Sentinel:
             self._deadlines.arm(node_id, self.now() + IDLE_LOOK_S)
 
     def _heard(self, entry: Entry) -> None:
-        entry.heard_at = self.now()
-        entry.patience_s = self._promised_s(entry.node)
-        self._deadlines.arm(entry.node.id, entry.heard_at + entry.patience_s)
+        now = self.now()
+        if entry.terms != entry.node.heartbeat_interval_ms + self.pace.terms:
+            self.grant_ms(entry)
+        interval_ms = entry.interval_ms
+        if entry.former_ms:
+            # The answer to this sign of life tells the node of another interval; it counts from the next one on.
+            interval_ms, entry.former_ms = max(interval_ms, entry.former_ms), 0
+        detector = self._detector
+        if detector.learns and entry.heard_at is not None:
+            entry.rhythm = detector.learn(entry.rhythm, now - entry.heard_at, interval_ms / 1000)
+        entry.heard_at = now
+        entry.patience_s = detector.patience_s(interval_ms / 1000, entry.rhythm)
+        self._deadlines.arm(entry.node.id, now + entry.patience_s)
 
     def _patience_s(self, entry: Entry) -> float:
-        # A node learns of a shorter interval with the answer to its next beat; until then the longer one holds.
-        return max(entry.patience_s, self._promised_s(entry.node))
+        # Until the first sign of life at a new interval the longer one holds, the new or the one before.
+        return max(entry.patience_s, self._promised_s(entry))
 
-    def _promised_s(self, node: Node) -> float:
-        return node.heartbeat_interval_ms / 1000 * self._settings.deadline_intervals
+    def _promised_s(self, entry: Entry) -> float:
+        asked_ms = entry.node.heartbeat_interval_ms
+        if entry.terms == asked_ms + self.pace.terms:
+            return entry.patience_s
+        return self._detector.patience_s(self.pace.most_ms(asked_ms) / 1000, entry.rhythm)

@@ -139,6 +139,13 @@ class Uplinks:
         same = (known.instance, known.incarnation) == (instance, node.incarnation) and node.instance == instance
         return entry if same and is_up(node.observed_status) else None
 
+    def pace(self, uplink: Uplink) -> None:
+        """Tell the node at which interval to beat, where that is another one than it was told over this link."""
+        interval_ms = self._sentinel.grant_ms(uplink.entry)
+        if interval_ms != uplink.interval_ms:
+            uplink.interval_ms = interval_ms
+            uplink.tell_interval(interval_ms)
+
     def replace(self, session_id: str) -> None:
         """The session goes on over another connection: the one it had is closed, and its end means nothing."""
         if (before := self._live.get(session_id)) is not None:
@@ -274,9 +281,8 @@ class Uplinks:
         elif self._roster.sessions.named(uplink.session_id) is None:
             if not uplink.leaving:
                 self._end(uplink, SessionEnded(uplink.session_id))
-        elif node.heartbeat_interval_ms != uplink.interval_ms:
-            uplink.interval_ms = node.heartbeat_interval_ms
-            uplink.tell_interval(node.heartbeat_interval_ms)
+        else:
+            self.pace(uplink)
 
     def _end(self, uplink: Uplink, error: ThunderlineError) -> None:
         self._forget(uplink)
