@@ -17,6 +17,7 @@ from thunderline.cli.nodes import nodes
 from thunderline.cli.screen import note
 from thunderline.cli.serve import serve
 from thunderline.cli.sessions import session, sessions
+from thunderline.cli.simulate import simulate
 from thunderline.cli.version import version
 from thunderline.cli.watch import watch
 from thunderline.core.errors import ThunderlineError
@@ -78,6 +79,13 @@ app.command(
     )
 )(watch)
 app.command(epilog=_examples("lift worker-1@prod"))(lift)
+app.command(
+    epilog=_examples(
+        "simulate --offline mixed-fleet",
+        "simulate --offline mixed-fleet --set detector=phi",
+        "simulate --offline my-cluster.toml --json | jq .fleets",
+    )
+)(simulate)
 app.command(epilog=_examples("version", "version --json"))(version)
 
 db = typer.Typer(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final
@@ -47,6 +47,23 @@ def shown_progress() -> Iterator[Report]:
             yield report
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
+def shown_bar(what: str) -> Iterator[Callable[[float, float], None]]:
+    """A block with what to tell how much of how much is done; the bar is gone after it."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True, markup=False)
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console, transient=True
+    ) as bars:
+        task = bars.add_task(what, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
 def _terminated(_number: int, _frame: FrameType | None) -> None:

@@ -87,8 +87,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     detector: Annotated[
         DetectorName,
         Meta(
-            description="What decides that a node is silent: `deadline`, as many intervals for everybody, or `phi`, which "
-            " learns how each node's heartbeats come. `deadline` is easily predicted, hence the default; "
+            description="What decides that a node is silent: `deadline`, as many intervals for everybody, or `phi`, "
+            "which learns how each node's heartbeats come. `deadline` is easily predicted, hence the default; "
             "`phi` finds a dead node on a good link sooner and has more patience with a bad one. See "
             "`docs/liveness.md`."
         ),
@@ -108,7 +108,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             ge=0.01,
             le=2,
             description="With `phi`, the least deviation from its rhythm that a node is believed to have, in "
-            "intervals. Lower convicts nodes sooner that were very regular so far; higher forgives a first irregularity.",
+            "intervals. Lower convicts nodes sooner that were very regular so far; higher forgives a first "
+            "irregularity.",
         ),
     ] = 0.1
     phi_pause: Annotated[
