@@ -7,6 +7,7 @@ last part of the answer or without. At the end of the server a connection whose 
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from typing import Final
 
@@ -64,7 +65,9 @@ class StreamHttpProtocol(BoundedHttpProtocol):
 
     def _bound(self) -> None:
         if (connected := self.transport.get_extra_info("socket")) is not None:
-            connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, STREAM_SEND_BYTES)
+            # The client may have hung up meanwhile, and its socket be closed.
+            with contextlib.suppress(OSError):
+                connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, STREAM_SEND_BYTES)
 
     def _drop(self) -> None:
         self.transport.abort()
