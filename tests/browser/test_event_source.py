@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import BrowserContext, Page
 
 from thunderline.flow.taxonomy import TAXONOMY
 
 if TYPE_CHECKING:
-    from tests.browser.conftest import Seen, ServerThread
+    from tests.browser.conftest import ServerThread
 
 pytestmark = pytest.mark.browser
 
@@ -25,6 +25,7 @@ SCRIPT = """
 ({ match, names }) => {
   window.heard = [];
   window.resets = [];
+  window.opened = 0;
   let source = null, last = "0";
   const told = (event) => {
     last = event.lastEventId;
@@ -33,6 +34,7 @@ SCRIPT = """
   window.reopen = (since = last) => {
     source?.close();
     source = new EventSource(`/api/events?match=${match}&since=${since}`);
+    source.onopen = () => { window.opened += 1; };
     for (const name of names) source.addEventListener(name, told);
     source.addEventListener("thunderline.reset", (event) => { window.resets.push(event.data); source.close(); });
   };
@@ -116,15 +118,17 @@ def logged(server: ServerThread, match: str) -> list[int]:
             return found
 
 
-@pytest.mark.parametrize("cuts", [2, pytest.param(RESUMED, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+@pytest.mark.parametrize("cuts", [1, pytest.param(RESUMED, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
 @pytest.mark.parametrize(("match", "each"), [("%3E", 1), ("cluster.group.*", 1_000)], ids=["all", "one in 1,000"])
 def test_an_event_source_that_is_cut_off_and_resumed_hears_exactly_the_log(
-    server: ServerThread, page: Page, seen: Seen, match: str, each: int, cuts: int
+    server: ServerThread, context: BrowserContext, match: str, each: int, cuts: int
 ) -> None:
     rng = random.Random(f"{match} {cuts}")
     kinds = [True] * cuts + [False] * (RESUMED - cuts)
     rng.shuffle(kinds)
     pattern = match.replace("%3E", ">")
+    # Not the page of other tests, on which nothing may fail: Chromium tells of each connection that is cut under it.
+    page = context.new_page()
     with relayed(server) as relay:
         page.goto(f"{relay.url}/docs")
         page.evaluate(SCRIPT, {"match": match, "names": list(TAXONOMY)})
@@ -138,16 +142,17 @@ def test_an_event_source_that_is_cut_off_and_resumed_hears_exactly_the_log(
                 if part:
                     break
                 # Between the two, with some of the first on their way: the browser comes back by itself, or the page.
+                page.wait_for_function("(count) => window.opened > count", arg=turn, timeout=30_000)
                 if is_cut:
                     relay.cut()
                 else:
                     page.evaluate("() => window.reopen()")
+        page.wait_for_function("(count) => window.opened > count", arg=RESUMED, timeout=30_000)
         told = logged(server, pattern)
         page.wait_for_function("(count) => window.heard.length >= count", arg=len(told), timeout=30_000)
         assert page.evaluate("() => window.heard") == told
         assert page.evaluate("() => window.resets") == []
-    # Chromium tells of each connection that was cut under it, with whatever it was amid.
-    seen.errors = [text for text in seen.errors if not text.startswith("Failed to load resource: net::ERR")]
+        page.close()
 
 
 def test_a_page_is_told_that_its_cursor_is_gone(server: ServerThread, page: Page) -> None:
