@@ -164,7 +164,7 @@ def _forget_history(cluster: Cluster) -> None:
     """Drop what a store on a disk would not keep in memory: log, history, closed sessions, the harness's own record."""
     cluster.store.commits.clear()
     inner: Any = cluster.store.inner
-    del inner._events[:-1]
+    del inner._events[:-1], inner._commit_ends[:]
     inner._blocks.clear()
     for id_, session in list(inner._sessions.items()):
         if session.status not in OPEN_SESSION_STATUSES:

@@ -251,3 +251,43 @@ async def test_a_large_graph_is_written_in_parts_and_is_the_same(
     assert parted.headers == whole.headers
     held = {"if-none-match": parted.headers["etag"]}
     assert (await cluster.http.get("/api/graph", headers=held)).status_code == 304
+
+
+async def test_the_graph_at_a_moment_is_told_by_time_revision_or_cursor(cluster: Cluster) -> None:
+    await cluster.node("a")
+    then = (await cluster.http.get("/api/graph")).json()
+    at = cluster.clock.now().isoformat()
+    await cluster.clock.advance(60)
+    await cluster.node("b")
+    for moment in (at, then["revision"], then["cursor"]):
+        answer = await cluster.http.get("/api/graph", params={"at": moment})
+        assert (answer.status_code, answer.json()) == (200, then)
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "status"),
+    [
+        ("graph?at=soon", "at", 422),
+        ("graph?at=999", "at", 422),
+        ("graph?at=0&revision=0", "at", 422),
+        ("graph?at=00000000-0000-7000-8000-000000000000:0", "at", 410),
+        ("graph/diff?from=soon", "from", 422),
+        ("graph/diff?from=0&to=999", "to", 422),
+        ("graph/diff", "from", 422),
+    ],
+)
+async def test_a_moment_that_is_none_is_refused_by_name(cluster: Cluster, query: str, field: str, status: int) -> None:
+    answer = await cluster.http.get(f"/api/{query}")
+    assert (answer.status_code, answer.json()["field"]) == (status, field)
+
+
+async def test_the_difference_between_two_moments(cluster: Cluster) -> None:
+    await cluster.node("stays")
+    since = cluster.registry.cursor
+    await cluster.node("comes")
+    await cluster.http.patch("/api/nodes/stays", json={"meta": {"v": 2}})
+    found = (await cluster.http.get("/api/graph/diff", params={"from": since})).json()
+    assert [node["name"] for node in found["nodes"]["added"]] == ["comes"]
+    assert [(each["before"]["meta"], each["after"]["meta"]) for each in found["nodes"]["changed"]] == [({}, {"v": 2})]
+    assert (found["from"], found["to"]) == (int(since.rpartition(":")[2]), cluster.registry.roster.revision)
+    assert found["links"] == {"added": [], "removed": [], "changed": []}

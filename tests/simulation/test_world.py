@@ -99,3 +99,14 @@ def test_the_wall_clock_jumps_alone() -> None:
     before_ms = clock.now_ms()
     clock.jump_wall(-86_400)
     assert (clock.now_ms() - before_ms, clock.monotonic()) == (-86_400_000, 0.0)
+
+
+def test_work_given_to_a_thread_is_done_at_once() -> None:
+    world = World()
+    clock = SimulatedClock(world)
+
+    async def body() -> tuple[int, float]:
+        world.at(5.0, lambda: None)
+        return await asyncio.to_thread(lambda: 7), clock.monotonic()
+
+    assert run(world, body()) == (7, 0.0)

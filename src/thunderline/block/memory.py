@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from typing import Self, TypeVar
 
 from thunderline.block.beats import PackedBeat, node_key, pack_block
@@ -26,13 +26,14 @@ from thunderline.block.store import (
     KeptAnswer,
     LogHead,
     PresenceRow,
+    Snapshot,
     Store,
     StoredBlock,
     TrimStep,
     WriteBatch,
     check_revisions,
 )
-from thunderline.core.clock import Clock
+from thunderline.core.clock import Clock, from_ms
 from thunderline.core.errors import ContentRejected, StoreUnavailable
 from thunderline.core.ids import BatchId, GroupId, IdSource, LinkId, LogId, NodeId, Revision, new_uuid7
 from thunderline.core.records import OPEN_SESSION_STATUSES, Event, LinkSession, Node, NodeGroup
@@ -46,6 +47,8 @@ class MemoryStore(Store):
     def __init__(self, *, ids: IdSource = new_uuid7) -> None:
         self._log_id = LogId(ids())
         self._events: list[Event] = []
+        self._commit_ends: list[Revision] = []
+        self._snapshots: dict[Revision, Snapshot] = {}
         self._nodes: dict[NodeId, Node] = {}
         self._names: dict[str, NodeId] = {}
         self._sessions: dict[LinkId, LinkSession] = {}
@@ -78,6 +81,8 @@ class MemoryStore(Store):
         self._check(batch)
         self._last_batch = batch.batch_id
         self._events.extend(batch.events)
+        if batch.events:
+            self._commit_ends.append(batch.events[-1].revision)
         for node_id in batch.removed_nodes:
             self._remove(node_id)
         self._nodes |= {node.id: node for node in batch.nodes}
@@ -288,6 +293,29 @@ class MemoryStore(Store):
     async def read_past(self, *, revision: Revision, after: str | None, limit: int) -> list[Event]:
         self._check_open()
         return _page({event.entity_id: event for event in self._events[:revision]}, after, limit)
+
+    async def read_changes(self, *, after: Revision, until: Revision) -> list[Event]:
+        self._check_open()
+        return list({event.entity_id: event for event in self._events[after:until]}.values())
+
+    async def revision_at(self, at_ms: int) -> Revision:
+        self._check_open()
+        at = from_ms(at_ms)
+        return next((event.revision for event in reversed(self._events) if event.at <= at), Revision(0))
+
+    async def commit_end(self, revision: Revision) -> Revision:
+        self._check_open()
+        place = bisect_left(self._commit_ends, revision)
+        return self._commit_ends[place] if revision and place < len(self._commit_ends) else revision
+
+    async def keep_snapshot(self, snapshot: Snapshot) -> None:
+        self._check_open()
+        self._snapshots[snapshot.revision] = snapshot
+
+    async def read_snapshot(self, *, revision: Revision) -> Snapshot | None:
+        self._check_open()
+        kept = [found for found in self._snapshots if found <= revision]
+        return self._snapshots[max(kept)] if kept else None
 
     def _check_open(self) -> None:
         if not self._is_open:

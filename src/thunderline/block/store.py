@@ -94,6 +94,13 @@ class KeptAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     expires_at_ms: int
 
 
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The state at a revision, packed by whoever keeps it; the store does not look into its parts."""
+
+    revision: Revision
+    parts: list[bytes]
+
+
 class WriteBatch(msgspec.Struct, frozen=True, kw_only=True):
     """All that one transaction writes.
 
@@ -287,6 +294,33 @@ class Store(ABC):
         Together they are the state at that revision; what was deleted by then has its deletion here. An empty list is
         the end.
         """
+
+    @abstractmethod
+    async def read_changes(self, *, after: Revision, until: Revision) -> list[Event]:
+        """The newest event of each entity among those with after < revision <= until, in no order.
+
+        Laid over the state at `after` they give the state at `until`. How long this takes follows from how many
+        events lie between.
+        """
+
+    @abstractmethod
+    async def revision_at(self, at_ms: int) -> Revision:
+        """The highest revision of an event at or before that time; 0 when there is none."""
+
+    @abstractmethod
+    async def commit_end(self, revision: Revision) -> Revision:
+        """The last revision of the commit that wrote this one; itself where that is not known."""
+
+    @abstractmethod
+    async def keep_snapshot(self, snapshot: Snapshot) -> None:
+        """Keep a state for `read_snapshot`, in writes of a few milliseconds, beside which commits go on.
+
+        What a crash leaves of it is never read. A later one of the same revision takes its place.
+        """
+
+    @abstractmethod
+    async def read_snapshot(self, *, revision: Revision) -> Snapshot | None:
+        """The newest snapshot at or below `revision`."""
 
     def upkeep(self) -> Upkeep | None:
         """What `thunderline db` does with the database, opened or not. None: there is nothing that it could do."""

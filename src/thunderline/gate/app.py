@@ -92,7 +92,8 @@ def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
     """
     if not request.scope["query_string"]:
         return
-    taken = request.route_handler.parsed_fn_signature.parameters
+    fields = request.route_handler.parsed_fn_signature.parameters
+    taken = {_name_outside(name, field): field for name, field in fields.items()}
     known = taken.keys() - _NOT_PARAMETERS - request.scope["path_params"].keys()
     seen = set()
     for name, _ in request.query_params.multi_items():
@@ -101,6 +102,11 @@ def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
         if name in seen and not _takes_several(taken[name]):
             raise InvalidInput(name, "is given more than once")
         seen.add(name)
+
+
+def _name_outside(name: str, parameter: FieldDefinition) -> str:
+    # Not every word that a query may hold can be the name of something in Python.
+    return getattr(parameter.kwarg_definition, "name", None) or name
 
 
 def _takes_several(parameter: FieldDefinition) -> bool:

@@ -7,11 +7,14 @@ from typing import Annotated, Any, Final
 from litestar import Response, Router, get
 from litestar.params import QueryParameter
 
+from thunderline.core.errors import InvalidInput
 from thunderline.gate.bodies import answer, answer_in_parts, encode
 from thunderline.gate.conditions import REVALIDATE, Asked, not_modified, view_tag
 from thunderline.gate.openapi import documented
 from thunderline.gate.parameters import Consistent, Reg, check_consistent
+from thunderline.link.filters import graph_filter
 from thunderline.link.graph import Graph, GraphLevel
+from thunderline.link.past_graphs import GraphDiff
 from thunderline.link.summary import Summary
 
 
@@ -35,17 +38,21 @@ async def get_graph(
     level: Annotated[
         GraphLevel, QueryParameter(description="`groups` draws each group as one node, its members counted.")
     ] = "nodes",
-    revision: Annotated[
-        int | None, QueryParameter(description="As it stood at this revision; absent: as it is now.")
+    at: Annotated[
+        str | None,
+        QueryParameter(description="As it stood then: a time (RFC 3339), a revision, or a cursor."),
     ] = None,
+    revision: Annotated[int | None, QueryParameter(description="As it stood at this revision.")] = None,
     consistent: Consistent = False,
 ) -> Response[Any]:
     check_consistent(registry, consistent)
-    if revision is not None:
-        past = await registry.graph_at(
-            revision, include_offline=include_offline, domain=domain, group=group, level=level
-        )
-        return answer(encode(past), registry)
+    if revision is not None or at is not None:
+        if revision is not None and at is not None:
+            raise InvalidInput("at", "should not be given together with revision")
+        moment, field = (revision, "revision") if at is None else (at, "at")
+        assert moment is not None
+        wanted = graph_filter(include_offline=include_offline, domain=domain, group=group)
+        return answer(await registry.past.json_at(moment, wanted, level, field=field), registry)
     if group is not None:
         registry.get_group(group)  # one that is not there has no graph, whatever the client holds
     tag = view_tag(registry, request)
@@ -53,6 +60,42 @@ async def get_graph(
         return unchanged
     parts = registry.graph_parts(include_offline=include_offline, domain=domain, group=group, level=level)
     return answer_in_parts(parts, registry, tag=tag, cache=REVALIDATE)
+
+
+@get(
+    "/graph/diff",
+    opt=documented(
+        "What differs between the topologies of two moments: what came, what went, and what changed, with before and "
+        "after. A link is the same as long as its `session_id` is.",
+        answers={200: GraphDiff},
+        errors=(404, 410),
+    ),
+)
+async def get_graph_diff(
+    registry: Reg,
+    since: Annotated[
+        str | None,
+        QueryParameter(
+            name="from", description="The earlier moment, required: a time (RFC 3339), a revision, or a cursor."
+        ),
+    ] = None,
+    until: Annotated[
+        str | None, QueryParameter(name="to", description="The later moment, likewise; absent: now.")
+    ] = None,
+    include_offline: Annotated[bool, QueryParameter(description="Whether offline nodes are drawn.")] = False,
+    domain: Annotated[str | None, QueryParameter(description="Only nodes of this domain.")] = None,
+    group: Annotated[
+        str | None, QueryParameter(description="Only members of this group, or of those below it: its id or name.")
+    ] = None,
+    level: Annotated[
+        GraphLevel, QueryParameter(description="`groups` draws each group as one node, its members counted.")
+    ] = "nodes",
+) -> Response[bytes]:
+    wanted = graph_filter(include_offline=include_offline, domain=domain, group=group)
+    if since is None:
+        raise InvalidInput("from", "is required: the earlier moment")
+    later = registry.cursor if until is None else until
+    return answer(await registry.past.diff_json(since, later, wanted, level), registry)
 
 
 @get(
@@ -67,4 +110,4 @@ async def get_summary(registry: Reg, consistent: Consistent = False) -> Response
     return answer(encode(registry.summary()), registry)
 
 
-ROUTES: Final = Router("/api", route_handlers=[get_graph, get_summary], tags=["topology"])
+ROUTES: Final = Router("/api", route_handlers=[get_graph, get_graph_diff, get_summary], tags=["topology"])

@@ -11,7 +11,7 @@ def write_cursor(log_id: LogId, revision: Revision) -> str:
     return f"{log_id}:{revision}"
 
 
-def read_cursor(text: str | None, *, log_id: LogId, oldest: Revision, head: Revision) -> Revision:
+def read_cursor(text: str | None, *, log_id: LogId, oldest: Revision, head: Revision, field: str = "since") -> Revision:
     """The revision that `text` stands behind; absent, empty or `0` is the oldest that is kept.
 
     A bare number is a position in the present log, for people at a terminal. Raises: InvalidInput when it is no
@@ -21,12 +21,12 @@ def read_cursor(text: str | None, *, log_id: LogId, oldest: Revision, head: Revi
         return oldest
     named, separator, number = text.rpartition(":")
     if not number.isascii() or not number.isdigit() or len(number) > 18:
-        raise InvalidInput("since", "should be a cursor `<log id>:<revision>`, as an earlier answer gave it")
+        raise InvalidInput(field, "should be a cursor `<log id>:<revision>`, as an earlier answer gave it")
     revision = Revision(int(number))
     if separator and named != log_id:
-        raise CursorGone(text, why="it belongs to another event log")
+        raise CursorGone(text, why="it belongs to another event log", field=field)
     if revision > head:
-        raise CursorGone(text, why=f"it is ahead of the log, which stands at {head}")
+        raise CursorGone(text, why=f"it is ahead of the log, which stands at {head}", field=field)
     if revision < oldest:
-        raise CursorGone(text, why=f"the log begins after {oldest}")
+        raise CursorGone(text, why=f"the log begins after {oldest}", field=field)
     return revision

@@ -27,6 +27,7 @@ from thunderline.link.lanes import OWN_LANE_MAX, Lane
 from thunderline.link.overlay import Overlay
 from thunderline.link.roster import Roster
 from thunderline.link.sentinel import Sentinel
+from thunderline.link.snapshots import Snapshots
 from thunderline.link.uplinks import Uplinks
 from thunderline.link.writer import Writer
 
@@ -87,6 +88,7 @@ class Engine:
             rng=rng,
             store_is_away=lambda: self.writer.away is not None,
         )
+        self.snapshots = Snapshots(store, self.roster, clock=clock, store_is_away=lambda: self.writer.away is not None)
         self.detection = Detection(self.writer, self.roster, self.sentinel, self.uplinks)
 
     async def start(self) -> None:
@@ -107,6 +109,7 @@ class Engine:
         self.tasks.start(self.writer.watch(), name="writer watch")
         self.tasks.start(self.sentinel.run(self.detection), name="sentinel")
         self.tasks.start(self.history.run(), name="history")
+        self.tasks.start(self.snapshots.run(), name="snapshots")
         self.tasks.start(self._paced.run(), name="paced bus")
         log.info(
             "registry open",

@@ -8,7 +8,6 @@ from typing import Final
 import msgspec
 
 from thunderline.block.store import Store
-from thunderline.core.errors import CursorGone, InvalidInput
 from thunderline.core.ids import Revision
 from thunderline.core.records import Event
 from thunderline.flow.bus import Bus
@@ -56,18 +55,16 @@ class EventLog:
         """The cursor behind `revision`."""
         return write_cursor(self._roster.log_id, revision)
 
-    def revision_of(self, cursor: str | None) -> Revision:
-        """The revision that `cursor` stands behind. Raises: InvalidInput, CursorGone."""
-        return read_cursor(cursor, log_id=self._roster.log_id, oldest=self.oldest, head=self._roster.revision)
+    @property
+    def revision(self) -> Revision:
+        """Of the newest event."""
+        return self._roster.revision
 
-    def check_revision(self, revision: int) -> Revision:
-        """`revision`, if what stood at it is kept. Raises: InvalidInput when it is still to come; CursorGone."""
-        head = self._roster.revision
-        if not 0 <= revision <= head:
-            raise InvalidInput("revision", f"should be from 0 to {head}, where the log stands")
-        if revision < self.oldest:
-            raise CursorGone(str(revision), why=f"the log begins after {self.oldest}", field="revision")
-        return Revision(revision)
+    def revision_of(self, cursor: str | None, *, field: str = "since") -> Revision:
+        """The revision that `cursor` stands behind. Raises: InvalidInput and CursorGone, which name `field`."""
+        return read_cursor(
+            cursor, log_id=self._roster.log_id, oldest=self.oldest, head=self._roster.revision, field=field
+        )
 
     def watch(
         self, pattern: str = ">", since: str | None = None, *, transient: bool | None = None, paced: bool = False

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, Self
 
 import msgspec
 
 from thunderline.block.store import Store
 from thunderline.core.ids import LinkId, NodeId, Revision
-from thunderline.core.records import OPEN_SESSION_STATUSES, LinkSession, Node, NodeGroup
+from thunderline.core.records import OPEN_SESSION_STATUSES, Event, LinkSession, Node, NodeGroup
 from thunderline.link.graph import Scene
 from thunderline.link.group_tree import GroupTree
 from thunderline.link.roster import NodeFilter
@@ -23,6 +24,32 @@ class PastState(msgspec.Struct, frozen=True):
     sessions: dict[LinkId, LinkSession]
     groups: GroupTree
 
+    @classmethod
+    def empty(cls) -> Self:
+        """Before anything was."""
+        return cls({}, {}, GroupTree())
+
+    def apply(self, events: Iterable[Event]) -> None:
+        """Let each entity be as its event leaves it; one event for each at most, in any order."""
+        # What goes first: its name may be another's by now.
+        for event in sorted(events, key=lambda event: not event.deleted):
+            payload = event.payload
+            if isinstance(payload, Node):
+                if event.deleted:
+                    self.nodes.pop(payload.id, None)
+                else:
+                    self.nodes[payload.id] = payload
+            elif isinstance(payload, LinkSession):
+                if payload.status in OPEN_SESSION_STATUSES:
+                    self.sessions[payload.id] = payload
+                else:
+                    self.sessions.pop(payload.id, None)
+            elif isinstance(payload, NodeGroup):
+                if event.deleted:
+                    self.groups.remove(payload.id)
+                else:
+                    self.groups.put(payload)
+
     def scene(self, wanted: NodeFilter) -> Scene:
         """The nodes that matched, and all open sessions. Raises: UnknownGroup when there was no such group."""
         groups = None if wanted.group is None else self.groups.below(wanted.group)
@@ -32,17 +59,11 @@ class PastState(msgspec.Struct, frozen=True):
         return Scene(nodes, sessions, {node.name: node.id for node in self.nodes.values()})
 
 
-async def state_at(store: Store, revision: Revision) -> PastState:
-    """The state at `revision`, which the log must reach."""
-    state = PastState({}, {}, GroupTree())
+async def read_state(store: Store, revision: Revision) -> PastState:
+    """The state at `revision`, which the log must reach, from nothing but the log."""
+    state = PastState.empty()
     after = None
     while page := await store.read_past(revision=revision, after=after, limit=_PAGE):
-        for event in page:
-            if isinstance(event.payload, Node) and not event.deleted:
-                state.nodes[event.payload.id] = event.payload
-            elif isinstance(event.payload, LinkSession) and event.payload.status in OPEN_SESSION_STATUSES:
-                state.sessions[event.payload.id] = event.payload
-            elif isinstance(event.payload, NodeGroup) and not event.deleted:
-                state.groups.put(event.payload)
+        state.apply(page)
         after = page[-1].entity_id
     return state

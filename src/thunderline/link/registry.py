@@ -59,7 +59,8 @@ from thunderline.link.group_tree import GroupTree
 from thunderline.link.history import HEARTBEATS_MAX, HeartbeatSeries
 from thunderline.link.link_domain import LinkDomain
 from thunderline.link.listing import BY_NAME, Listing, list_page
-from thunderline.link.past import state_at
+from thunderline.link.moments import Moment, Moments
+from thunderline.link.past_graphs import GraphDiff, PastGraphs
 from thunderline.link.plans import Announced
 from thunderline.link.roster import Entry
 from thunderline.link.summary import Summary, summarise
@@ -86,6 +87,7 @@ class Registry:
         self.uplinks = engine.uplinks
         self.log = engine.log
         self._drawings = Drawings(self.roster)
+        self.past = PastGraphs(store, engine.log, Moments(store, engine.log))
         self.stats = engine.writer.stats
         self.tasks = engine.tasks
         """The registry's own tasks; the server adds its own, so that readiness speaks for all of them."""
@@ -420,21 +422,34 @@ class Registry:
 
     async def graph_at(
         self,
-        revision: int,
+        at: Moment,
         *,
         include_offline: bool = False,
         domain: str | None = None,
         group: str | None = None,
         level: GraphLevel = "nodes",
     ) -> Graph:
-        """The topology as it stood at `revision`.
+        """The topology as it stood at a moment: a time, a revision, or a cursor.
 
-        Raises: InvalidInput when the log does not reach it; CursorGone; UnknownGroup when there was none then.
+        Raises: InvalidInput when it is none, or a revision that is still to come; CursorGone when the log does not
+        reach back so far; UnknownGroup when there was none then.
         """
-        at = self.log.check_revision(revision)
-        past = await state_at(self._engine.store, at)
-        scene = past.scene(graph_filter(include_offline=include_offline, domain=domain, group=group))
-        return self._draw(scene, past.groups, level, at)
+        wanted = graph_filter(include_offline=include_offline, domain=domain, group=group)
+        return await self.past.at(at, wanted, level)
+
+    async def graph_diff(
+        self,
+        since: Moment,
+        until: Moment,
+        *,
+        include_offline: bool = False,
+        domain: str | None = None,
+        group: str | None = None,
+        level: GraphLevel = "nodes",
+    ) -> GraphDiff:
+        """What differs between the topologies of two moments. Raises: as `graph_at`."""
+        wanted = graph_filter(include_offline=include_offline, domain=domain, group=group)
+        return await self.past.diff(since, until, wanted, level)
 
     def graph_json(
         self,

@@ -16,6 +16,7 @@ from thunderline.block.store import (
     KeptAnswer,
     LogHead,
     PresenceRow,
+    Snapshot,
     Store,
     StoredBlock,
     TrimStep,
@@ -148,6 +149,23 @@ class FaultyStore(Store):
 
     async def read_past(self, *, revision: Revision, after: str | None, limit: int) -> list[Event]:
         return await self.inner.read_past(revision=revision, after=after, limit=limit)
+
+    async def read_changes(self, *, after: Revision, until: Revision) -> list[Event]:
+        return await self.inner.read_changes(after=after, until=until)
+
+    async def revision_at(self, at_ms: int) -> Revision:
+        return await self.inner.revision_at(at_ms)
+
+    async def commit_end(self, revision: Revision) -> Revision:
+        return await self.inner.commit_end(revision)
+
+    async def keep_snapshot(self, snapshot: Snapshot) -> None:
+        self._check()
+        with self._counted():
+            await self.inner.keep_snapshot(snapshot)
+
+    async def read_snapshot(self, *, revision: Revision) -> Snapshot | None:
+        return await self.inner.read_snapshot(revision=revision)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

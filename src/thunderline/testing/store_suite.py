@@ -41,6 +41,7 @@ from thunderline.core.records import (
 )
 from thunderline.testing.clock import START_MS
 from thunderline.testing.history_suite import HISTORY_CHECKS
+from thunderline.testing.past_suite import PAST_CHECKS
 from thunderline.testing.records import batch_id, make_beat, make_event, make_group, make_node, make_session, node_id
 
 StoreFactory = Callable[[], Store]
@@ -1042,6 +1043,7 @@ STORE_CHECKS: Final[tuple[StoreCheck, ...]] = (
     beats_of_one_time_keep_the_order_of_commits,
     beats_outlive_their_node,
     *HISTORY_CHECKS,
+    *PAST_CHECKS,
     events_are_read_in_pages,
     a_deletion_keeps_the_last_record,
     every_field_of_an_event_is_kept,

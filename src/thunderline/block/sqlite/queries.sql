@@ -78,8 +78,11 @@ DELETE FROM groups WHERE id = ?;
 
 -- name: insert_events!
 INSERT INTO events (revision, id, name, at_ms, source, actor, subject, entity_kind, entity_id, correlation_id,
-  causation_id, event_version, deleted, payload, meta_hash)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+  causation_id, event_version, deleted, payload, meta_hash, commit_end)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: note_clock_step!
+INSERT INTO clock_steps (revision) VALUES (?);
 
 -- name: insert_block!
 INSERT INTO heartbeat_blocks (min_at_ms, max_at_ms, beats, block) VALUES (?, ?, ?, ?);
@@ -139,6 +142,30 @@ FROM entities CROSS JOIN events AS e ON e.revision = (
   SELECT max(revision) FROM events WHERE entity_id = entities.id AND revision <= ?2
 ) LEFT JOIN metas AS m ON m.hash = e.meta_hash
 LIMIT ?3;
+
+-- name: changes_between
+-- The newest event of each entity is the last of them; their payloads are read only then.
+SELECT revision, entity_id FROM events WHERE revision > ? AND revision <= ? ORDER BY revision;
+
+-- name: clock_steps
+SELECT revision FROM clock_steps WHERE revision <= ? ORDER BY revision DESC;
+
+-- name: event_time
+SELECT revision, at_ms FROM events WHERE revision >= ? AND revision <= ? ORDER BY revision LIMIT 1;
+
+-- name: commit_end
+SELECT commit_end FROM events WHERE revision = ?;
+
+-- name: snapshot_below
+-- The first part is written last: without it the others are of no use.
+SELECT revision FROM snapshots WHERE revision <= ? AND part = 0 ORDER BY revision DESC LIMIT 1;
+
+-- name: snapshot_parts
+SELECT body FROM snapshots WHERE revision = ? ORDER BY part;
+
+-- name: insert_snapshot!
+INSERT INTO snapshots (revision, part, body) VALUES (?, ?, ?)
+ON CONFLICT (revision, part) DO UPDATE SET body = excluded.body;
 
 -- name: create_history!
 INSERT INTO heartbeat_history (id, step, compacted_block, pass_block, done_minute, done_key, bytes)

@@ -35,7 +35,7 @@ def group_row(group: NodeGroup, split: SplitRecord) -> Row:
     return (group.id, group.name, group.revision, split.record, split.meta_hash)
 
 
-def event_row(event: Event, split: SplitRecord) -> Row:
+def event_row(event: Event, split: SplitRecord, *, commit_end: Revision) -> Row:
     """A row of `events`."""
     return (
         event.revision,
@@ -53,6 +53,7 @@ def event_row(event: Event, split: SplitRecord) -> Row:
         int(event.deleted),
         split.record,
         split.meta_hash,
+        commit_end,
     )
 
 

@@ -63,12 +63,25 @@ CREATE TABLE events (
   event_version INTEGER NOT NULL,
   deleted INTEGER NOT NULL CHECK (deleted IN (0, 1)),
   payload TEXT NOT NULL,
-  meta_hash BLOB REFERENCES metas (hash)
+  meta_hash BLOB REFERENCES metas (hash),
+  commit_end INTEGER
 ) STRICT;
 
 -- The state of an entity at a revision is its newest event at or below it.
 CREATE INDEX events_of_entity ON events (entity_id, revision);
-CREATE INDEX events_at ON events (at_ms, revision);
+
+-- The first event of each commit whose time is before that of the commit before: between two of them times do not fall.
+CREATE TABLE clock_steps (
+  revision INTEGER PRIMARY KEY
+) STRICT;
+
+-- A state in parts, packed by its reader (link/snapshots.py). Nothing is lost with them.
+CREATE TABLE snapshots (
+  revision INTEGER NOT NULL,
+  part INTEGER NOT NULL,
+  body BLOB NOT NULL,
+  PRIMARY KEY (revision, part)
+) STRICT;
 
 -- One row a commit: the beats of that commit, packed (block/beats.py).
 CREATE TABLE heartbeat_blocks (

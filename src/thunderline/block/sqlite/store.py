@@ -12,6 +12,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
@@ -27,7 +28,9 @@ from thunderline.block.sqlite.bulk import BulkStatement
 from thunderline.block.sqlite.history import HistoryPlan, HistoryTables
 from thunderline.block.sqlite.migrate import check_kind, check_ours, migrate
 from thunderline.block.sqlite.owner import OwnerLock
+from thunderline.block.sqlite.past import PastTables
 from thunderline.block.sqlite.paths import home_path, real_path
+from thunderline.block.sqlite.splits import Splits, weight
 from thunderline.block.sqlite.thread import ConnectionThread, describe
 from thunderline.block.sqlite.upkeep import SqliteUpkeep
 from thunderline.block.store import (
@@ -36,14 +39,15 @@ from thunderline.block.store import (
     KeptAnswer,
     LogHead,
     PresenceRow,
+    Snapshot,
     Store,
     StoredBlock,
     TrimStep,
     WriteBatch,
     check_revisions,
 )
-from thunderline.core.clock import Clock, SystemClock
-from thunderline.core.codec import SplitRecord, join_group, join_link, join_node, split_record
+from thunderline.core.clock import Clock, SystemClock, to_ms
+from thunderline.core.codec import join_group, join_link, join_node
 from thunderline.core.errors import (
     ContentRejected,
     OutcomeUnknown,
@@ -53,7 +57,7 @@ from thunderline.core.errors import (
 )
 from thunderline.core.ids import BatchId, GroupId, IdSource, LinkId, LogId, NodeId, Revision, new_uuid7
 from thunderline.core.logging import get_logger
-from thunderline.core.records import Event, LinkSession, Node, NodeGroup, Record
+from thunderline.core.records import Event, LinkSession, Node, NodeGroup
 
 log = get_logger(__name__)
 
@@ -113,6 +117,7 @@ class SqliteStore(Store):
             )
         }
         self._history = HistoryTables(self._queries, clock=self._clock)
+        self._past_tables = PastTables(self._queries)
         self._writer: ConnectionThread | None = None
         self._planner: ConnectionThread | None = None
         self._reader: ConnectionThread | None = None
@@ -292,6 +297,31 @@ class SqliteStore(Store):
         bounds = (after, _MAX_REVISION if before is None else before, limit)
         return await self._read("read_events", bounds, rows.read_event)
 
+    async def read_changes(self, *, after: Revision, until: Revision) -> list[Event]:
+        return await self._past(lambda past, connection: past.changes(connection, after=after, until=until))
+
+    async def revision_at(self, at_ms: int) -> Revision:
+        return await self._past(lambda past, connection: past.revision_at(connection, at_ms))
+
+    async def commit_end(self, revision: Revision) -> Revision:
+        return await self._past(lambda past, connection: past.commit_end(connection, revision))
+
+    async def read_snapshot(self, *, revision: Revision) -> Snapshot | None:
+        return await self._past(lambda past, connection: past.snapshot(connection, revision))
+
+    async def keep_snapshot(self, snapshot: Snapshot) -> None:
+        # Each part a write of its own, of which commits wait for one at most; without the first, the others are none.
+        for part in reversed(range(len(snapshot.parts))):
+            row = (snapshot.revision, part, snapshot.parts[part])
+            await self._writing.run(partial(self._keep_part, row))
+
+    def _keep_part(self, row: rows.Row, connection: sqlite3.Connection) -> None:
+        self._lock.check_in_place()
+        connection.execute(self._queries.insert_snapshot.sql, row)
+
+    async def _past(self, read: Callable[[PastTables, sqlite3.Connection], T]) -> T:
+        return await self._reading.run(lambda connection: read(self._past_tables, connection))
+
     def upkeep(self) -> SqliteUpkeep:
         return SqliteUpkeep(self._path, clock=self._clock, ids=self._ids)
 
@@ -344,7 +374,7 @@ class SqliteStore(Store):
         try:
             return self._transact(connection, batch)
         except (sqlite3.DatabaseError, OutcomeUnknown):
-            self._refused_bytes = min(_weight(batch), PROBE_MAX_BYTES)
+            self._refused_bytes = min(weight(batch), PROBE_MAX_BYTES)
             raise
 
     def _transact(self, connection: sqlite3.Connection, batch: WriteBatch) -> int | None:
@@ -367,8 +397,9 @@ class SqliteStore(Store):
     def _write(self, connection: sqlite3.Connection, batch: WriteBatch) -> int | None:
         check_revisions(batch)
         queries, bulk = self._queries, self._bulk
-        splits = _Splits()
-        event_rows = [rows.event_row(event, splits.of(event.payload)) for event in batch.events]
+        splits = Splits()
+        head = Revision(batch.base + len(batch.events))
+        event_rows = [rows.event_row(event, splits.of(event.payload), commit_end=head) for event in batch.events]
         node_rows = [rows.node_row(node, splits.of(node)) for node in batch.nodes]
         session_rows = [rows.session_row(session, splits.of(session)) for session in batch.sessions]
         group_rows = [rows.group_row(group, splits.of(group)) for group in batch.groups]
@@ -383,7 +414,9 @@ class SqliteStore(Store):
         bulk["upsert_groups"].run(connection, group_rows)
         bulk["insert_events"].run(connection, event_rows)
         if event_rows:
-            head = batch.base + len(event_rows)
+            before = connection.execute(queries.event_time.sql, (batch.base, batch.base)).fetchone()
+            if before is not None and before[1] > to_ms(batch.events[0].at):
+                connection.execute(queries.note_clock_step.sql, (batch.base + 1,))
             if connection.execute(queries.advance_head.sql, (head, batch.base)).rowcount != 1:
                 raise ContentRejected(f"the log does not stand at revision {batch.base}, which the batch follows")
         block_id = None
@@ -470,30 +503,6 @@ class SqliteStore(Store):
         if self._planner is None:
             raise StoreUnavailable("it is not open")
         return self._planner
-
-
-def _weight(batch: WriteBatch) -> int:
-    """About how many bytes the batch takes in the file, indexes included."""
-    records = (batch.events, batch.nodes, batch.sessions, batch.groups, batch.presence, batch.beats, batch.answers)
-    # Not encoded: of what no encoding can hold, the store is still to say so.
-    return sum(len(repr(record)) for kind in records for record in kind)
-
-
-class _Splits:
-    """Each record of a batch encoded once, though it stands in its event and in its table; and the metas met so."""
-
-    def __init__(self) -> None:
-        self.metas: dict[bytes, str] = {}
-        self._by_record: dict[int, SplitRecord] = {}
-
-    def of(self, record: object) -> SplitRecord:
-        split = self._by_record.get(id(record))
-        if split is None:
-            assert isinstance(record, Record)
-            split = self._by_record[id(record)] = split_record(record)
-            if split.meta_hash is not None and split.meta is not None:
-                self.metas[split.meta_hash] = split.meta
-        return split
 
 
 def _read_pragmas(connection: sqlite3.Connection) -> dict[str, object]:

@@ -13,10 +13,14 @@ import itertools
 import math
 import selectors
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from concurrent.futures import Executor
+from typing import Any, Final, TypeVar, TypeVarTuple
 
 from thunderline.core.clock import Clock
 from thunderline.testing.clock import START_MS
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 SLEEP_MIN_S: Final = 1e-6
 """No sleep is shorter."""
@@ -108,6 +112,17 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._world.now
+
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
+    ) -> asyncio.Future[T]:
+        # A thread would work in real time, in which simulated time would run away from it.
+        future: asyncio.Future[T] = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
 
 class SimulatedClock(Clock):

@@ -1,0 +1,66 @@
+"""The past in SQLite: which revision a moment is, what changed between two, and states that are kept."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from thunderline.block.sqlite import rows
+from thunderline.block.store import Snapshot
+from thunderline.core.ids import Revision
+from thunderline.core.records import Event
+
+
+class PastTables:
+    """Reads of the log as history; they run on a reader's thread."""
+
+    def __init__(self, queries: Any) -> None:
+        self._queries = queries
+
+    def changes(self, connection: sqlite3.Connection, *, after: Revision, until: Revision) -> list[Event]:
+        """See `Store.read_changes`."""
+        found = connection.execute(self._queries.changes_between.sql, (after, until)).fetchall()
+        newest = {entity_id: revision for revision, entity_id in found}
+        return [rows.read_event(self._event(connection, revision)) for revision in newest.values()]
+
+    def revision_at(self, connection: sqlite3.Connection, at_ms: int) -> Revision:
+        """See `Store.revision_at`."""
+        (end,) = connection.execute(self._queries.select_head.sql).fetchone()[1:2]
+        steps = [revision for (revision,) in connection.execute(self._queries.clock_steps.sql, (end,))]
+        for start in [*steps, 1]:
+            # From one step of the clock to the next, times do not fall.
+            found = self._last_by(connection, at_ms, start, end)
+            if found >= start:
+                return Revision(found)
+            end = start - 1
+        return Revision(0)
+
+    def _last_by(self, connection: sqlite3.Connection, at_ms: int, start: int, end: int) -> int:
+        """The newest revision from `start` to `end` of an event by then, below `start` if there is none."""
+        low, high = start - 1, end
+        while low < high:
+            middle = (low + high + 1) // 2
+            row = connection.execute(self._queries.event_time.sql, (middle, high)).fetchone()
+            if row is not None and row[1] <= at_ms:
+                low = row[0]
+            else:
+                high = middle - 1
+        return low
+
+    def commit_end(self, connection: sqlite3.Connection, revision: Revision) -> Revision:
+        """See `Store.commit_end`."""
+        row = connection.execute(self._queries.commit_end.sql, (revision,)).fetchone()
+        return revision if row is None or row[0] is None else Revision(row[0])
+
+    def snapshot(self, connection: sqlite3.Connection, revision: Revision) -> Snapshot | None:
+        """See `Store.read_snapshot`."""
+        row = connection.execute(self._queries.snapshot_below.sql, (revision,)).fetchone()
+        if row is None:
+            return None
+        (found,) = row
+        parts = [body for (body,) in connection.execute(self._queries.snapshot_parts.sql, (found,))]
+        return Snapshot(revision=Revision(found), parts=parts)
+
+    def _event(self, connection: sqlite3.Connection, revision: int) -> rows.Row:
+        row: rows.Row = connection.execute(self._queries.read_events.sql, (revision - 1, revision + 1, 1)).fetchone()
+        return row

@@ -1,0 +1,149 @@
+"""States of the past kept whole now and then, so that any other is soon made: the nearest one, and what came after.
+
+They are a cache: what they hold stands in the log, too, and without them the same state is made more slowly. They are
+kept one for each part of the cluster's size in events, so that what they take of the disk, and of the time to write,
+follows from the number of events alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Final, TypeVar
+
+import msgspec
+
+from thunderline.block.store import Snapshot, Store
+from thunderline.core.clock import Clock
+from thunderline.core.errors import StoreUnavailable
+from thunderline.core.ids import Revision
+from thunderline.core.logging import get_logger
+from thunderline.core.records import LinkSession, Node, NodeGroup
+from thunderline.link.group_tree import GroupFilter
+from thunderline.link.past import PastState, read_state
+from thunderline.link.roster import Roster
+
+T = TypeVar("T")
+
+log = get_logger(__name__)
+
+LOOK_S: Final = 10.0
+"""Between two looks at whether there is a state to keep."""
+
+EVENTS_LEAST: Final = 1_000
+ENTITIES_PER_EVENT: Final = 5
+"""A state is kept every so many events: one for every fifth entity. More often makes the past quicker to read, and each
+event dearer: a state takes about 15 bytes an entity, packed."""
+
+PART: Final = 1_000
+"""Records in one part: packing it holds the interpreter for a few milliseconds at most."""
+
+_FORMAT: Final = 1
+_LEVEL: Final = 1
+
+
+class _Part(msgspec.Struct, frozen=True, array_like=True):
+    format: int
+    nodes: list[Node]
+    sessions: list[LinkSession]
+    groups: list[NodeGroup]
+
+
+class _Format(msgspec.Struct, frozen=True, array_like=True):
+    format: int
+
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_PART: Final = msgspec.msgpack.Decoder(_Part)
+_LOOK: Final = msgspec.msgpack.Decoder(_Format)
+
+
+def pack(state: PastState) -> list[bytes]:
+    """The state in parts; at least one."""
+    parts = [_Part(_FORMAT, [], [], state.groups.select(GroupFilter())[0])]
+    parts += [_Part(_FORMAT, nodes, [], []) for nodes in _chunks(state.nodes.values())]
+    parts += [_Part(_FORMAT, [], sessions, []) for sessions in _chunks(state.sessions.values())]
+    return [zlib.compress(_ENCODER.encode(part), _LEVEL) for part in parts]
+
+
+def unpack(parts: list[bytes]) -> PastState | None:
+    """The state that was packed; None: by another version, in a way that this one does not know."""
+    state = PastState.empty()
+    for packed in parts:
+        body = zlib.decompress(packed)
+        if _LOOK.decode(body).format != _FORMAT:
+            return None
+        part = _PART.decode(body)
+        state.nodes.update((node.id, node) for node in part.nodes)
+        state.sessions.update((session.id, session) for session in part.sessions)
+        for group in part.groups:
+            state.groups.put(group)
+    return state
+
+
+async def state_at(store: Store, revision: Revision) -> PastState:
+    """The state at `revision`, which the log must reach."""
+    snapshot = await store.read_snapshot(revision=revision)
+    state = None if snapshot is None else await asyncio.to_thread(unpack, snapshot.parts)
+    if snapshot is None or state is None:
+        return await read_state(store, revision)
+    await _advance(store, state, after=snapshot.revision, until=revision)
+    return state
+
+
+async def _advance(store: Store, state: PastState, *, after: Revision, until: Revision) -> None:
+    if until > after:
+        state.apply(await store.read_changes(after=after, until=until))
+
+
+class Snapshots:
+    """The task that keeps them."""
+
+    def __init__(self, store: Store, roster: Roster, *, clock: Clock, store_is_away: Callable[[], bool]) -> None:
+        self._store = store
+        self._roster = roster
+        self._clock = clock
+        self._store_is_away = store_is_away
+        self._newest: Revision | None = None
+
+    async def run(self) -> None:
+        """Keep a state whenever it is time, until cancelled."""
+        told = ""
+        while True:
+            await self._clock.sleep(LOOK_S)
+            if self._store_is_away():
+                continue
+            try:
+                while await self.step():
+                    pass
+            except StoreUnavailable as error:
+                if error.reason != told:
+                    log.warning("no snapshot kept", reason=error.reason)
+                told = error.reason
+            else:
+                told = ""
+
+    async def step(self) -> bool:
+        """Keep the next state, if it is time for one; whether it was. Raises: StoreUnavailable."""
+        if self._newest is None:
+            found = await self._store.read_snapshot(revision=self._roster.revision)
+            self._newest = Revision(0) if found is None else found.revision
+        entities = len(self._roster) + len(self._roster.sessions)
+        distance = max(EVENTS_LEAST, entities // ENTITIES_PER_EVENT)
+        if self._roster.revision - self._newest < distance:
+            return False
+        revision = await self._store.commit_end(Revision(self._newest + distance))
+        state = await state_at(self._store, revision)
+        parts = await asyncio.to_thread(pack, state)
+        await self._store.keep_snapshot(Snapshot(revision=revision, parts=parts))
+        self._newest = revision
+        log.debug("snapshot kept", revision=revision, size_bytes=sum(map(len, parts)))
+        return True
+
+
+def _chunks(values: Iterable[T]) -> Iterator[list[T]]:
+    rest = iter(values)
+    while chunk := list(islice(rest, PART)):
+        yield chunk
