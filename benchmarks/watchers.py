@@ -26,7 +26,7 @@ from benchmarks.watch_load import Readers, watching
 
 WATCHERS: Final = 1_000
 MUST_P99_MS: Final = 250.0
-RATES: Final = ((1, 1), (20, 1), (100, 5), (200, 10))
+RATES: Final = ((1, 1), (20, 1), (50, 1), (100, 5), (200, 10))
 """Events a second, and how many of them are in one commit."""
 SETTLE_S: Final = 60.0
 

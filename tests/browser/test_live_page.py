@@ -605,7 +605,7 @@ def test_a_narrow_screen_shows_everything_without_scrolling_sideways(page: Page,
 
 def test_a_link_to_a_record_opens_it(page: Page, server: ServerThread) -> None:
     page.goto(f"{server.url}/docs")
-    page.locator("summary", has_text="/api/graph").click()
+    page.locator("summary", has_text="/api/graph The topology").click()
 
     page.get_by_role("article").get_by_role("link", name="Graph", exact=True).click()
 
