@@ -27,8 +27,8 @@ from thunderline.core.settings import Settings
 from thunderline.gate.app import build_app, host_rules
 from thunderline.gate.control import ControlSocket
 from thunderline.gate.link_gate import LinkGate
-from thunderline.gate.link_protocol import LinkProtocolFactory
 from thunderline.gate.stream_protocol import StreamHttpProtocol
+from thunderline.gate.upgrades import Upgrades
 from thunderline.link.controller import Controller
 from thunderline.link.registry import Registry
 
@@ -194,7 +194,7 @@ def _uvicorn_config(registry: Registry, settings: Settings, links: LinkGate) -> 
         http=StreamHttpProtocol,
         loop="none",
         lifespan="on",
-        ws=LinkProtocolFactory(links, host_rules(settings)),  # type: ignore[arg-type]  # called, like the class it asks for
+        ws=Upgrades(host_rules(settings), links),  # type: ignore[arg-type]  # our own HTTP protocol knows what it is
         log_config=None,
         access_log=False,
         server_header=False,

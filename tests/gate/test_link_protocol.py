@@ -15,10 +15,11 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from thunderline.core.settings import Settings
-from thunderline.gate import link_protocol
+from thunderline.gate import websocket
 from thunderline.gate.edge import HostRules
 from thunderline.gate.link_gate import LinkGate
 from thunderline.gate.link_protocol import UNREAD_MAX_BYTES, LinkProtocol
+from thunderline.gate.websocket import UpgradeRequest
 from thunderline.server import Server, open_server
 from thunderline.testing.harness import Cluster, open_cluster
 from thunderline.wire.frames import FRAME_MAX_BYTES, JSON_SUBPROTOCOL, MSGPACK_SUBPROTOCOL
@@ -213,7 +214,7 @@ async def test_peer_that_reads_nothing_is_cut(cluster: Cluster) -> None:
     protocol = LinkProtocol(gate, HostRules(()), ServerState())
     transport = Clogged()
     head = [line.partition(b": ")[::2] for line in upgrade().split(b"\r\n")[1:-2]]
-    protocol.upgrade(transport, "/link", head, scheme="http")
+    protocol.upgrade(transport, UpgradeRequest(path="/link", query="", headers=head, scheme="http"))
     protocol.data_received(frame(1, msgspec.json.encode(HELLO)))
     await cluster.clock.advance(0)
     while not transport.aborted:
@@ -229,7 +230,7 @@ async def test_frames_that_are_no_messages_count_too(opcode: int, payload: bytes
         protocol = LinkProtocol(LinkGate(cluster.registry), HostRules(()), ServerState())
         transport = Clogged()
         head = [line.partition(b": ")[::2] for line in upgrade().split(b"\r\n")[1:-2]]
-        protocol.upgrade(transport, "/link", head, scheme="http")
+        protocol.upgrade(transport, UpgradeRequest(path="/link", query="", headers=head, scheme="http"))
         protocol.data_received(frame(1, msgspec.json.encode(HELLO)))
         await cluster.clock.advance(0)
         if opcode == 0:
@@ -245,7 +246,7 @@ async def test_close_of_a_peer_that_was_held_is_read(cluster: Cluster) -> None:
     protocol = LinkProtocol(LinkGate(cluster.registry), HostRules(()), ServerState())
     transport = Clogged()
     head = [line.partition(b": ")[::2] for line in upgrade().split(b"\r\n")[1:-2]]
-    protocol.upgrade(transport, "/link", head, scheme="http")
+    protocol.upgrade(transport, UpgradeRequest(path="/link", query="", headers=head, scheme="http"))
     protocol.hold(True)
     assert transport.paused
     protocol.close(1000, "")
@@ -257,7 +258,7 @@ async def test_pongs_that_nobody_reads_end_the_connection(cluster: Cluster) -> N
     protocol = LinkProtocol(LinkGate(cluster.registry), HostRules(()), ServerState())
     transport = Clogged()
     head = [line.partition(b": ")[::2] for line in upgrade().split(b"\r\n")[1:-2]]
-    protocol.upgrade(transport, "/link", head, scheme="http")
+    protocol.upgrade(transport, UpgradeRequest(path="/link", query="", headers=head, scheme="http"))
     while not transport.aborted:
         protocol.data_received(frame(9, b"x" * 125))
         assert transport.unread_bytes < UNREAD_MAX_BYTES + 1_000
@@ -272,7 +273,7 @@ async def test_upgrade_whose_url_cannot_be_used_is_answered(server: Server, targ
 
 
 async def test_peer_that_does_not_answer_the_close_is_cut(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_protocol, "CLOSE_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_S", 0.01)
     reader, writer = await raw(server, upgrade() + frame(1, b'{"type":"bye"}'))
     answer = await reader.read()  # to the end of the connection, which is the server's doing
     assert b"protocol_violation" in answer

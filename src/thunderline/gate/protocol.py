@@ -1,8 +1,8 @@
 """HTTP/1.1 on a connection: uvicorn's protocol, with an end to what one connection may ask of the server.
 
-A request for a WebSocket hands the connection over to the link protocol. Any other upgrade is ignored, as RFC 9110
-section 7.8 lets a server do, and its request is answered in HTTP/1.1. The head of a
-request is bounded in size, and head and body together in time. How long an answer takes to be read is not bounded here.
+A request for a WebSocket hands the connection over to that WebSocket's protocol. Any other upgrade is ignored, as RFC
+9110 section 7.8 lets a server do, and its request is answered in HTTP/1.1. The head of a request is bounded in size,
+and head and body together in time. How long an answer takes to be read is not bounded here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from thunderline.gate.faults import PROBLEM_TYPE, plain_problem
-from thunderline.gate.link_protocol import LinkProtocolFactory
+from thunderline.gate.upgrades import Upgrades
+from thunderline.gate.websocket import UpgradeRequest
 
 HEAD_MAX_BYTES: Final = 32 * 1024
 """URL and headers of one request. Ours take a few hundred bytes; more lets proxies in front add theirs."""
@@ -135,23 +136,30 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         return self._should_upgrade() and asked == (b"GET", "1.1")
 
     def _hand_over(self, rest: memoryview) -> None:
-        """Let the link protocol have the connection, and what came behind the request."""
+        """Let a WebSocket's protocol have the connection, and what came behind the request."""
         if self.cycle is not None and not self.cycle.response_complete:
             self._refuse(HTTPStatus.BAD_REQUEST, "an upgrade must wait for the answers to the requests before it")
             return
         try:
-            path = httptools.parse_url(self.url).path or b"/"
+            url = httptools.parse_url(self.url)
         except httptools.HttpParserInvalidURLError:
             self._refuse(HTTPStatus.BAD_REQUEST, "the URL cannot be read")
+            return
+        path = (url.path or b"/").decode("latin-1")
+        upgrades = cast(Upgrades, self.ws_protocol_class)
+        protocol = upgrades.protocol_at(path, self.server_state)
+        if protocol is None:
+            self._refuse(HTTPStatus.NOT_FOUND, f"no WebSocket is served at {path}; {upgrades.served()}")
             return
         if self._timer is not None:
             self._timer.cancel()
         self.connections.discard(self)
-        factory = cast(LinkProtocolFactory, self.ws_protocol_class)
-        protocol = factory(config=self.config, server_state=self.server_state, app_state=self.app_state)
         self.parser = None  # type: ignore[assignment]  # as uvicorn ends it; it refers back to us
         self.transport.set_protocol(protocol)
-        protocol.upgrade(self.transport, path.decode("latin-1"), self.headers, scheme=self.scheme or "http")
+        request = UpgradeRequest(
+            path=path, query=(url.query or b"").decode("latin-1"), headers=self.headers, scheme=self.scheme or "http"
+        )
+        protocol.upgrade(self.transport, request)
         if rest:
             protocol.data_received(bytes(rest))
 

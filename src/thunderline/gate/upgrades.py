@@ -1,0 +1,29 @@
+"""Which protocol takes over a connection that asks for a WebSocket, by the path that it asks for."""
+
+from __future__ import annotations
+
+from uvicorn.server import ServerState
+
+from thunderline.gate.edge import HostRules
+from thunderline.gate.link_gate import LinkGate
+from thunderline.gate.link_protocol import LinkProtocol
+from thunderline.gate.websocket import WebSocketProtocol
+from thunderline.wire.frames import PATH
+
+
+class Upgrades:
+    """The WebSockets of one server; it stands where uvicorn expects the class of a WebSocket protocol."""
+
+    def __init__(self, rules: HostRules, links: LinkGate) -> None:
+        self._rules = rules
+        self._links = links
+
+    def protocol_at(self, path: str, server_state: ServerState) -> WebSocketProtocol | None:
+        """A protocol for one connection; None where no WebSocket is served."""
+        if path == PATH:
+            return LinkProtocol(self._links, self._rules, server_state)
+        return None
+
+    def served(self) -> str:
+        """Where WebSockets are served, in words."""
+        return f"links connect to {PATH}"
