@@ -53,7 +53,7 @@ def events() -> str:
     ]
     catalogue += [
         f"| `{row.name}` | {row.version} | {row.payload.__name__} | {row.reliability} | "
-        f"{f'`{row.phoenix}`' if row.phoenix else ''} | {row.meaning} |"
+        f"`{row.phoenix}` | {row.meaning} |"
         for row in TAXONOMY.values()
     ]
     text = (DOCS / "events.md").read_text(encoding="utf-8")

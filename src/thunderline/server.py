@@ -26,6 +26,7 @@ from thunderline.core.logging import get_logger
 from thunderline.core.settings import Settings
 from thunderline.gate.app import build_app, host_rules
 from thunderline.gate.control import ControlSocket
+from thunderline.gate.encoded import EncodedEvents
 from thunderline.gate.link_gate import LinkGate
 from thunderline.gate.stream_protocol import StreamHttpProtocol
 from thunderline.gate.upgrades import Upgrades
@@ -189,12 +190,13 @@ def _url(listener: socket.socket) -> str:
 
 
 def _uvicorn_config(registry: Registry, settings: Settings, links: LinkGate) -> uvicorn.Config:
+    encoded = EncodedEvents(registry.log)
     return uvicorn.Config(
-        build_app(registry),
+        build_app(registry, encoded),
         http=StreamHttpProtocol,
         loop="none",
         lifespan="on",
-        ws=Upgrades(host_rules(settings), links),  # type: ignore[arg-type]  # our own HTTP protocol knows what it is
+        ws=Upgrades(host_rules(settings), links, registry, encoded),  # type: ignore[arg-type]  # our own HTTP protocol knows what it is
         log_config=None,
         access_log=False,
         server_header=False,

@@ -66,11 +66,10 @@ def test_row_is_consistent_in_itself(row: EventType) -> None:
     assert (row.payload is NodeGroup) == (row.kind is EntityKind.GROUP)
     # What stands in the log is a record; a heartbeat is kept in history instead.
     assert (row.payload is Heartbeat) == (row.reliability is Reliability.TRANSIENT)
-    assert row.phoenix in {
-        None,
-        *("node_up", "node_down", "node_changed", "link_up", "link_down", "topology_update"),
-    }
-    assert (row.phoenix is None) == (row.reliability is Reliability.TRANSIENT)
+    if row.reliability is Reliability.TRANSIENT:
+        assert row.phoenix == "node_heartbeat"
+    else:
+        assert row.phoenix in ("node_up", "node_down", "node_changed", "link_up", "link_down", "topology_update")
 
 
 def test_only_what_ends_a_record_is_a_deletion() -> None:

@@ -271,7 +271,7 @@ def test_what_is_kept_encoded_is_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
     encoded = EncodedEvents(EventLog(MemoryStore(), Roster(), LocalBus(), LocalBus(), backlog_max=16))
     events = [make_event(revision, make_node(1)) for revision in range(1, 100)]
     for event in events:
-        assert encoded.chunk([event], heard_by=">")[0] == encoded.message(event)
+        assert encoded.chunk([event], heard_by=">", form=encoded.message)[0] == encoded.message(event)
     for kept in (encoded._envelopes, encoded._chunks):
         assert sum(map(len, kept._kept.values())) == kept._size_bytes <= 10_000
         assert kept._kept
@@ -280,7 +280,7 @@ def test_what_is_kept_encoded_is_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_an_event_that_is_larger_than_a_chunk_is_one_of_its_own() -> None:
     encoded = EncodedEvents(EventLog(MemoryStore(), Roster(), LocalBus(), LocalBus(), backlog_max=16))
     events = [make_event(i, make_node(i, meta={"x": "x" * CHUNK_BYTES})) for i in (1, 2)]
-    chunk, count = encoded.chunk(events, heard_by=">")
+    chunk, count = encoded.chunk(events, heard_by=">", form=encoded.message)
     assert (count, len(chunk) > CHUNK_BYTES) == (1, True)
 
 

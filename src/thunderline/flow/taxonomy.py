@@ -40,14 +40,14 @@ LINK_CLOSED: Final = "cluster.link.closed"
 
 
 class EventType(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the table. `phoenix` None: not told on channels."""
+    """One row of the table. `phoenix` is its name on Phoenix channels."""
 
     name: str
     version: int
     kind: EntityKind
     payload: type[Payload]
     reliability: Reliability = Reliability.PERSISTENT
-    phoenix: str | None
+    phoenix: str
     deletion: bool = False
     meaning: str
 
@@ -108,7 +108,7 @@ _ROWS: Final = (
         kind=EntityKind.NODE,
         payload=Heartbeat,
         reliability=Reliability.TRANSIENT,
-        phoenix=None,
+        phoenix="node_heartbeat",
         meaning="A heartbeat was kept. Told only while somebody listens; history is read over the API.",
     ),
     EventType(

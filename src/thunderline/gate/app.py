@@ -27,9 +27,9 @@ from thunderline.link.registry import Registry
 _NOT_PARAMETERS: Final = frozenset({"registry", "encoded", "body", "request", "last_event_id"})
 
 
-def build_litestar(registry: Registry) -> Litestar:
-    """The framework's part of the gate."""
-    encoded = EncodedEvents(registry.log)
+def build_litestar(registry: Registry, encoded: EncodedEvents | None = None) -> Litestar:
+    """The framework's part of the gate; `encoded` are the events that it shares with what is beside it."""
+    encoded = encoded or EncodedEvents(registry.log)
     return Litestar(
         route_handlers=[
             nodes.ROUTES,
@@ -65,10 +65,10 @@ def host_rules(settings: Settings) -> HostRules:
     return HostRules((*settings.allowed_hosts, settings.host))
 
 
-def build_app(registry: Registry) -> AsgiApp:
-    """The whole gate as one ASGI application."""
+def build_app(registry: Registry, encoded: EncodedEvents | None = None) -> AsgiApp:
+    """The whole gate as one ASGI application; `encoded` as in `build_litestar`."""
     settings = registry.settings
-    litestar: Any = build_litestar(registry)
+    litestar: Any = build_litestar(registry, encoded)
     return Edge(
         BeatRoute(BatchRoute(litestar, registry), registry),
         rules=host_rules(settings),

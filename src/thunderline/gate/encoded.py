@@ -6,7 +6,7 @@ wait to send are the same object.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Final, Generic, TypeVar
 
 from thunderline.core.envelope import encode_event
@@ -45,11 +45,13 @@ class EncodedEvents:
             return message
         return b"id: " + self._log.cursor_at(event.revision).encode() + b"\n" + message
 
-    def chunk(self, events: Sequence[Event], *, heard_by: Hashable) -> tuple[bytes, int]:
-        """Messages of the first of `events`, and of how many, at least one.
+    def chunk(
+        self, events: Sequence[Event], *, heard_by: Hashable, form: Callable[[Event], bytes]
+    ) -> tuple[bytes, int]:
+        """The first of `events`, each in its `form`, and how many they are, at least one.
 
-        `heard_by` is the key of the pattern that they match: between two of its events there is one sequence of a
-        length at most.
+        `heard_by` is the key of the pattern that they match, and of the form: between two of its events there is one
+        sequence of a length at most.
         """
         count, size_bytes = 0, 0
         for event in events:
@@ -59,7 +61,7 @@ class EncodedEvents:
             count += 1
         key = (heard_by, events[0].id, events[count - 1].id, count)
         if (chunk := self._chunks.get(key)) is None:
-            chunk = self._chunks.keep(key, b"".join(self.message(event) for event in events[:count]))
+            chunk = self._chunks.keep(key, b"".join(map(form, events[:count])))
         return chunk, count
 
 

@@ -166,7 +166,7 @@ class _Stream(ASGIResponse):
             events = await self._watch.take()
             self._has_all = False
             while events:
-                chunk, count = self._encoded.chunk(events, heard_by=heard_by)
+                chunk, count = self._encoded.chunk(events, heard_by=heard_by, form=self._encoded.message)
                 await self._send_part(send, chunk)
                 # A transient event has the revision of the last one before it, or of one before that.
                 self._sent = max(self._sent, events[count - 1].revision)

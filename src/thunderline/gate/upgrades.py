@@ -4,26 +4,34 @@ from __future__ import annotations
 
 from uvicorn.server import ServerState
 
+from thunderline.gate import phoenix
+from thunderline.gate.channel_protocol import ChannelProtocol
 from thunderline.gate.edge import HostRules
+from thunderline.gate.encoded import EncodedEvents
 from thunderline.gate.link_gate import LinkGate
 from thunderline.gate.link_protocol import LinkProtocol
 from thunderline.gate.websocket import WebSocketProtocol
+from thunderline.link.registry import Registry
 from thunderline.wire.frames import PATH
 
 
 class Upgrades:
     """The WebSockets of one server; it stands where uvicorn expects the class of a WebSocket protocol."""
 
-    def __init__(self, rules: HostRules, links: LinkGate) -> None:
+    def __init__(self, rules: HostRules, links: LinkGate, registry: Registry, encoded: EncodedEvents) -> None:
         self._rules = rules
         self._links = links
+        self._registry = registry
+        self._encoded = encoded
 
     def protocol_at(self, path: str, server_state: ServerState) -> WebSocketProtocol | None:
         """A protocol for one connection; None where no WebSocket is served."""
         if path == PATH:
             return LinkProtocol(self._links, self._rules, server_state)
+        if path == phoenix.PATH:
+            return ChannelProtocol(self._registry, self._encoded, self._rules, server_state)
         return None
 
     def served(self) -> str:
         """Where WebSockets are served, in words."""
-        return f"links connect to {PATH}"
+        return f"links connect to {PATH}, channels to {phoenix.PATH}"

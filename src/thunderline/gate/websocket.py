@@ -196,12 +196,12 @@ class WebSocketProtocol(asyncio.Protocol):
 
     # What a subclass asks for
 
-    def close(self, code: int, reason: str) -> None:
-        """Close behind what was sent; idempotent."""
+    def close(self, code: int, reason: str, *, linger_s: float = CLOSE_TIMEOUT_S) -> None:
+        """Close behind what was sent; a peer that does not answer in `linger_s` is cut. Idempotent."""
         if self._ws.state is State.OPEN:
             self._ws.send_close(code, reason)
             self._write()
-        self._finish()
+        self._finish(linger_s)
 
     def hold(self, held: bool) -> None:
         """Read nothing more from the peer, or go on reading."""
@@ -220,12 +220,19 @@ class WebSocketProtocol(asyncio.Protocol):
                 if data:
                     self._transport.write(data)
 
-    def _finish(self) -> None:
+    def _finish(self, linger_s: float = CLOSE_TIMEOUT_S) -> None:
         if self._ws.close_rcvd is not None or self._ws.parser_exc is not None:
+            # What the peer does not read would keep the connection otherwise.
+            linger_s = CLOSE_TIMEOUT_S
             self._transport.close()
-        elif self._close_timer is None:
+        else:
             self.hold(False)  # the peer's own close is to be read
-            self._close_timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._transport.abort)
+        loop = asyncio.get_running_loop()
+        due = loop.time() + linger_s
+        if self._close_timer is None or due < self._close_timer.when():
+            if self._close_timer is not None:
+                self._close_timer.cancel()
+            self._close_timer = loop.call_at(due, self._transport.abort)
 
 
 def _keep_alive(connection: socket.socket | None) -> None:
