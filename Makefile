@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DATA := $(CURDIR)/var
 JOBS ?= 2
 
-.PHONY: help install install-dev run test test-slow check bench bench-scale bench-watchers docs clean
+.PHONY: help install install-dev run test test-slow check bench bench-scale bench-watchers bench-past docs clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ bench-scale: install-dev ## Measure starts and reads with 100,000 nodes and 10 m
 
 bench-watchers: install-dev ## Measure how long events take to reach 1,000 watchers
 	$(BIN)/python -m benchmarks.watchers $(ARGS)
+
+bench-past: install-dev ## Measure how long the graph of a past moment takes among a million events; takes minutes
+	$(BIN)/python -m benchmarks.past $(ARGS)
 
 docs: install-dev ## Write the generated parts of docs/
 	$(BIN)/python -m docs.generate

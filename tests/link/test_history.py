@@ -16,11 +16,10 @@ from thunderline.block.sqlite import SqliteStore
 from thunderline.block.store import HistoryClock, Store
 from thunderline.core.errors import InvalidInput, UnknownNode
 from thunderline.core.settings import Settings
+from thunderline.link.ages import STEP_STANDS_MS, AgeClock
 from thunderline.link.history import (
     BUCKETS_WANTED,
     MINUTES_MAX,
-    STEP_STANDS_MS,
-    AgeClock,
     HeartbeatSeries,
     fitting_resolution_s,
 )

@@ -72,7 +72,7 @@ class TrimStep(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HistoryClock(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the clock stands by which ages are measured; see `link.history.AgeClock`."""
+    """Where the clock stands by which ages are measured; see `link.ages.AgeClock`."""
 
     now_ms: int
     lead_ms: int

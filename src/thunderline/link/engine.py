@@ -19,6 +19,7 @@ from thunderline.core.tasks import Supervisor
 from thunderline.flow.bus import Bus, Buses, LocalBus
 from thunderline.flow.pace import PacedBus
 from thunderline.flow.taxonomy import NODE_HEARTBEAT, TAXONOMY
+from thunderline.link.ages import Ages
 from thunderline.link.checkpoint import PresenceCheckpoint
 from thunderline.link.detection import Detection
 from thunderline.link.event_log import EventLog
@@ -80,12 +81,14 @@ class Engine:
             settled=self._settled,
             beats_kept=self._heartbeat_events,
         )
+        self.ages = Ages(store, clock=clock)
         self.history = History(
             store,
             self.roster,
             clock=clock,
             settings=settings,
             rng=rng,
+            ages=self.ages,
             store_is_away=lambda: self.writer.away is not None,
         )
         self.snapshots = Snapshots(store, self.roster, clock=clock, store_is_away=lambda: self.writer.away is not None)

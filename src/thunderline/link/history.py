@@ -1,6 +1,6 @@
 """Heartbeat history: what turns the newest beats into minutes, forgets the oldest, and reads both.
 
-Ages are measured by `AgeClock`, never by the wall clock alone: a step of the wall clock must not cost anybody their
+Ages are measured by `Ages` (`link/ages.py`), never by the wall clock alone: a step of it must not cost anybody their
 history. Not guaranteed: that history keeps within its size at every moment; it is looked at every `LOOK_S`.
 """
 
@@ -17,13 +17,14 @@ import msgspec
 
 from thunderline.block.beats import to_heartbeat
 from thunderline.block.rollups import MINUTE_MS, Bucket, Figure, Rollup, bucket_of
-from thunderline.block.store import HistoryClock, Store
+from thunderline.block.store import Store
 from thunderline.core.clock import Clock, from_ms
 from thunderline.core.errors import InvalidInput, StoreUnavailable, UnknownNode
 from thunderline.core.ids import NodeId, is_uuid
 from thunderline.core.logging import get_logger
 from thunderline.core.records import BeatStatus, Heartbeat
 from thunderline.core.settings import Settings
+from thunderline.link.ages import Ages
 from thunderline.link.roster import Roster
 
 log = get_logger(__name__)
@@ -38,12 +39,6 @@ SETTLED_S: Final = 90.0
 CLOSED_AFTER_MS: Final = 2_000
 """A minute is closed so long after its end: its last beats are being committed until then."""
 
-KEEP_CLOCK_S: Final = 300.0
-"""Between two times that the age clock is written; what a crash loses of it counts as a step of the wall clock."""
-
-STEP_STANDS_MS: Final = 24 * 3_600_000
-"""A step of the wall clock, or the time in which nothing ran, makes beats older only after it has stood for so long."""
-
 HEARTBEATS_MAX: Final = 10_000
 """Beats in one answer at most, the newest."""
 
@@ -54,44 +49,6 @@ BUCKETS_WANTED: Final = 300
 
 RESOLUTIONS_S: Final = (10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400)
 """What is chosen from where nobody says; beyond the last, whole days."""
-
-
-class AgeClock:
-    """Wall time for ages: runs with the monotonic clock, is never ahead of the wall clock, and follows it slowly.
-
-    By how much the wall clock leads is looked at all the time: after `STEP_STANDS_MS` of running, the least lead that
-    it had in all that time is made up for. So a wall clock that jumps ahead, or the time in which the machine was off,
-    makes nothing old at once; one that goes back makes nothing old at all.
-    """
-
-    def __init__(self, kept: HistoryClock | None, *, wall_ms: int, monotonic_s: float) -> None:
-        """Go on from where `kept` stood, or begin with the wall clock."""
-        self._now_ms = float(wall_ms if kept is None else kept.now_ms)
-        self._lead_ms = 0.0 if kept is None else float(kept.lead_ms)
-        self._stood_ms = 0.0 if kept is None else float(kept.stood_ms)
-        self._looked_at = monotonic_s
-
-    def look(self, *, wall_ms: int, monotonic_s: float) -> int:
-        """What time it is, as far as ages are concerned."""
-        passed_ms = (monotonic_s - self._looked_at) * 1000
-        self._looked_at = monotonic_s
-        self._now_ms = min(self._now_ms + passed_ms, float(wall_ms))
-        lead_ms = wall_ms - self._now_ms
-        if lead_ms <= 0:
-            self._lead_ms = self._stood_ms = 0.0
-        elif self._lead_ms == 0:
-            self._lead_ms = lead_ms
-        else:
-            self._lead_ms = min(self._lead_ms, lead_ms)
-            self._stood_ms += passed_ms
-            if self._stood_ms >= STEP_STANDS_MS:
-                self._now_ms += self._lead_ms
-                self._lead_ms = self._stood_ms = 0.0
-        return int(self._now_ms)
-
-    def state(self) -> HistoryClock:
-        """What to keep over a restart."""
-        return HistoryClock(now_ms=int(self._now_ms), lead_ms=int(self._lead_ms), stood_ms=int(self._stood_ms))
 
 
 class FigureSeries(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,6 +89,7 @@ class History:
         clock: Clock,
         settings: Settings,
         rng: random.Random,
+        ages: Ages,
         store_is_away: Callable[[], bool],
     ) -> None:
         self._store = store
@@ -140,8 +98,7 @@ class History:
         self._settings = settings
         self._rng = rng
         self._store_is_away = store_is_away
-        self._ages: AgeClock | None = None
-        self._kept_at = 0.0
+        self._ages = ages
         self._blocks_seen: deque[tuple[float, int]] = deque()
         """When the newest block was which, oldest first; back to the newest that is settled."""
 
@@ -173,7 +130,7 @@ class History:
 
         Raises: StoreUnavailable; what was done by then stays done.
         """
-        now_ms = await self._age_ms()
+        now_ms = await self._ages.now_ms()
         started = self._clock.monotonic()
         beats = await self._compact()
         size_bytes, trimmed = await self._trim(now_ms)
@@ -185,18 +142,6 @@ class History:
                 size_bytes=size_bytes,
                 took_s=round(self._clock.monotonic() - started, 3),
             )
-
-    async def _age_ms(self) -> int:
-        now = self._clock.monotonic()
-        if self._ages is None:
-            kept = await self._store.history_clock()
-            self._ages = AgeClock(kept, wall_ms=self._clock.now_ms(), monotonic_s=now)
-            self._kept_at = now - KEEP_CLOCK_S
-        now_ms = self._ages.look(wall_ms=self._clock.now_ms(), monotonic_s=now)
-        if now - self._kept_at >= KEEP_CLOCK_S:
-            await self._store.set_history_clock(self._ages.state())
-            self._kept_at = now
-        return now_ms
 
     async def _compact(self) -> int:
         closed_ms = bucket_of(self._clock.now_ms() - CLOSED_AFTER_MS, MINUTE_MS)
