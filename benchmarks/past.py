@@ -42,6 +42,7 @@ from thunderline.core.settings import Settings
 from thunderline.link.filters import graph_filter
 from thunderline.link.registry import Registry
 from thunderline.link.snapshots import EVENTS_LEAST
+from thunderline.server import SWITCH_INTERVAL_S
 
 MUST_P95_MS: Final = 200.0
 """Of `graph(at=...)`, where the log has a million events of 10,000 nodes and 15,000 links."""
@@ -273,6 +274,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     options.folder.mkdir(parents=True, exist_ok=True)
     configure_logging(level="error")
+    # As in a server.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         measured = asyncio.run(
             measure(

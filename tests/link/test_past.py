@@ -19,7 +19,7 @@ from thunderline.link import snapshots
 from thunderline.link.graph import Graph
 from thunderline.link.past_graphs import diff
 from thunderline.link.registry import Registry
-from thunderline.link.snapshots import Snapshots, pack, state_at, unpack
+from thunderline.link.snapshots import Snapshots, made_of, pack, unpack
 from thunderline.testing.clock import ManualClock
 
 NAMES = [f"n-{number}" for number in range(6)]
@@ -156,7 +156,7 @@ async def test_a_packed_state_is_the_same_unpacked(store: Store, clock: ManualCl
     async with Registry.open(store, clock=clock) as registry:
         for turn in range(80):
             await act(registry, rng, turn)
-        state = await state_at(store, registry.roster.revision)
+        state = await made_of(store, registry.roster.revision, lambda state: state)
     unpacked = unpack(pack(state))
     assert unpacked is not None
     assert (unpacked.nodes, unpacked.sessions) == (state.nodes, state.sessions)

@@ -77,15 +77,14 @@ class Scene(msgspec.Struct, frozen=True):
 
     def links(self) -> tuple[list[tuple[LinkSession, NodeId]], Counter[NodeId]]:
         """Each session that shows with its target, and how many of them each node has."""
-        shown = {node.id for node in self.nodes}
         links: list[tuple[LinkSession, NodeId]] = []
-        counts: Counter[NodeId] = Counter()
+        counts = Counter(dict.fromkeys((node.id for node in self.nodes), 0))
         for session in self.sessions:
             source = session.node_id
             target = session.remote_node_id
             if target is None:
                 target = self.controllers.get(session.controller or "")
-            if target is not None and source in shown and target in shown:
+            if target is not None and source in counts and target in counts:
                 links.append((session, target))
                 counts[source] += 1
                 if target != source:

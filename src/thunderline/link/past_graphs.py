@@ -1,7 +1,6 @@
 """The topology as it stood at a moment, and what differs between two of them.
 
-Graphs of the past are made in a thread of their own, from records that nobody changes: a large one takes a tenth of a
-second, for which the event loop must not stand still.
+Graphs of the past are made in a thread of their own, from records that nobody changes.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from thunderline.link.group_graph import draw_groups
 from thunderline.link.moments import Moment, Moments
 from thunderline.link.past import PastState
 from thunderline.link.roster import NodeFilter
-from thunderline.link.snapshots import state_at
+from thunderline.link.snapshots import made_of
 
 T = TypeVar("T", GraphNode, GraphLink)
 R = TypeVar("R")
@@ -89,8 +88,7 @@ class PastGraphs:
 
     async def _made(self, at: Moment, field: str, make: Callable[[PastState, Revision], R]) -> R:
         revision = await self._moments.revision(at, field=field)
-        state = await state_at(self._store, revision)
-        return await asyncio.to_thread(make, state, revision)
+        return await made_of(self._store, revision, lambda state: make(state, revision))
 
     def _draw(self, state: PastState, revision: Revision, wanted: NodeFilter, level: GraphLevel) -> Graph:
         scene, cursor = state.scene(wanted), self._log.cursor_at(revision)

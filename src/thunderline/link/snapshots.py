@@ -20,7 +20,7 @@ from thunderline.core.clock import Clock
 from thunderline.core.errors import StoreUnavailable
 from thunderline.core.ids import Revision
 from thunderline.core.logging import get_logger
-from thunderline.core.records import LinkSession, Node, NodeGroup
+from thunderline.core.records import Event, LinkSession, Node, NodeGroup
 from thunderline.link.group_tree import GroupFilter
 from thunderline.link.past import PastState, read_state
 from thunderline.link.roster import Roster
@@ -71,31 +71,43 @@ def pack(state: PastState) -> list[bytes]:
 def unpack(parts: list[bytes]) -> PastState | None:
     """The state that was packed; None: by another version, in a way that this one does not know."""
     state = PastState.empty()
-    for packed in parts:
-        body = zlib.decompress(packed)
-        if _LOOK.decode(body).format != _FORMAT:
-            return None
+    bodies = [zlib.decompress(packed) for packed in parts]
+    # All are of one version.
+    if _LOOK.decode(bodies[0]).format != _FORMAT:
+        return None
+    for body in bodies:
         part = _PART.decode(body)
-        state.nodes.update((node.id, node) for node in part.nodes)
-        state.sessions.update((session.id, session) for session in part.sessions)
+        state.nodes.update({node.id: node for node in part.nodes})
+        state.sessions.update({session.id: session for session in part.sessions})
         for group in part.groups:
             state.groups.put(group)
     return state
 
 
-async def state_at(store: Store, revision: Revision) -> PastState:
-    """The state at `revision`, which the log must reach."""
+async def made_of(store: Store, revision: Revision, make: Callable[[PastState], T]) -> T:
+    """What `make` makes of the state at `revision`, which the log must reach; in a thread of its own.
+
+    To unpack, use and drop a large state takes a tenth of a second, for which the event loop must not stand still.
+    """
     snapshot = await store.read_snapshot(revision=revision)
-    state = None if snapshot is None else await asyncio.to_thread(unpack, snapshot.parts)
-    if snapshot is None or state is None:
-        return await read_state(store, revision)
-    await _advance(store, state, after=snapshot.revision, until=revision)
-    return state
+    if snapshot is not None:
+        changes: list[Event] = []
+        if snapshot.revision < revision:
+            changes = await store.read_changes(after=snapshot.revision, until=revision)
+        made = await asyncio.to_thread(_advance, snapshot, changes, make)
+        if made is not None:
+            return made[0]
+    states = [await read_state(store, revision)]
+    return await asyncio.to_thread(lambda: make(states.pop()))
 
 
-async def _advance(store: Store, state: PastState, *, after: Revision, until: Revision) -> None:
-    if until > after:
-        state.apply(await store.read_changes(after=after, until=until))
+def _advance(snapshot: Snapshot, changes: Iterable[Event], make: Callable[[PastState], T]) -> tuple[T] | None:
+    """What is made; None: the snapshot is of another version."""
+    state = unpack(snapshot.parts)
+    if state is None:
+        return None
+    state.apply(changes)
+    return (make(state),)
 
 
 class Snapshots:
@@ -135,8 +147,7 @@ class Snapshots:
         if self._roster.revision - self._newest < distance:
             return False
         revision = await self._store.commit_end(Revision(self._newest + distance))
-        state = await state_at(self._store, revision)
-        parts = await asyncio.to_thread(pack, state)
+        parts = await made_of(self._store, revision, pack)
         await self._store.keep_snapshot(Snapshot(revision=revision, parts=parts))
         self._newest = revision
         log.debug("snapshot kept", revision=revision, size_bytes=sum(map(len, parts)))

@@ -143,10 +143,6 @@ FROM entities CROSS JOIN events AS e ON e.revision = (
 ) LEFT JOIN metas AS m ON m.hash = e.meta_hash
 LIMIT ?3;
 
--- name: changes_between
--- The newest event of each entity is the last of them; their payloads are read only then.
-SELECT revision, entity_id FROM events WHERE revision > ? AND revision <= ? ORDER BY revision;
-
 -- name: clock_steps
 SELECT revision FROM clock_steps WHERE revision <= ? ORDER BY revision DESC;
 

@@ -79,6 +79,12 @@ def read_event(row: Sequence[Any]) -> Event:
     )
 
 
+def entity_of(row: Sequence[Any]) -> str:
+    """The entity of a row of `read_events`."""
+    entity_id: str = row[8]
+    return entity_id
+
+
 def presence_row(presence: PresenceRow) -> Row:
     """A row of `presence`."""
     return (presence.node_id, _ENCODER.encode(presence))
