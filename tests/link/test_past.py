@@ -73,7 +73,7 @@ async def test_the_state_at_each_commit_is_the_one_that_was_committed_there(
                 stood[registry.roster.revision] = everything(registry)
             if life == 1:
                 # The first life is read without snapshots, all three of them with some, and again after a restart.
-                keeper = Snapshots(store, registry.roster, clock=clock, store_is_away=lambda: False)
+                keeper = Snapshots(store, registry.roster, registry.log, clock=clock, store_is_away=lambda: False)
                 while await keeper.step():
                     pass
                 kept = await store.read_snapshot(revision=registry.roster.revision)
@@ -156,7 +156,7 @@ async def test_a_packed_state_is_the_same_unpacked(store: Store, clock: ManualCl
     async with Registry.open(store, clock=clock) as registry:
         for turn in range(80):
             await act(registry, rng, turn)
-        state = await made_of(store, registry.roster.revision, lambda state: state)
+        state = await made_of(store, registry.log, registry.roster.revision, lambda state: state)
     unpacked = unpack(pack(state))
     assert unpacked is not None
     assert (unpacked.nodes, unpacked.sessions) == (state.nodes, state.sessions)

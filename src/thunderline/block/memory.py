@@ -25,6 +25,7 @@ from thunderline.block.store import (
     HistoryClock,
     KeptAnswer,
     LogHead,
+    LogMark,
     PresenceRow,
     Snapshot,
     Store,
@@ -49,6 +50,8 @@ class MemoryStore(Store):
         self._events: list[Event] = []
         self._commit_ends: list[Revision] = []
         self._snapshots: dict[Revision, Snapshot] = {}
+        self._oldest = Revision(0)
+        self._marks: list[LogMark] = []
         self._nodes: dict[NodeId, Node] = {}
         self._names: dict[str, NodeId] = {}
         self._sessions: dict[LinkId, LinkSession] = {}
@@ -71,7 +74,7 @@ class MemoryStore(Store):
 
     async def open(self) -> LogHead:
         self._is_open = True
-        return LogHead(log_id=self._log_id, revision=self._revision, oldest=Revision(0))
+        return LogHead(log_id=self._log_id, revision=self._revision, oldest=self._oldest)
 
     async def close(self) -> None:
         self._is_open = False
@@ -287,16 +290,21 @@ class MemoryStore(Store):
 
     async def read_events(self, *, after: Revision, limit: int, before: Revision | None = None) -> list[Event]:
         self._check_open()
-        end = len(self._events) if before is None else max(before - 1, 0)
-        return self._events[after : min(end, after + limit)]
+        return self._between(after, None if before is None else before - 1)[:limit]
 
     async def read_past(self, *, revision: Revision, after: str | None, limit: int) -> list[Event]:
         self._check_open()
-        return _page({event.entity_id: event for event in self._events[:revision]}, after, limit)
+        return _page({event.entity_id: event for event in self._between(0, revision)}, after, limit)
 
     async def read_changes(self, *, after: Revision, until: Revision) -> list[Event]:
         self._check_open()
-        return list({event.entity_id: event for event in self._events[after:until]}.values())
+        return list({event.entity_id: event for event in self._between(after, until)}.values())
+
+    def _between(self, after: int, until: int | None) -> list[Event]:
+        """The events with after < revision <= until."""
+        start = bisect_right(self._events, after, key=_revision)
+        end = len(self._events) if until is None else bisect_right(self._events, until, key=_revision)
+        return self._events[start:end]
 
     async def revision_at(self, at_ms: int) -> Revision:
         self._check_open()
@@ -312,10 +320,40 @@ class MemoryStore(Store):
         self._check_open()
         self._snapshots[snapshot.revision] = snapshot
 
-    async def read_snapshot(self, *, revision: Revision) -> Snapshot | None:
+    async def read_snapshot(self, *, revision: Revision, least: int = 0) -> Snapshot | None:
         self._check_open()
-        kept = [found for found in self._snapshots if found <= revision]
+        kept = [found for found in self._snapshots if least <= found <= revision]
         return self._snapshots[max(kept)] if kept else None
+
+    async def mark_log(self, mark: LogMark) -> None:
+        self._check_open()
+        self._marks.append(mark)
+
+    async def read_mark(self, *, age_ms: int, revision: Revision) -> LogMark | None:
+        self._check_open()
+        found = [mark for mark in self._marks if mark.age_ms <= age_ms and mark.revision <= revision]
+        return found[-1] if found else None
+
+    async def begin_log(self, oldest: Revision) -> None:
+        self._check_open()
+        self._oldest = max(self._oldest, oldest)
+        self._marks = [mark for mark in self._marks if mark.revision >= self._oldest]
+
+    async def compact_log(self) -> bool:
+        self._check_open()
+        self._snapshots = {at: kept for at, kept in self._snapshots.items() if at >= self._oldest}
+        newest: dict[str, Event] = {event.entity_id: event for event in self._between(0, self._oldest)}
+        ends = [event for event in newest.values() if _is_end(event)]
+        kept = [event for event in newest.values() if not _is_end(event) or event.revision == self._oldest]
+        since = self._between(self._oldest, None)
+        opened_since = {event.entity_id for event in since}
+        for event in ends:
+            if isinstance(event.payload, LinkSession) and event.entity_id not in opened_since:
+                gone = self._sessions.pop(event.payload.id, None)
+                if gone is not None:
+                    self._session_ids.pop(gone.session_id, None)
+        self._events = [*sorted(kept, key=_revision), *since]
+        return False
 
     def _check_open(self) -> None:
         if not self._is_open:
@@ -324,6 +362,15 @@ class MemoryStore(Store):
     @property
     def _revision(self) -> Revision:
         return self._events[-1].revision if self._events else Revision(0)
+
+
+def _revision(event: Event) -> int:
+    return event.revision
+
+
+def _is_end(event: Event) -> bool:
+    is_closed = isinstance(event.payload, LinkSession) and event.payload.status not in OPEN_SESSION_STATUSES
+    return event.deleted or is_closed
 
 
 K = TypeVar("K", bound=str)

@@ -101,6 +101,13 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     parts: list[bytes]
 
 
+class LogMark(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the log stood at an age, in milliseconds by the clock of ages."""
+
+    revision: Revision
+    age_ms: int
+
+
 class WriteBatch(msgspec.Struct, frozen=True, kw_only=True):
     """All that one transaction writes.
 
@@ -319,8 +326,33 @@ class Store(ABC):
         """
 
     @abstractmethod
-    async def read_snapshot(self, *, revision: Revision) -> Snapshot | None:
-        """The newest snapshot at or below `revision`."""
+    async def read_snapshot(self, *, revision: Revision, least: int = 0) -> Snapshot | None:
+        """The newest snapshot at or below `revision`, of those at or above `least`."""
+
+    @abstractmethod
+    async def mark_log(self, mark: LogMark) -> None:
+        """Keep a mark for `read_mark`; its age is not below that of an earlier one."""
+
+    @abstractmethod
+    async def read_mark(self, *, age_ms: int, revision: Revision) -> LogMark | None:
+        """The newest mark that is at or below both."""
+
+    @abstractmethod
+    async def begin_log(self, oldest: Revision) -> None:
+        """Let the log begin behind `oldest`, the end of a commit: no moment before it is asked for any more.
+
+        It never begins earlier again. Nothing that is asked for afterwards changes, but marks before it are gone.
+        """
+
+    @abstractmethod
+    async def compact_log(self) -> bool:
+        """Remove some of what only moments before the log's beginning need; whether there may be more of it.
+
+        Of the events at or below the beginning each entity's newest stays, and the one at the beginning itself; none
+        does of an entity that was deleted by then, or of a session that was closed. Such a session goes, too, unless it
+        was opened again since; and so do snapshots from before the beginning. One call takes a few milliseconds, beside
+        which commits go on.
+        """
 
     def upkeep(self) -> Upkeep | None:
         """What `thunderline db` does with the database, opened or not. None: there is nothing that it could do."""

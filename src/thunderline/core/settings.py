@@ -202,6 +202,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "first, whatever their age. Higher needs as much more disk; lower shortens what is kept of a large fleet.",
         ),
     ] = 4_294_967_296
+    log_retention_s: Annotated[
+        float,
+        Meta(
+            ge=60,
+            le=3_153_600_000,
+            description="Seconds for which the log is kept whole: how far back the past can be asked for, and a "
+            "watcher go on. Higher needs more disk; about an hour more than this is kept.",
+        ),
+    ] = 2_592_000.0
+    log_events_min: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=2**62,
+            description="Events that are kept whatever their age. Higher needs more disk, about 1 KiB for each; lower "
+            "forgets the past of a cluster in which little happens.",
+        ),
+    ] = 1_000_000
     commit_max: Annotated[
         int,
         Meta(

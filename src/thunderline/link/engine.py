@@ -26,6 +26,7 @@ from thunderline.link.event_log import EventLog
 from thunderline.link.history import History
 from thunderline.link.lanes import OWN_LANE_MAX, Lane
 from thunderline.link.overlay import Overlay
+from thunderline.link.retention import Retention
 from thunderline.link.roster import Roster
 from thunderline.link.sentinel import Sentinel
 from thunderline.link.snapshots import Snapshots
@@ -91,7 +92,19 @@ class Engine:
             ages=self.ages,
             store_is_away=lambda: self.writer.away is not None,
         )
-        self.snapshots = Snapshots(store, self.roster, clock=clock, store_is_away=lambda: self.writer.away is not None)
+        self.snapshots = Snapshots(
+            store, self.roster, self.log, clock=clock, store_is_away=lambda: self.writer.away is not None
+        )
+        self.retention = Retention(
+            store,
+            self.log,
+            self.snapshots,
+            ages=self.ages,
+            clock=clock,
+            settings=settings,
+            rng=rng,
+            store_is_away=lambda: self.writer.away is not None,
+        )
         self.detection = Detection(self.writer, self.roster, self.sentinel, self.uplinks)
 
     async def start(self) -> None:
@@ -113,6 +126,7 @@ class Engine:
         self.tasks.start(self.sentinel.run(self.detection), name="sentinel")
         self.tasks.start(self.history.run(), name="history")
         self.tasks.start(self.snapshots.run(), name="snapshots")
+        self.tasks.start(self.retention.run(), name="retention")
         self.tasks.start(self._paced.run(), name="paced bus")
         log.info(
             "registry open",

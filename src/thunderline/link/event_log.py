@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from thunderline.block.store import Store
+from thunderline.core.errors import CursorGone
 from thunderline.core.ids import Revision
 from thunderline.core.records import Event
 from thunderline.flow.bus import Bus
@@ -97,7 +98,8 @@ class EventLog:
     async def page(self, *, since: Revision, before: Revision | None = None, pattern: Pattern, limit: int) -> EventPage:
         """At most `limit` matching events with since < revision (< before), in order.
 
-        The page may hold fewer, or none, while there are more: go on from `next_since` until it is `revision`.
+        The page may hold fewer, or none, while there are more: go on from `next_since` until it is `revision`. Raises:
+        CursorGone when the log was compacted past `since` before this was read.
         """
         found: list[Event] = []
         looked_at = since
@@ -106,6 +108,9 @@ class EventLog:
         furthest = min(end - 1, since + LOOKED_AT_MAX)
         while len(found) < limit and looked_at < furthest:
             page = await self._store.read_events(after=looked_at, before=end, limit=max(limit, 500))
+            if looked_at < self.oldest:
+                # Compaction went past it: what would be given now has gaps.
+                raise CursorGone(str(looked_at), why=f"the log begins after {self.oldest} by now")
             if not page:
                 break
             for event in page:

@@ -88,7 +88,7 @@ class PastGraphs:
 
     async def _made(self, at: Moment, field: str, make: Callable[[PastState, Revision], R]) -> R:
         revision = await self._moments.revision(at, field=field)
-        return await made_of(self._store, revision, lambda state: make(state, revision))
+        return await made_of(self._store, self._log, revision, lambda state: make(state, revision))
 
     def _draw(self, state: PastState, revision: Revision, wanted: NodeFilter, level: GraphLevel) -> Graph:
         scene, cursor = state.scene(wanted), self._log.cursor_at(revision)

@@ -17,10 +17,11 @@ import msgspec
 
 from thunderline.block.store import Snapshot, Store
 from thunderline.core.clock import Clock
-from thunderline.core.errors import StoreUnavailable
+from thunderline.core.errors import CursorGone, StoreUnavailable
 from thunderline.core.ids import Revision
 from thunderline.core.logging import get_logger
 from thunderline.core.records import Event, LinkSession, Node, NodeGroup
+from thunderline.link.event_log import EventLog
 from thunderline.link.group_tree import GroupFilter
 from thunderline.link.past import PastState, read_state
 from thunderline.link.roster import Roster
@@ -84,12 +85,24 @@ def unpack(parts: list[bytes]) -> PastState | None:
     return state
 
 
-async def made_of(store: Store, revision: Revision, make: Callable[[PastState], T]) -> T:
-    """What `make` makes of the state at `revision`, which the log must reach; in a thread of its own.
+async def made_of(store: Store, events: EventLog, revision: Revision, make: Callable[[PastState], T]) -> T:
+    """What `make` makes of the state at `revision`; in a thread of its own.
 
     To unpack, use and drop a large state takes a tenth of a second, for which the event loop must not stand still.
+    Raises: CursorGone when the log does not reach back so far, or no longer does.
     """
-    snapshot = await store.read_snapshot(revision=revision)
+    while True:
+        oldest = events.oldest
+        if revision < oldest:
+            raise CursorGone(str(revision), why=f"the log begins after {oldest} by now")
+        made = await _made_of(store, revision, make, least=oldest)
+        # Else something may be missing from what was read.
+        if events.oldest == oldest:
+            return made
+
+
+async def _made_of(store: Store, revision: Revision, make: Callable[[PastState], T], *, least: Revision) -> T:
+    snapshot = await store.read_snapshot(revision=revision, least=least)
     if snapshot is not None:
         changes: list[Event] = []
         if snapshot.revision < revision:
@@ -113,9 +126,18 @@ def _advance(snapshot: Snapshot, changes: Iterable[Event], make: Callable[[PastS
 class Snapshots:
     """The task that keeps them."""
 
-    def __init__(self, store: Store, roster: Roster, *, clock: Clock, store_is_away: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        roster: Roster,
+        events: EventLog,
+        *,
+        clock: Clock,
+        store_is_away: Callable[[], bool],
+    ) -> None:
         self._store = store
         self._roster = roster
+        self._events = events
         self._clock = clock
         self._store_is_away = store_is_away
         self._newest: Revision | None = None
@@ -142,16 +164,20 @@ class Snapshots:
         if self._newest is None:
             found = await self._store.read_snapshot(revision=self._roster.revision)
             self._newest = Revision(0) if found is None else found.revision
+        newest = max(self._newest, self._events.oldest)
         entities = len(self._roster) + len(self._roster.sessions)
         distance = max(EVENTS_LEAST, entities // ENTITIES_PER_EVENT)
-        if self._roster.revision - self._newest < distance:
+        if self._roster.revision - newest < distance:
             return False
-        revision = await self._store.commit_end(Revision(self._newest + distance))
-        parts = await made_of(self._store, revision, pack)
-        await self._store.keep_snapshot(Snapshot(revision=revision, parts=parts))
-        self._newest = revision
-        log.debug("snapshot kept", revision=revision, size_bytes=sum(map(len, parts)))
+        await self.keep(await self._store.commit_end(Revision(newest + distance)))
         return True
+
+    async def keep(self, revision: Revision) -> None:
+        """Keep the state at `revision`, the end of a commit that the log reaches. Raises: StoreUnavailable."""
+        parts = await made_of(self._store, self._events, revision, pack)
+        await self._store.keep_snapshot(Snapshot(revision=revision, parts=parts))
+        self._newest = max(self._newest or Revision(0), revision)
+        log.debug("snapshot kept", revision=revision, size_bytes=sum(map(len, parts)))
 
 
 def _chunks(values: Iterable[T]) -> Iterator[list[T]]:

@@ -15,6 +15,7 @@ from thunderline.block.store import (
     HistoryClock,
     KeptAnswer,
     LogHead,
+    LogMark,
     PresenceRow,
     Snapshot,
     Store,
@@ -164,8 +165,26 @@ class FaultyStore(Store):
         with self._counted():
             await self.inner.keep_snapshot(snapshot)
 
-    async def read_snapshot(self, *, revision: Revision) -> Snapshot | None:
-        return await self.inner.read_snapshot(revision=revision)
+    async def read_snapshot(self, *, revision: Revision, least: int = 0) -> Snapshot | None:
+        return await self.inner.read_snapshot(revision=revision, least=least)
+
+    async def mark_log(self, mark: LogMark) -> None:
+        self._check()
+        with self._counted():
+            await self.inner.mark_log(mark)
+
+    async def read_mark(self, *, age_ms: int, revision: Revision) -> LogMark | None:
+        return await self.inner.read_mark(age_ms=age_ms, revision=revision)
+
+    async def begin_log(self, oldest: Revision) -> None:
+        self._check()
+        with self._counted():
+            await self.inner.begin_log(oldest)
+
+    async def compact_log(self) -> bool:
+        self._check()
+        with self._counted():
+            return await self.inner.compact_log()
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

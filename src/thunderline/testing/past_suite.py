@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from thunderline.block.store import Snapshot, Store, WriteBatch
+from thunderline.block.store import LogMark, Snapshot, Store, WriteBatch
 from thunderline.core.clock import to_ms
 from thunderline.core.ids import Revision
-from thunderline.core.records import Event
+from thunderline.core.records import OPEN_SESSION_STATUSES, Event, LinkSession, SessionStatus
+from thunderline.flow.taxonomy import LINK_CLOSED, LINK_UPDATED
 from thunderline.testing.records import START, batch_id, make_event, make_node, make_session
 
 if TYPE_CHECKING:
@@ -74,6 +75,89 @@ async def snapshots_are_kept_whole(make: StoreFactory) -> None:
         assert await store.read_snapshot(revision=Revision(20)) == again
 
 
+async def a_log_that_begins_later_tells_the_same_from_there_on(make: StoreFactory) -> None:
+    """Every state from the beginning on, whatever was removed; of what is before it, nothing that nobody needs."""
+    rng = random.Random(7)
+    told: list[Event] = []
+    ends: list[Revision] = []
+    async with make() as store:
+        for turn in range(1, 61):
+            node = make_node(rng.randint(1, 4), meta={"turn": turn})
+            status = rng.choice((SessionStatus.ESTABLISHED, SessionStatus.CLOSED))
+            session = make_session(rng.randint(1, 4), node, status=status)
+            name = LINK_UPDATED if status in OPEN_SESSION_STATUSES else LINK_CLOSED
+            events = [make_event(len(told) + 1, node), make_event(len(told) + 2, session, name=name)]
+            await _commit(store, events, nodes=[node], sessions=[session])
+            told += events
+            ends.append(events[-1].revision)
+        for begin in (ends[9], ends[9], ends[39], ends[57]):
+            for at in (begin - 1, begin):
+                await store.keep_snapshot(Snapshot(revision=Revision(at), parts=[b"x"]))
+            await store.mark_log(LogMark(revision=begin, age_ms=begin))
+            await store.begin_log(begin)
+            while await store.compact_log():
+                pass
+            for end in ends[ends.index(begin) :]:
+                await _check_state(store, told, end)
+            kept = await store.read_events(after=Revision(0), limit=1_000)
+            early = [event.revision for event in kept if event.revision <= begin]
+            wanted = {event.entity_id: event for event in told[:begin]}
+            needed = [event.revision for event in wanted.values() if not _is_end(event) or event.revision == begin]
+            # What the event at the very beginning made superfluous may go the next time.
+            spared = [event.revision for event in told[:begin] if event.entity_id == told[begin - 1].entity_id]
+            assert set(needed) <= set(early) <= {*needed, *spared}, f"{early} kept at {begin}"
+            assert [event.revision for event in kept[len(early) :]] == list(range(begin + 1, len(told) + 1))
+            found = await store.read_snapshot(revision=begin)
+            assert found is not None
+            assert found.revision == begin
+            assert await store.read_snapshot(revision=Revision(begin - 1)) is None
+        for number in range(1, 5):
+            found_session = await store.find_session(f"session-{number}")
+            newest = [event for event in told if event.entity_id == make_session(number, make_node(1)).id][-1]
+            is_gone = _is_end(newest) and newest.revision < ends[57]
+            assert (found_session is None) == is_gone, f"session {number}"
+    async with make() as again:
+        await again.close()
+        head = await again.open()
+        assert (head.oldest, head.revision) in ((ends[57], len(told)), (0, 0)), f"reopened: {head}"
+
+
+async def marks_are_found_by_age_and_revision(make: StoreFactory) -> None:
+    """The newest at or below both; those before the log's beginning are gone."""
+    async with make() as store:
+        node = make_node(1)
+        events = [make_event(revision, node) for revision in range(1, 31)]
+        await _commit(store, events, nodes=[node])
+        assert await store.read_mark(age_ms=2**60, revision=Revision(30)) is None
+        marks = [LogMark(revision=Revision(at), age_ms=at * 100) for at in (10, 20, 30)]
+        for mark in marks:
+            await store.mark_log(mark)
+        cases = ((999, 30, None), (1000, 30, 0), (2500, 30, 1), (9999, 25, 1), (9999, 9, None), (9999, 30, 2))
+        for age_ms, revision, wanted in cases:
+            found = await store.read_mark(age_ms=age_ms, revision=Revision(revision))
+            assert found == (None if wanted is None else marks[wanted]), f"the mark by {age_ms}, {revision}: {found}"
+        await store.begin_log(Revision(20))
+        assert await store.read_mark(age_ms=1500, revision=Revision(30)) is None
+        assert await store.read_mark(age_ms=2500, revision=Revision(30)) == marks[1]
+
+
+async def _check_state(store: Store, told: Sequence[Event], revision: Revision) -> None:
+    wanted = {event.entity_id: event for event in told[:revision]}
+    found = {}
+    after = None
+    while page := await store.read_past(revision=revision, after=after, limit=3):
+        found.update({event.entity_id: event for event in page})
+        after = page[-1].entity_id
+    missing = [event for entity_id, event in wanted.items() if entity_id not in found]
+    assert all(_is_end(event) for event in missing), f"the state at {revision} lacks {missing}"
+    assert all(event == wanted[entity_id] for entity_id, event in found.items()), f"the state at {revision}: {found}"
+
+
+def _is_end(event: Event) -> bool:
+    is_closed = isinstance(event.payload, LinkSession) and event.payload.status not in OPEN_SESSION_STATUSES
+    return event.deleted or is_closed
+
+
 async def _commit(store: Store, events: Sequence[Event], **records: object) -> None:
     batch = WriteBatch(
         batch_id=batch_id(events[0].revision),
@@ -92,4 +176,6 @@ PAST_CHECKS: Final[tuple[StoreCheck, ...]] = (
     changes_are_the_newest_event_of_each_entity_between,
     a_moment_is_the_newest_revision_by_then,
     snapshots_are_kept_whole,
+    a_log_that_begins_later_tells_the_same_from_there_on,
+    marks_are_found_by_age_and_revision,
 )

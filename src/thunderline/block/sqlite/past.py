@@ -6,7 +6,7 @@ import sqlite3
 from typing import Any
 
 from thunderline.block.sqlite import rows
-from thunderline.block.store import Snapshot
+from thunderline.block.store import LogMark, Snapshot
 from thunderline.core.ids import Revision
 from thunderline.core.records import Event
 
@@ -53,11 +53,16 @@ class PastTables:
         row = connection.execute(self._queries.commit_end.sql, (revision,)).fetchone()
         return revision if row is None or row[0] is None else Revision(row[0])
 
-    def snapshot(self, connection: sqlite3.Connection, revision: Revision) -> Snapshot | None:
+    def snapshot(self, connection: sqlite3.Connection, revision: Revision, least: int) -> Snapshot | None:
         """See `Store.read_snapshot`."""
-        row = connection.execute(self._queries.snapshot_below.sql, (revision,)).fetchone()
+        row = connection.execute(self._queries.snapshot_below.sql, (revision, least)).fetchone()
         if row is None:
             return None
         (found,) = row
         parts = [body for (body,) in connection.execute(self._queries.snapshot_parts.sql, (found,))]
         return Snapshot(revision=Revision(found), parts=parts)
+
+    def mark(self, connection: sqlite3.Connection, *, age_ms: int, revision: Revision) -> LogMark | None:
+        """See `Store.read_mark`."""
+        row = connection.execute(self._queries.mark_below.sql, (revision, age_ms)).fetchone()
+        return None if row is None else LogMark(revision=Revision(row[0]), age_ms=row[1])

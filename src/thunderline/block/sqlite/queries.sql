@@ -154,7 +154,7 @@ SELECT commit_end FROM events WHERE revision = ?;
 
 -- name: snapshot_below
 -- The first part is written last: without it the others are of no use.
-SELECT revision FROM snapshots WHERE revision <= ? AND part = 0 ORDER BY revision DESC LIMIT 1;
+SELECT revision FROM snapshots WHERE revision <= ? AND revision >= ? AND part = 0 ORDER BY revision DESC LIMIT 1;
 
 -- name: snapshot_parts
 SELECT body FROM snapshots WHERE revision = ? ORDER BY part;
@@ -162,6 +162,48 @@ SELECT body FROM snapshots WHERE revision = ? ORDER BY part;
 -- name: insert_snapshot!
 INSERT INTO snapshots (revision, part, body) VALUES (?, ?, ?)
 ON CONFLICT (revision, part) DO UPDATE SET body = excluded.body;
+
+-- name: select_tail
+SELECT oldest, compacted FROM log_head WHERE id = 1;
+
+-- name: set_oldest!
+UPDATE log_head SET oldest = ? WHERE id = 1 AND oldest <= ?;
+
+-- name: set_compacted!
+UPDATE log_head SET compacted = ? WHERE id = 1;
+
+-- name: delete_snapshots!
+DELETE FROM snapshots WHERE rowid IN (SELECT rowid FROM snapshots WHERE revision < ? ORDER BY revision, part LIMIT ?);
+
+-- name: delete_superseded!
+-- What came before an event of the same entity. Each event is looked at once, as the one that came after.
+DELETE FROM events WHERE revision IN (
+  SELECT earlier.revision FROM events AS e
+  JOIN events AS earlier ON earlier.entity_id = e.entity_id AND earlier.revision < e.revision
+  WHERE e.revision > ? AND e.revision <= ?
+);
+
+-- name: delete_closed_sessions!
+-- Those that were not opened again since.
+DELETE FROM link_sessions WHERE open = 0 AND id IN (
+  SELECT e.entity_id FROM events AS e
+  WHERE e.revision > ? AND e.revision <= ? AND e.name = 'cluster.link.closed' AND NOT EXISTS (
+    SELECT 1 FROM events AS later WHERE later.entity_id = e.entity_id AND later.revision > e.revision
+  )
+);
+
+-- name: delete_ends!
+-- After the end of an entity there is nothing to tell of it.
+DELETE FROM events WHERE revision > ? AND revision <= ? AND (deleted = 1 OR name = 'cluster.link.closed');
+
+-- name: insert_mark!
+INSERT INTO log_marks (revision, age_ms) VALUES (?, ?) ON CONFLICT (revision) DO NOTHING;
+
+-- name: mark_below
+SELECT revision, age_ms FROM log_marks WHERE revision <= ? AND age_ms <= ? ORDER BY revision DESC LIMIT 1;
+
+-- name: delete_marks!
+DELETE FROM log_marks WHERE revision < ?;
 
 -- name: create_history!
 INSERT INTO heartbeat_history (id, step, compacted_block, pass_block, done_minute, done_key, bytes)

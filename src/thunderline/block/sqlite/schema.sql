@@ -8,13 +8,21 @@ CREATE TABLE migrations (
   applied_at_ms INTEGER NOT NULL
 ) STRICT;
 
--- One row: which log this is and where it stands.
+-- One row: which log this is, where it stands, and where it begins: of the moments before `oldest`, what no later one
+-- needs is removed, and has been up to and with `compacted`.
 CREATE TABLE log_head (
   id INTEGER PRIMARY KEY CHECK (id = 1),
   log_id TEXT NOT NULL,
   revision INTEGER NOT NULL CHECK (revision >= 0),
   oldest INTEGER NOT NULL CHECK (oldest >= 0),
-  presence_block INTEGER NOT NULL
+  presence_block INTEGER NOT NULL,
+  compacted INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- Where the log stood at which age, by the clock of ages (link/ages.py); ages do not fall from one to the next.
+CREATE TABLE log_marks (
+  revision INTEGER PRIMARY KEY,
+  age_ms INTEGER NOT NULL
 ) STRICT;
 
 -- The newest batch of each writer, to tell after a lost connection whether it was committed.

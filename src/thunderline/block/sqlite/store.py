@@ -25,6 +25,7 @@ from thunderline.block.rollups import Bucket
 from thunderline.block.sqlite import rows
 from thunderline.block.sqlite.answers import keep_answers
 from thunderline.block.sqlite.bulk import BulkStatement
+from thunderline.block.sqlite.forgetting import LogTail
 from thunderline.block.sqlite.history import HistoryPlan, HistoryTables
 from thunderline.block.sqlite.migrate import check_kind, check_ours, migrate
 from thunderline.block.sqlite.owner import OwnerLock
@@ -38,6 +39,7 @@ from thunderline.block.store import (
     HistoryClock,
     KeptAnswer,
     LogHead,
+    LogMark,
     PresenceRow,
     Snapshot,
     Store,
@@ -118,6 +120,7 @@ class SqliteStore(Store):
         }
         self._history = HistoryTables(self._queries, clock=self._clock)
         self._past_tables = PastTables(self._queries)
+        self._tail = LogTail(self._queries, clock=self._clock)
         self._writer: ConnectionThread | None = None
         self._planner: ConnectionThread | None = None
         self._reader: ConnectionThread | None = None
@@ -306,8 +309,8 @@ class SqliteStore(Store):
     async def commit_end(self, revision: Revision) -> Revision:
         return await self._past(lambda past, connection: past.commit_end(connection, revision))
 
-    async def read_snapshot(self, *, revision: Revision) -> Snapshot | None:
-        return await self._past(lambda past, connection: past.snapshot(connection, revision))
+    async def read_snapshot(self, *, revision: Revision, least: int = 0) -> Snapshot | None:
+        return await self._past(lambda past, connection: past.snapshot(connection, revision, least))
 
     async def keep_snapshot(self, snapshot: Snapshot) -> None:
         # Each part a write of its own, of which commits wait for one at most; without the first, the others are none.
@@ -318,6 +321,30 @@ class SqliteStore(Store):
     def _keep_part(self, row: rows.Row, connection: sqlite3.Connection) -> None:
         self._lock.check_in_place()
         connection.execute(self._queries.insert_snapshot.sql, row)
+
+    async def mark_log(self, mark: LogMark) -> None:
+        await self._write_tail(
+            lambda connection: connection.execute(self._queries.insert_mark.sql, (mark.revision, mark.age_ms))
+        )
+
+    async def read_mark(self, *, age_ms: int, revision: Revision) -> LogMark | None:
+        return await self._past(lambda past, connection: past.mark(connection, age_ms=age_ms, revision=revision))
+
+    async def begin_log(self, oldest: Revision) -> None:
+        await self._write_tail(lambda connection: self._tail.begin(connection, oldest))
+
+    async def compact_log(self) -> bool:
+        return await self._write_tail(self._tail.compact)
+
+    async def _write_tail(self, write: Callable[[sqlite3.Connection], T]) -> T:
+        def transact(connection: sqlite3.Connection) -> T:
+            connection.execute(self._queries.begin.sql)
+            done = write(connection)
+            self._lock.check_in_place()
+            connection.execute(self._queries.commit.sql)
+            return done
+
+        return await self._writing.run(transact)
 
     async def _past(self, read: Callable[[PastTables, sqlite3.Connection], T]) -> T:
         return await self._reading.run(lambda connection: read(self._past_tables, connection))
