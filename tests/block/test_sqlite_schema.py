@@ -144,6 +144,8 @@ def test_all_reading_queries_are_explained() -> None:
         ("scan_blocks", "USING INTEGER PRIMARY KEY (rowid>?)"),
         ("read_events", "USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
         ("read_past", "USING COVERING INDEX events_of_entity (entity_id=? AND revision<?)"),
+        ("read_entity", "e USING INDEX events_of_entity (entity_id=? AND revision>? AND revision<?)"),
+        ("read_entity_at", "e USING INDEX events_of_entity (entity_id=? AND revision<?)"),
         ("clock_steps", "USING INTEGER PRIMARY KEY (rowid<?)"),
         ("event_time", "USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
         ("commit_end", "USING INTEGER PRIMARY KEY (rowid=?)"),

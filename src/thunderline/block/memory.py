@@ -296,6 +296,14 @@ class MemoryStore(Store):
         self._check_open()
         return _page({event.entity_id: event for event in self._between(0, revision)}, after, limit)
 
+    async def read_entity(self, entity_id: str, *, after: Revision, until: Revision, limit: int) -> list[Event]:
+        self._check_open()
+        return [event for event in self._between(after, until) if event.entity_id == entity_id][:limit]
+
+    async def read_entity_at(self, entity_id: str, revision: Revision) -> Event | None:
+        self._check_open()
+        return next((event for event in reversed(self._between(0, revision)) if event.entity_id == entity_id), None)
+
     async def read_changes(self, *, after: Revision, until: Revision) -> list[Event]:
         self._check_open()
         return list({event.entity_id: event for event in self._between(after, until)}.values())

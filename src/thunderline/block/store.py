@@ -303,6 +303,14 @@ class Store(ABC):
         """
 
     @abstractmethod
+    async def read_entity(self, entity_id: str, *, after: Revision, until: Revision, limit: int) -> list[Event]:
+        """At most `limit` events of one entity with after < revision <= until, in revision order."""
+
+    @abstractmethod
+    async def read_entity_at(self, entity_id: str, revision: Revision) -> Event | None:
+        """The newest event of one entity at or below `revision`."""
+
+    @abstractmethod
     async def read_changes(self, *, after: Revision, until: Revision) -> list[Event]:
         """The newest event of each entity among those with after < revision <= until, in no order.
 

@@ -13,7 +13,7 @@ from litestar.typing import FieldDefinition
 from thunderline import __version__
 from thunderline.core.errors import InvalidInput, ThunderlineError
 from thunderline.core.settings import Settings
-from thunderline.gate import capabilities, events, graph, groups, health, heartbeats, nodes, page, sessions
+from thunderline.gate import capabilities, events, graph, groups, health, heartbeats, nodes, page, past, sessions
 from thunderline.gate.batch_route import BatchRoute
 from thunderline.gate.beat_route import BeatRoute
 from thunderline.gate.edge import AsgiApp, Edge, HostRules
@@ -39,6 +39,7 @@ def build_litestar(registry: Registry, encoded: EncodedEvents | None = None) -> 
             heartbeats.ROUTES,
             graph.ROUTES,
             events.ROUTES,
+            past.ROUTES,
             health.healthz,
             health.readyz,
             page.live_page,

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TypeAlias
 
 from thunderline.block.store import Store
-from thunderline.core.clock import to_ms
+from thunderline.core.clock import from_ms, to_ms
 from thunderline.core.errors import CursorGone, InvalidInput
 from thunderline.core.ids import Revision
 from thunderline.link.event_log import EventLog
@@ -35,6 +35,16 @@ class Moments:
         """
         found = await self._find(read_moment(at, field=field), field)
         return found if found >= self._log.revision else await self._store.commit_end(found)
+
+    async def both(self, at: Moment, *, field: str) -> tuple[datetime, Revision]:
+        """That moment as a time, and as a revision. Raises: as `revision`."""
+        wanted = read_moment(at, field=field)
+        revision = await self.revision(at, field=field)
+        if isinstance(wanted, datetime):
+            return wanted, revision
+        events = await self._store.read_events(after=Revision(revision - 1), limit=1)
+        # Before the first event there was no time.
+        return (events[0].at if events else from_ms(0)), revision
 
     async def _find(self, at: datetime | int | str, field: str) -> Revision:
         if isinstance(at, str):

@@ -63,6 +63,7 @@ from thunderline.link.moments import Moment, Moments
 from thunderline.link.past_graphs import GraphDiff, PastGraphs
 from thunderline.link.plans import Announced
 from thunderline.link.roster import Entry
+from thunderline.link.status_history import SPANS_DEFAULT, StatusHistories, StatusHistory
 from thunderline.link.summary import Summary, summarise
 from thunderline.link.watch import Watch
 
@@ -87,7 +88,9 @@ class Registry:
         self.uplinks = engine.uplinks
         self.log = engine.log
         self._drawings = Drawings(self.roster)
-        self.past = PastGraphs(store, engine.log, Moments(store, engine.log))
+        moments = Moments(store, engine.log)
+        self.past = PastGraphs(store, engine.log, moments)
+        self.status_histories = StatusHistories(store, self.roster, engine.log, moments, clock=clock)
         self.stats = engine.writer.stats
         self.tasks = engine.tasks
         """The registry's own tasks; the server adds its own, so that readiness speaks for all of them."""
@@ -450,6 +453,22 @@ class Registry:
         """What differs between the topologies of two moments. Raises: as `graph_at`."""
         wanted = graph_filter(include_offline=include_offline, domain=domain, group=group)
         return await self.past.diff(since, until, wanted, level)
+
+    async def status_history(
+        self,
+        node_id: str,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        *,
+        limit: int = SPANS_DEFAULT,
+    ) -> StatusHistory:
+        """What the node's status was from one moment to another, why, and for how long it was up.
+
+        By default over the last 24 h, or as far back as the log reaches. The newest `limit` spans; the uptime is of the
+        whole window. The id of a deregistered node works too. Raises: UnknownNode; InvalidInput and CursorGone, which
+        name `from` or `to`.
+        """
+        return await self.status_histories.of(node_id, since, until, limit=limit)
 
     def graph_json(
         self,

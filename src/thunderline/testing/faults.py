@@ -151,6 +151,12 @@ class FaultyStore(Store):
     async def read_past(self, *, revision: Revision, after: str | None, limit: int) -> list[Event]:
         return await self.inner.read_past(revision=revision, after=after, limit=limit)
 
+    async def read_entity(self, entity_id: str, *, after: Revision, until: Revision, limit: int) -> list[Event]:
+        return await self.inner.read_entity(entity_id, after=after, until=until, limit=limit)
+
+    async def read_entity_at(self, entity_id: str, revision: Revision) -> Event | None:
+        return await self.inner.read_entity_at(entity_id, revision)
+
     async def read_changes(self, *, after: Revision, until: Revision) -> list[Event]:
         return await self.inner.read_changes(after=after, until=until)
 

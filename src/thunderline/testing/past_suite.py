@@ -39,6 +39,28 @@ async def changes_are_the_newest_event_of_each_entity_between(make: StoreFactory
             assert sorted(found, key=_revision) == wanted, f"changes after {after} until {until}: {found}"
 
 
+async def an_entity_has_its_own_events(make: StoreFactory) -> None:
+    """Those between two revisions, in order, and the newest by a revision."""
+    rng = random.Random(13)
+    told: list[Event] = []
+    async with make() as store:
+        for turn in range(1, 31):
+            node = make_node(rng.randint(1, 3), meta={"turn": turn})
+            events = [make_event(turn, node)]
+            await _commit(store, events, nodes=[node])
+            told += events
+        for number in range(1, 5):
+            entity_id = make_node(number).id
+            for after, until, limit in ((0, 30, 100), (5, 20, 3), (7, 7, 9), (29, 30, 1)):
+                wanted = [event for event in told[after:until] if event.entity_id == entity_id][:limit]
+                found = await store.read_entity(entity_id, after=Revision(after), until=Revision(until), limit=limit)
+                assert found == wanted, f"events of node {number} after {after} until {until}: {found}"
+            for revision in (0, 3, 17, 30):
+                newest = next((event for event in told[:revision][::-1] if event.entity_id == entity_id), None)
+                found_at = await store.read_entity_at(entity_id, Revision(revision))
+                assert found_at == newest, f"the event of node {number} at {revision}: {found_at}"
+
+
 async def a_moment_is_the_newest_revision_by_then(make: StoreFactory) -> None:
     """Also where the wall clock passed the same times twice; and each revision knows its commit's end."""
     told: list[Event] = []
@@ -174,6 +196,7 @@ def _revision(event: Event) -> Revision:
 
 PAST_CHECKS: Final[tuple[StoreCheck, ...]] = (
     changes_are_the_newest_event_of_each_entity_between,
+    an_entity_has_its_own_events,
     a_moment_is_the_newest_revision_by_then,
     snapshots_are_kept_whole,
     a_log_that_begins_later_tells_the_same_from_there_on,

@@ -129,6 +129,18 @@ SELECT e.revision, e.id, e.name, e.at_ms, e.source, e.actor, e.subject, e.entity
 FROM events AS e LEFT JOIN metas AS m ON m.hash = e.meta_hash
 WHERE e.revision > ? AND e.revision < ? ORDER BY e.revision LIMIT ?;
 
+-- name: read_entity
+SELECT e.revision, e.id, e.name, e.at_ms, e.source, e.actor, e.subject, e.entity_kind, e.entity_id, e.correlation_id,
+  e.causation_id, e.event_version, e.deleted, e.payload, m.body
+FROM events AS e LEFT JOIN metas AS m ON m.hash = e.meta_hash
+WHERE e.entity_id = ? AND e.revision > ? AND e.revision <= ? ORDER BY e.revision LIMIT ?;
+
+-- name: read_entity_at
+SELECT e.revision, e.id, e.name, e.at_ms, e.source, e.actor, e.subject, e.entity_kind, e.entity_id, e.correlation_id,
+  e.causation_id, e.event_version, e.deleted, e.payload, m.body
+FROM events AS e LEFT JOIN metas AS m ON m.hash = e.meta_hash
+WHERE e.entity_id = ? AND e.revision <= ? ORDER BY e.revision DESC LIMIT 1;
+
 -- name: read_past
 -- Steps from entity to entity along the index, however many events each has.
 WITH RECURSIVE entities (id) AS (

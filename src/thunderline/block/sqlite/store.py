@@ -300,6 +300,13 @@ class SqliteStore(Store):
         bounds = (after, _MAX_REVISION if before is None else before, limit)
         return await self._read("read_events", bounds, rows.read_event)
 
+    async def read_entity(self, entity_id: str, *, after: Revision, until: Revision, limit: int) -> list[Event]:
+        return await self._read("read_entity", (entity_id, after, until, limit), rows.read_event)
+
+    async def read_entity_at(self, entity_id: str, revision: Revision) -> Event | None:
+        found = await self._read("read_entity_at", (entity_id, revision), rows.read_event)
+        return found[0] if found else None
+
     async def read_changes(self, *, after: Revision, until: Revision) -> list[Event]:
         return await self._past(lambda past, connection: past.changes(connection, after=after, until=until))
 
