@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final, Literal, Self, TypeAlias
 
 import msgspec
 
-from thunderline.core.ids import NodeId, Revision
+from thunderline.core.ids import LinkId, NodeId, Revision
 from thunderline.core.records import (
     ClusterType,
     JsonObject,
@@ -65,19 +65,85 @@ class Graph(msgspec.Struct, frozen=True, kw_only=True):
     cursor: str
 
 
+class DrawnNode(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
+    """What of a node a graph shows, or is chosen by."""
+
+    id: NodeId
+    name: str
+    role: str
+    domain: str
+    status: NodeStatus
+    cluster_type: ClusterType
+    meta: JsonObject
+    groups: tuple[str, ...]
+
+    @classmethod
+    def of(cls, node: Node) -> Self:
+        """The same of a whole record."""
+        return cls(
+            id=node.id,
+            name=node.name,
+            role=node.role,
+            domain=node.domain,
+            status=node.status,
+            cluster_type=node.cluster_type,
+            meta=node.meta,
+            groups=node.groups,
+        )
+
+
+class DrawnSession(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
+    """What of an open session a graph shows."""
+
+    id: LinkId
+    session_id: str
+    node_id: NodeId
+    remote_node_id: NodeId | None
+    session_type: SessionType
+    connection_type: str
+    status: SessionStatus
+    weight: float
+    latency_ms: float | None
+    bandwidth_mbps: float | None
+    established_at: datetime | None
+    controller: str | None
+
+    @classmethod
+    def of(cls, session: LinkSession) -> Self:
+        """The same of a whole record."""
+        return cls(
+            id=session.id,
+            session_id=session.session_id,
+            node_id=session.node_id,
+            remote_node_id=session.remote_node_id,
+            session_type=session.session_type,
+            connection_type=session.connection_type,
+            status=session.status,
+            weight=session.weight,
+            latency_ms=session.latency_ms,
+            bandwidth_mbps=session.bandwidth_mbps,
+            established_at=session.established_at,
+            controller=session.controller,
+        )
+
+
+AnyNode: TypeAlias = Node | DrawnNode
+AnySession: TypeAlias = LinkSession | DrawnSession
+
+
 class Scene(msgspec.Struct, frozen=True):
     """What is to be drawn: nodes by name, and open sessions by id, of which those with both ends among the nodes show.
 
     `controllers` are the nodes that stand for the registry's end of a link, by name.
     """
 
-    nodes: list[Node]
-    sessions: Iterable[LinkSession]
+    nodes: Sequence[AnyNode]
+    sessions: Iterable[AnySession]
     controllers: Mapping[str, NodeId | None]
 
-    def links(self) -> tuple[list[tuple[LinkSession, NodeId]], Counter[NodeId]]:
+    def links(self) -> tuple[list[tuple[AnySession, NodeId]], Counter[NodeId]]:
         """Each session that shows with its target, and how many of them each node has."""
-        links: list[tuple[LinkSession, NodeId]] = []
+        links: list[tuple[AnySession, NodeId]] = []
         counts = Counter(dict.fromkeys((node.id for node in self.nodes), 0))
         for session in self.sessions:
             source = session.node_id
@@ -103,7 +169,7 @@ def draw(scene: Scene, *, revision: Revision, cursor: str) -> Graph:
     )
 
 
-def graph_node(node: Node, links: int) -> GraphNode:
+def graph_node(node: AnyNode, links: int) -> GraphNode:
     """The node as it is drawn with so many links."""
     return GraphNode(
         id=node.id,
@@ -117,7 +183,7 @@ def graph_node(node: Node, links: int) -> GraphNode:
     )
 
 
-def graph_link(session: LinkSession, target: NodeId) -> GraphLink:
+def graph_link(session: AnySession, target: NodeId) -> GraphLink:
     """The session as it is drawn to `target`."""
     return GraphLink(
         source=session.node_id,

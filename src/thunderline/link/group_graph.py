@@ -14,13 +14,21 @@ from thunderline.core.ids import NodeId, Revision
 from thunderline.core.records import (
     ClusterType,
     GroupType,
-    LinkSession,
-    Node,
     NodeGroup,
     NodeStatus,
     SessionStatus,
 )
-from thunderline.link.graph import LINK_TO_NODE, LINK_TO_REGISTRY, Graph, GraphLink, GraphNode, Scene, graph_node
+from thunderline.link.graph import (
+    LINK_TO_NODE,
+    LINK_TO_REGISTRY,
+    AnyNode,
+    AnySession,
+    Graph,
+    GraphLink,
+    GraphNode,
+    Scene,
+    graph_node,
+)
 from thunderline.link.group_tree import nearest_group
 
 _ORDER: Final = (
@@ -40,9 +48,9 @@ Named = Callable[[str], NodeGroup | None]
 def draw_groups(scene: Scene, *, named: Named, revision: Revision, cursor: str) -> Graph:
     """The graph of `scene` by groups. A group's `val` is 1 and 1 more for each member; `meta` counts them by status."""
     homes: dict[tuple[str, ...], NodeGroup | None] = {}
-    members: dict[str, tuple[NodeGroup, list[Node]]] = {}
+    members: dict[str, tuple[NodeGroup, list[AnyNode]]] = {}
     drawn_as: dict[NodeId, NodeId] = {}
-    alone: list[Node] = []
+    alone: list[AnyNode] = []
     for node in scene.nodes:
         if node.groups not in homes:
             homes[node.groups] = _home(node.groups, named)
@@ -53,7 +61,7 @@ def draw_groups(scene: Scene, *, named: Named, revision: Revision, cursor: str) 
         else:
             members.setdefault(home.name, (home, []))[1].append(node)
             drawn_as[node.id] = NodeId(home.id)
-    bundles: dict[tuple[NodeId, NodeId, str], list[LinkSession]] = {}
+    bundles: dict[tuple[NodeId, NodeId, str], list[AnySession]] = {}
     for session, target in scene.links()[0]:
         ends = drawn_as[session.node_id], drawn_as[target]
         if ends[0] != ends[1]:
@@ -76,7 +84,7 @@ def _home(names: tuple[str, ...], named: Named) -> NodeGroup | None:
     return None
 
 
-def _group_node(group: NodeGroup, nodes: Sequence[Node]) -> GraphNode:
+def _group_node(group: NodeGroup, nodes: Sequence[AnyNode]) -> GraphNode:
     by_status = Counter(node.status for node in nodes)
     return GraphNode(
         id=NodeId(group.id),
@@ -99,7 +107,7 @@ def _status(by_status: Counter[NodeStatus], total: int) -> NodeStatus:
     return next((status for status, count in by_status.items() if count == total), NodeStatus.DEGRADED)
 
 
-def _bundle(source: NodeId, target: NodeId, kind: str, sessions: Sequence[LinkSession]) -> GraphLink:
+def _bundle(source: NodeId, target: NodeId, kind: str, sessions: Sequence[AnySession]) -> GraphLink:
     """One link for many: `value` is how many, latency their mean, bandwidth their sum, the status the worst."""
     latencies = [one.latency_ms for one in sessions if one.latency_ms is not None]
     bandwidths = [one.bandwidth_mbps for one in sessions if one.bandwidth_mbps is not None]

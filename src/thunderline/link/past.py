@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, Self
+from typing import Final, Self, cast
 
 import msgspec
 
 from thunderline.block.store import Store
 from thunderline.core.ids import LinkId, NodeId, Revision
 from thunderline.core.records import OPEN_SESSION_STATUSES, Event, LinkSession, Node, NodeGroup
-from thunderline.link.graph import Scene
+from thunderline.link.graph import DrawnNode, DrawnSession, Scene
 from thunderline.link.group_tree import GroupTree
 from thunderline.link.roster import NodeFilter
 
@@ -18,10 +18,10 @@ _PAGE: Final = 2_000
 
 
 class PastState(msgspec.Struct, frozen=True):
-    """What there was: nodes, the sessions that were open, and groups."""
+    """What there was, as far as graphs show it: nodes, the sessions that were open, and groups."""
 
-    nodes: dict[NodeId, Node]
-    sessions: dict[LinkId, LinkSession]
+    nodes: dict[NodeId, DrawnNode]
+    sessions: dict[LinkId, DrawnSession]
     groups: GroupTree
 
     @classmethod
@@ -38,10 +38,10 @@ class PastState(msgspec.Struct, frozen=True):
                 if event.deleted:
                     self.nodes.pop(payload.id, None)
                 else:
-                    self.nodes[payload.id] = payload
+                    self.nodes[payload.id] = DrawnNode.of(payload)
             elif isinstance(payload, LinkSession):
                 if payload.status in OPEN_SESSION_STATUSES:
-                    self.sessions[payload.id] = payload
+                    self.sessions[payload.id] = DrawnSession.of(payload)
                 else:
                     self.sessions.pop(payload.id, None)
             elif isinstance(payload, NodeGroup):
@@ -51,9 +51,12 @@ class PastState(msgspec.Struct, frozen=True):
                     self.groups.put(payload)
 
     def scene(self, wanted: NodeFilter) -> Scene:
-        """The nodes that matched, and all open sessions. Raises: UnknownGroup when there was no such group."""
+        """The nodes that matched, by what a graph is chosen by, and all open sessions.
+
+        Raises: UnknownGroup when there was no such group.
+        """
         groups = None if wanted.group is None else self.groups.below(wanted.group)
-        matched = (node for node in self.nodes.values() if wanted.holds(node, groups=groups))
+        matched = (node for node in self.nodes.values() if wanted.holds(cast(Node, node), groups=groups))
         nodes = sorted(matched, key=lambda node: node.name)
         sessions = [session for _, session in sorted(self.sessions.items())]
         return Scene(nodes, sessions, {node.name: node.id for node in self.nodes.values()})

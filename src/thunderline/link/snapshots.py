@@ -20,8 +20,9 @@ from thunderline.core.clock import Clock
 from thunderline.core.errors import CursorGone, StoreUnavailable
 from thunderline.core.ids import Revision
 from thunderline.core.logging import get_logger
-from thunderline.core.records import Event, LinkSession, Node, NodeGroup
+from thunderline.core.records import Event, NodeGroup
 from thunderline.link.event_log import EventLog
+from thunderline.link.graph import DrawnNode, DrawnSession
 from thunderline.link.group_tree import GroupFilter
 from thunderline.link.past import PastState, read_state
 from thunderline.link.roster import Roster
@@ -41,14 +42,14 @@ event dearer: a state takes about 15 bytes an entity, packed."""
 PART: Final = 1_000
 """Records in one part: packing it holds the interpreter for a few milliseconds at most."""
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _LEVEL: Final = 1
 
 
 class _Part(msgspec.Struct, frozen=True, array_like=True):
     format: int
-    nodes: list[Node]
-    sessions: list[LinkSession]
+    nodes: list[DrawnNode]
+    sessions: list[DrawnSession]
     groups: list[NodeGroup]
 
 
