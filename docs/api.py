@@ -22,6 +22,8 @@ from thunderline.gate.schema_words import bounds, default_of, literal, without_n
 from thunderline.link.registry import Registry
 
 _LINE_MAX: Final = 110
+_CLIENTS: Final = ("thunderline.client", "thunderline.cli")
+
 _PATTERN_MAX: Final = 40
 """A longer pattern says less than the description beside it."""
 _SECTION: Final = re.compile(r"    # ([A-Z][A-Za-z ]+)$")
@@ -156,7 +158,9 @@ def _contents(part: dict[str, Any]) -> str:
 
 
 def _records(schemas: dict[str, dict[str, Any]]) -> Iterator[str]:
-    kinds = {kind.__name__: kind for kind in _below(msgspec.Struct)}
+    # Clients have records of their own by the same names.
+    ours = (kind for kind in _below(msgspec.Struct) if not kind.__module__.startswith(_CLIENTS))
+    kinds = {kind.__name__: kind for kind in ours}
     for name, schema in sorted(schemas.items()):
         yield from (f"### {name}", "")
         told = _field_docstrings(kinds[name]) if name in kinds else {}

@@ -37,6 +37,7 @@ from thunderline.testing.harness import BASE_URL, open_cluster
 SHARED = (
     *("ensure_node", "update_node", "deregister", "mark_online", "mark_offline", "mark_status", "clear_override"),
     *("heartbeat", "recent_heartbeats", "series", "get_node", "list_nodes", "graph"),
+    *("graph_at", "graph_diff", "status_history"),
     *("establish_link_session", "get_link_session", "update_link_session", "close_link_session", "list_sessions"),
     *("create_group", "update_group", "remove_group", "add_to_group", "remove_from_group", "get_group", "list_groups"),
 )
@@ -64,6 +65,7 @@ def test_the_public_names_are_these() -> None:
         *("HeartbeatSeries", "ItemProblem"),
         *("KeptHeartbeat", "NodeResult", "OnlineNode", "PresentNode", "TaggedNode"),
         "ToldEvent",
+        *("Changed", "Differences", "GraphDiff", "StatusHistory", "StatusSpan", "Uptime"),
         *("AnswerLost", "BatchRefused", "ClientError", "Conflict", "InvalidRequest", "KeyReused", "ListAgain"),
         *(
             "NotFound",
@@ -181,6 +183,26 @@ def test_a_beat_is_kept_and_says_when_the_next_is_due(client: Driven, name: str)
     assert len(series.at) == len(series.cpu_load.mean) >= 5
     assert client.series(node.id).resolution_s >= 10
     assert client.get_node(name).presence.last_heartbeat == kept.heartbeat
+
+
+def test_the_past_is_told(client: Driven, name: str) -> None:
+    client.ensure_node({"name": name})
+    before = client.graph(include_offline=True)
+    client.heartbeat(name)
+    client.mark_offline(name, "rack move")
+    assert client.graph_at(before.revision, include_offline=True) == before
+    assert client.graph_at(before.cursor, include_offline=True) == before
+    after = client.graph(include_offline=True)
+    found = client.graph_diff(before.cursor, after.revision, include_offline=True)
+    (changed,) = found.nodes.changed
+    assert (changed.before.status, changed.after.status, changed.fields) == ("connecting", "offline", ["status"])
+    history = client.status_history(name)
+    assert [span.status for span in history.spans] == ["connecting", "online", "offline"]
+    assert history.spans == client.status_history(name, until=after.cursor, limit=3).spans
+    assert client.status_history(name, limit=1).earlier == history.spans[-1].since
+    assert (history.spans[-1].reason, history.spans[-1].override) == ("rack move", NodeStatus.OFFLINE)
+    with pytest.raises(InvalidInput, match="offset"):
+        client.graph_at(history.since.replace(tzinfo=None))
 
 
 def test_capabilities_are_added_found_and_removed(client: Driven, name: str) -> None:

@@ -55,8 +55,8 @@ async def test_spans_say_what_why_and_by_whom(store: Store, clock: ManualClock) 
         assert history.spans[0].since == start
         online, offline = history.spans[1], history.spans[3]
         assert (online.since, online.until) == (start + timedelta(seconds=10), start + timedelta(seconds=20))
-        assert (online.event, online.overridden) == ("cluster.node.online", False)
-        assert (offline.event, offline.overridden) == ("cluster.node.offline", True)
+        assert (online.event, online.override) == ("cluster.node.online", None)
+        assert (offline.event, offline.override) == ("cluster.node.offline", "offline")
         page = await registry.log.page(
             since=registry.log.revision_of("0"), pattern=registry.subscribe().pattern, limit=99
         )

@@ -8,9 +8,11 @@ import typer
 
 from thunderline.cli.agent import agent
 from thunderline.cli.db import backup, migrate, restore, status
+from thunderline.cli.diff import diff
 from thunderline.cli.failures import CommandFailed
 from thunderline.cli.graph import graph
 from thunderline.cli.groups import group, groups
+from thunderline.cli.history import history
 from thunderline.cli.lift import lift
 from thunderline.cli.node import node
 from thunderline.cli.nodes import nodes
@@ -69,7 +71,11 @@ app.add_typer(
 app.command(epilog=_examples("sessions --node worker-1@prod", "sessions --status degraded | cut -f 1,6"))(sessions)
 app.add_typer(session, epilog=_examples("session close tunnel-7 --reason 'moved to quic'"))
 app.command(epilog=_examples("node worker-1@prod", "node worker-1@prod | grep ^override"))(node)
-app.command(epilog=_examples("graph --include-offline", "graph --format dot | dot -Tsvg > cluster.svg"))(graph)
+app.command(
+    epilog=_examples("graph --include-offline", "graph --at 15m", "graph --format dot | dot -Tsvg > cluster.svg")
+)(graph)
+app.command(epilog=_examples("diff 2h", "diff 2026-01-31T03:00:00Z 2026-01-31T03:12:00Z | cut -f 1-3"))(diff)
+app.command(epilog=_examples("history worker-1@prod", "history worker-1@prod --from 7d | grep offline"))(history)
 app.command(
     epilog=_examples(
         "watch",

@@ -16,6 +16,7 @@ from thunderline.cli.remote import Query, Remote
 from thunderline.cli.screen import note, on_terminal, open_console, write_json, write_lines
 from thunderline.cli.topology import Topology
 from thunderline.cli.tree import draw_lines, draw_tree
+from thunderline.cli.when import WHEN_HELP, read_when
 from thunderline.client.answers import NodePage
 from thunderline.core.records import Node, NodeStatus
 
@@ -32,6 +33,12 @@ def graph(
     *,
     include_offline: Annotated[bool, typer.Option("--include-offline", help="Draw offline nodes, too.")] = False,
     domain: Annotated[str | None, typer.Option(metavar="DOMAIN", help="Only nodes of this domain.")] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHEN", callback=read_when, show_default="now", help=f"As it stood at that moment. {WHEN_HELP}"
+        ),
+    ] = None,
     server: Server,
     format: Annotated[
         GraphFormat | None,
@@ -47,12 +54,13 @@ def graph(
     chosen = _chosen(format, as_json=as_json)
     query = [("include_offline", "true")] if include_offline else []
     query += [("domain", domain)] if domain else []
+    query += [("at", at)] if at is not None else []
     with Remote(server, warn=note) as remote:
         if chosen is GraphFormat.JSON:
             write_json(bytes(remote.get("/api/graph", msgspec.Raw, query)))
             return
         answer = remote.get("/api/graph", GraphAnswer, query)
-        topology = Topology(answer, left=_left(remote, answer))
+        topology = Topology(answer, left=_left(remote, answer) if at is None else frozenset())
     if chosen is GraphFormat.DOT:
         write_lines(draw_dot(topology))
     elif on_terminal():
@@ -60,7 +68,11 @@ def graph(
     else:
         write_lines(draw_lines(topology))
     if not topology.nodes:
-        note("no node to draw; 'thunderline nodes' lists those that there are, with every status")
+        note(
+            "no node to draw; 'thunderline nodes' lists those that there are, with every status"
+            if at is None
+            else "there was no node to draw then; offline ones are left out, see --include-offline"
+        )
 
 
 def _chosen(format: GraphFormat | None, *, as_json: bool) -> GraphFormat:

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
         PresentNode,
         TaggedNode,
     )
-    from thunderline.client.blocking import BlockingClient, BlockingWatch
+    from thunderline.client.blocking import BlockingClient
+    from thunderline.client.blocking_watch import BlockingWatch
     from thunderline.client.driver import LinkStats
     from thunderline.client.errors import (
         AnswerLost,
@@ -51,7 +52,8 @@ if TYPE_CHECKING:
         ServerUnreachable,
     )
     from thunderline.client.events import ToldEvent
-    from thunderline.client.http import Client, Watch
+    from thunderline.client.http import Client
+    from thunderline.client.http_watch import Watch
     from thunderline.client.link import Link
     from thunderline.client.link_errors import (
         BeatDropped,
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
         LinkSuperseded,
         LinkTimeout,
     )
+    from thunderline.client.past import Changed, Differences, GraphDiff, StatusHistory, StatusSpan, Uptime
 
 __all__ = [
     # Clients, and what watching gives
@@ -89,6 +92,13 @@ __all__ = [
     "PresentNode",
     "TaggedNode",
     "ToldEvent",
+    # Answers about the past
+    "Changed",
+    "Differences",
+    "GraphDiff",
+    "StatusHistory",
+    "StatusSpan",
+    "Uptime",
     # Errors
     "AnswerLost",
     "BatchRefused",
@@ -115,8 +125,11 @@ __all__ = [
 ]
 
 _MODULES: Final = {
-    "http": ("Client", "Watch"),
-    "blocking": ("BlockingClient", "BlockingWatch"),
+    "http": ("Client",),
+    "http_watch": ("Watch",),
+    "blocking": ("BlockingClient",),
+    "blocking_watch": ("BlockingWatch",),
+    "past": ("Changed", "Differences", "GraphDiff", "StatusHistory", "StatusSpan", "Uptime"),
     "answers": (
         *("CountedGroup", "EventPage", "Graph", "GraphLink", "GraphNode", "Health", "KeptHeartbeat", "OnlineNode"),
         "PresentNode",

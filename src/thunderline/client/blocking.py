@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Self, TypeVar
 
 import httpx
 import msgspec
 
-from thunderline.client import calls
+from thunderline.client import calls, past
 from thunderline.client.answers import (
     CountedGroup,
     EventPage,
@@ -27,21 +27,19 @@ from thunderline.client.answers import (
     PresentNode,
     TaggedNode,
 )
+from thunderline.client.blocking_watch import BlockingWatch
 from thunderline.client.calls import HEARTBEATS_MAX, Call
-from thunderline.client.errors import ClientError, NotThunderline
-from thunderline.client.events import ToldEvent
+from thunderline.client.errors import NotThunderline
 from thunderline.client.exchange import (
     ANSWER_TIMEOUT_S,
     Answer,
-    check_stream,
     http_options,
     naming_failures,
     read_answer,
-    refused,
     request_options,
-    stream_options,
 )
 from thunderline.client.following import Following, OnBack, OnLost
+from thunderline.client.past import SPANS_DEFAULT, GraphDiff, Moment, StatusHistory
 from thunderline.core.records import Heartbeat, LinkSession
 
 T = TypeVar("T")
@@ -303,6 +301,48 @@ class BlockingClient:
         call = calls.graph(include_offline=include_offline, domain=domain, group=group, level=level)
         return self.ask(call).value
 
+    def graph_at(
+        self,
+        at: Moment,
+        *,
+        include_offline: bool = False,
+        domain: str | None = None,
+        group: str | None = None,
+        level: GraphLevel = "nodes",
+    ) -> Graph:
+        """The topology as it stood at a moment: a time, a revision, or a cursor. Raises: InvalidRequest, ListAgain."""
+        call = past.graph_at(at, include_offline=include_offline, domain=domain, group=group, level=level)
+        return self.ask(call).value
+
+    def graph_diff(
+        self,
+        since: Moment,
+        until: Moment,
+        *,
+        include_offline: bool = False,
+        domain: str | None = None,
+        group: str | None = None,
+        level: GraphLevel = "nodes",
+    ) -> GraphDiff:
+        """What differs between the topologies of two moments. Raises: InvalidRequest, ListAgain."""
+        call = past.graph_diff(since, until, include_offline=include_offline, domain=domain, group=group, level=level)
+        return self.ask(call).value
+
+    def status_history(
+        self,
+        node_id: str,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        *,
+        limit: int = SPANS_DEFAULT,
+    ) -> StatusHistory:
+        """What the node's status was from one moment to another, why, and for how long it was up.
+
+        By default over the last 24 h. The newest `limit` spans; the uptime is of the whole window. The id of a
+        deregistered node works too. Raises: InvalidRequest, NotFound, ListAgain.
+        """
+        return self.ask(past.status_history(node_id, since, until, limit=limit)).value
+
     # Link sessions
 
     def establish_link_session(
@@ -410,99 +450,3 @@ class BlockingClient:
             return calls.page_of(answer)
         except msgspec.DecodeError as error:
             raise NotThunderline(self.url, reason=str(error)) from error
-
-
-class BlockingWatch:
-    """An iterator of events; made by `BlockingClient.watch`, closed at the end of its `with`.
-
-    Interrupting a wait for the next event loses none. One thread iterates it.
-    """
-
-    def __init__(
-        self,
-        client: BlockingClient,
-        http: httpx.Client,
-        following: Following,
-        *,
-        timeout_s: float,
-        sleep: Callable[[float], object],
-    ) -> None:
-        """Use `BlockingClient.watch`."""
-        self._client = client
-        self._http = http
-        self._following = following
-        self._timeout_s = timeout_s
-        self._sleep = sleep
-        self._response: httpx.Response | None = None
-        self._pieces: Iterator[bytes] | None = None
-        self._closed = False
-
-    @property
-    def cursor(self) -> str | None:
-        """Watching from here goes on behind the last event that was given; None before the first connection."""
-        return self._following.cursor
-
-    def __enter__(self) -> Self:
-        # So that "from now on" begins with the block, and a server that is not there is told before it.
-        try:
-            self._connect()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> ToldEvent:
-        while not self._closed:
-            if (event := self._following.next_event()) is not None:
-                return event
-            try:
-                self._following.heard(self._piece())
-            except ClientError as error:
-                self._disconnect()
-                self._sleep(self._following.lost(error))
-            except BaseException:
-                # Interrupted: what was under way on this connection cannot be taken up again.
-                self._disconnect()
-                raise
-        raise StopIteration
-
-    def close(self) -> None:
-        """Close the connection and end the iteration; idempotent."""
-        self._closed = True
-        self._disconnect()
-
-    def _piece(self) -> bytes:
-        pieces = self._pieces or self._connect()
-        with naming_failures(self._client.url, timeout_s=self._timeout_s):
-            piece = next(pieces, None)
-        if piece is None:
-            raise self._following.ended()
-        return piece
-
-    def _connect(self) -> Iterator[bytes]:
-        following, url = self._following, self._client.url
-        if following.cursor is None:
-            following.cursor = self._client.cursor()
-        options = stream_options(following.query, following.cursor, timeout_s=self._timeout_s)
-        with naming_failures(url, timeout_s=self._timeout_s):
-            self._response = self._http.send(self._http.build_request(**options), stream=True)
-            if not self._response.is_success:
-                self._response.read()
-                raise refused(url, self._response)
-        check_stream(url, self._response)
-        self._pieces = self._response.iter_bytes()
-        following.connected()
-        return self._pieces
-
-    def _disconnect(self) -> None:
-        response, self._response, self._pieces = self._response, None, None
-        if response is not None:
-            response.close()

@@ -6,14 +6,14 @@ Calls raise `ClientError`s (`client/errors.py`) and are not repeated; only a wat
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Self, TypeVar
 
 import httpx
 import msgspec
 
-from thunderline.client import calls
+from thunderline.client import calls, past
 from thunderline.client.answers import (
     CountedGroup,
     EventPage,
@@ -30,20 +30,18 @@ from thunderline.client.answers import (
     TaggedNode,
 )
 from thunderline.client.calls import HEARTBEATS_MAX, Call
-from thunderline.client.errors import ClientError, NotThunderline
-from thunderline.client.events import ToldEvent
+from thunderline.client.errors import NotThunderline
 from thunderline.client.exchange import (
     ANSWER_TIMEOUT_S,
     Answer,
-    check_stream,
     http_options,
     naming_failures,
     read_answer,
-    refused,
     request_options,
-    stream_options,
 )
 from thunderline.client.following import Following, OnBack, OnLost
+from thunderline.client.http_watch import Watch
+from thunderline.client.past import SPANS_DEFAULT, GraphDiff, Moment, StatusHistory
 from thunderline.core.clock import Clock, SystemClock
 from thunderline.core.records import Heartbeat, LinkSession
 
@@ -336,6 +334,48 @@ class Client:
         call = calls.graph(include_offline=include_offline, domain=domain, group=group, level=level)
         return (await self.ask(call)).value
 
+    async def graph_at(
+        self,
+        at: Moment,
+        *,
+        include_offline: bool = False,
+        domain: str | None = None,
+        group: str | None = None,
+        level: GraphLevel = "nodes",
+    ) -> Graph:
+        """The topology as it stood at a moment: a time, a revision, or a cursor. Raises: InvalidRequest, ListAgain."""
+        call = past.graph_at(at, include_offline=include_offline, domain=domain, group=group, level=level)
+        return (await self.ask(call)).value
+
+    async def graph_diff(
+        self,
+        since: Moment,
+        until: Moment,
+        *,
+        include_offline: bool = False,
+        domain: str | None = None,
+        group: str | None = None,
+        level: GraphLevel = "nodes",
+    ) -> GraphDiff:
+        """What differs between the topologies of two moments. Raises: InvalidRequest, ListAgain."""
+        call = past.graph_diff(since, until, include_offline=include_offline, domain=domain, group=group, level=level)
+        return (await self.ask(call)).value
+
+    async def status_history(
+        self,
+        node_id: str,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        *,
+        limit: int = SPANS_DEFAULT,
+    ) -> StatusHistory:
+        """What the node's status was from one moment to another, why, and for how long it was up.
+
+        By default over the last 24 h. The newest `limit` spans; the uptime is of the whole window. The id of a
+        deregistered node works too. Raises: InvalidRequest, NotFound, ListAgain.
+        """
+        return (await self.ask(past.status_history(node_id, since, until, limit=limit))).value
+
     # Link sessions
 
     async def establish_link_session(
@@ -454,93 +494,3 @@ class Client:
             return calls.page_of(answer)
         except msgspec.DecodeError as error:
             raise NotThunderline(self.url, reason=str(error)) from error
-
-
-class Watch:
-    """An async iterator of events; made by `Client.watch`, closed at the end of its `async with`.
-
-    Cancelling a wait for the next event loses none. One task iterates it.
-    """
-
-    def __init__(
-        self, client: Client, http: httpx.AsyncClient, following: Following, *, timeout_s: float, clock: Clock
-    ) -> None:
-        """Use `Client.watch`."""
-        self._client = client
-        self._http = http
-        self._following = following
-        self._timeout_s = timeout_s
-        self._clock = clock
-        self._response: httpx.Response | None = None
-        self._pieces: AsyncIterator[bytes] | None = None
-        self._closed = False
-
-    @property
-    def cursor(self) -> str | None:
-        """Watching from here goes on behind the last event that was given; None before the first connection."""
-        return self._following.cursor
-
-    async def __aenter__(self) -> Self:
-        # So that "from now on" begins with the block, and a server that is not there is told before it.
-        try:
-            await self._connect()
-        except BaseException:
-            await self.aclose()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> ToldEvent:
-        while not self._closed:
-            if (event := self._following.next_event()) is not None:
-                return event
-            try:
-                self._following.heard(await self._piece())
-            except ClientError as error:
-                await self._disconnect()
-                await self._clock.sleep(self._following.lost(error))
-            except BaseException:
-                # Cancelled: what was under way on this connection cannot be taken up again.
-                await self._disconnect()
-                raise
-        raise StopAsyncIteration
-
-    async def aclose(self) -> None:
-        """Close the connection and end the iteration; idempotent."""
-        self._closed = True
-        await self._disconnect()
-
-    async def _piece(self) -> bytes:
-        pieces = self._pieces or await self._connect()
-        with naming_failures(self._client.url, timeout_s=self._timeout_s):
-            piece = await anext(pieces, None)
-        if piece is None:
-            raise self._following.ended()
-        return piece
-
-    async def _connect(self) -> AsyncIterator[bytes]:
-        following, url = self._following, self._client.url
-        if following.cursor is None:
-            following.cursor = await self._client.cursor()
-        options = stream_options(following.query, following.cursor, timeout_s=self._timeout_s)
-        with naming_failures(url, timeout_s=self._timeout_s):
-            self._response = await self._http.send(self._http.build_request(**options), stream=True)
-            if not self._response.is_success:
-                await self._response.aread()
-                raise refused(url, self._response)
-        check_stream(url, self._response)
-        self._pieces = self._response.aiter_bytes()
-        following.connected()
-        return self._pieces
-
-    async def _disconnect(self) -> None:
-        response, self._response, self._pieces = self._response, None, None
-        if response is not None:
-            await response.aclose()

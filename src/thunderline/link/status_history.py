@@ -35,7 +35,7 @@ class StatusSpan(msgspec.Struct, frozen=True, kw_only=True):
     status: NodeStatus
     reason: str
     observed_status: NodeStatus
-    overridden: bool
+    override: NodeStatus | None
     since: datetime
     until: datetime | None
     event: str | None = None
@@ -213,7 +213,7 @@ class _Spans:
             status=node.status,
             reason=node.status_reason,
             observed_status=node.observed_status,
-            overridden=node.override is not None,
+            override=None if node.override is None else node.override.status,
             since=since,
             until=None,
         )
@@ -236,8 +236,13 @@ def _node(event: Event) -> Node:
 
 
 def _key(node: Node) -> tuple[object, ...]:
-    return node.status, node.status_reason, node.observed_status, node.override is not None
+    return (
+        node.status,
+        node.status_reason,
+        node.observed_status,
+        None if node.override is None else node.override.status,
+    )
 
 
 def _key_of(span: StatusSpan) -> tuple[object, ...]:
-    return span.status, span.reason, span.observed_status, span.overridden
+    return span.status, span.reason, span.observed_status, span.override
