@@ -35,6 +35,13 @@ SMALL = {
 }
 """Statements that may read a whole table, and why."""
 
+GROUPED = (
+    ("rollups_of_node", "USE TEMP B-TREE FOR GROUP BY"),
+    # One row for each name and minute, which come in order of time: as many bins as are given, a few names in each.
+    ("events_by_bin", "USE TEMP B-TREE FOR GROUP BY"),
+)
+"""Statements that put together what they find, which is sorted but for the names in it."""
+
 
 @pytest.fixture
 def migrated(clock: ManualClock) -> Iterator[sqlite3.Connection]:
@@ -146,6 +153,8 @@ def test_all_reading_queries_are_explained() -> None:
         ("read_past", "USING COVERING INDEX events_of_entity (entity_id=? AND revision<?)"),
         ("read_entity", "e USING INDEX events_of_entity (entity_id=? AND revision>? AND revision<?)"),
         ("read_entity_at", "e USING INDEX events_of_entity (entity_id=? AND revision<?)"),
+        ("events_by_bin", "USING PRIMARY KEY (minute>? AND minute<?)"),
+        ("delete_event_minutes", "USING PRIMARY KEY (minute<?)"),
         ("clock_steps", "USING INTEGER PRIMARY KEY (rowid<?)"),
         ("event_time", "USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
         ("commit_end", "USING INTEGER PRIMARY KEY (rowid=?)"),

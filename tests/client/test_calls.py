@@ -37,7 +37,7 @@ from thunderline.testing.harness import BASE_URL, open_cluster
 SHARED = (
     *("ensure_node", "update_node", "deregister", "mark_online", "mark_offline", "mark_status", "clear_override"),
     *("heartbeat", "recent_heartbeats", "series", "get_node", "list_nodes", "graph"),
-    *("graph_at", "graph_diff", "status_history"),
+    *("graph_at", "graph_diff", "status_history", "timeline"),
     *("establish_link_session", "get_link_session", "update_link_session", "close_link_session", "list_sessions"),
     *("create_group", "update_group", "remove_group", "add_to_group", "remove_from_group", "get_group", "list_groups"),
 )
@@ -65,7 +65,7 @@ def test_the_public_names_are_these() -> None:
         *("HeartbeatSeries", "ItemProblem"),
         *("KeptHeartbeat", "NodeResult", "OnlineNode", "PresentNode", "TaggedNode"),
         "ToldEvent",
-        *("Changed", "Differences", "GraphDiff", "StatusHistory", "StatusSpan", "Uptime"),
+        *("Changed", "Differences", "GraphDiff", "StatusHistory", "StatusSpan", "Timeline", "Uptime"),
         *("AnswerLost", "BatchRefused", "ClientError", "Conflict", "InvalidRequest", "KeyReused", "ListAgain"),
         *(
             "NotFound",
@@ -201,6 +201,9 @@ def test_the_past_is_told(client: Driven, name: str) -> None:
     assert history.spans == client.status_history(name, until=after.cursor, limit=3).spans
     assert client.status_history(name, limit=1).earlier == history.spans[-1].since
     assert (history.spans[-1].reason, history.spans[-1].override) == ("rack move", NodeStatus.OFFLINE)
+    timeline = client.timeline(bins=24)
+    assert (len(timeline.at), sum(timeline.events)) == (24, after.revision)
+    assert timeline.newest == history.spans[-1].since
     with pytest.raises(InvalidInput, match="offset"):
         client.graph_at(history.since.replace(tzinfo=None))
 

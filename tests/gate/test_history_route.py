@@ -1,4 +1,4 @@
-"""`GET /api/nodes/{id}/history`."""
+"""`GET /api/nodes/{id}/history` and `GET /api/timeline`."""
 
 from __future__ import annotations
 
@@ -39,3 +39,11 @@ async def test_what_cannot_be_told(
     await cluster.node("worker-1")
     answer = await cluster.http.get(f"/api/nodes/{path}/history", params=query)
     assert (answer.status_code, answer.json().get("field")) == (status, field)
+
+
+async def test_a_timeline_over_http(cluster: Cluster) -> None:
+    await cluster.node("worker-1")
+    told = (await cluster.http.get("/api/timeline", params={"bins": 12})).json()
+    assert (len(told["at"]), sum(told["events"]), told["counts"]["node_up"][-1]) == (12, 2, 1)
+    refused = await cluster.http.get("/api/timeline", params={"bins": "many"})
+    assert (refused.status_code, refused.json()["field"]) == (422, "bins")

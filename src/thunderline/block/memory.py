@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from typing import Self, TypeVar
 
 from thunderline.block.beats import PackedBeat, node_key, pack_block
@@ -34,7 +35,7 @@ from thunderline.block.store import (
     WriteBatch,
     check_revisions,
 )
-from thunderline.core.clock import Clock, from_ms
+from thunderline.core.clock import Clock, from_ms, to_ms
 from thunderline.core.errors import ContentRejected, StoreUnavailable
 from thunderline.core.ids import BatchId, GroupId, IdSource, LinkId, LogId, NodeId, Revision, new_uuid7
 from thunderline.core.records import OPEN_SESSION_STATUSES, Event, LinkSession, Node, NodeGroup
@@ -303,6 +304,15 @@ class MemoryStore(Store):
     async def read_entity_at(self, entity_id: str, revision: Revision) -> Event | None:
         self._check_open()
         return next((event for event in reversed(self._between(0, revision)) if event.entity_id == entity_id), None)
+
+    async def count_events(self, *, since_minute: int, until_minute: int, width: int) -> list[tuple[int, str, int]]:
+        self._check_open()
+        counts = Counter(
+            ((minute - since_minute) // width, event.name)
+            for event in self._between(max(self._oldest - 1, 0), None)
+            if since_minute <= (minute := minute_of(to_ms(event.at))) < until_minute
+        )
+        return [(bin_, name, count) for (bin_, name), count in counts.items()]
 
     async def read_changes(self, *, after: Revision, until: Revision) -> list[Event]:
         self._check_open()

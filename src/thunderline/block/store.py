@@ -311,6 +311,14 @@ class Store(ABC):
         """The newest event of one entity at or below `revision`."""
 
     @abstractmethod
+    async def count_events(self, *, since_minute: int, until_minute: int, width: int) -> list[tuple[int, str, int]]:
+        """How many events of each name there were, by bins of `width` minutes: (bin, name, events), in no order.
+
+        Bins are counted from `since_minute`, in minutes since 1970; what has none is left out. How long this takes
+        follows from how many minutes lie between. Minutes before the log's beginning may be gone.
+        """
+
+    @abstractmethod
     async def read_changes(self, *, after: Revision, until: Revision) -> list[Event]:
         """The newest event of each entity among those with after < revision <= until, in no order.
 

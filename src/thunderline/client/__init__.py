@@ -65,7 +65,7 @@ if TYPE_CHECKING:
         LinkSuperseded,
         LinkTimeout,
     )
-    from thunderline.client.past import Changed, Differences, GraphDiff, StatusHistory, StatusSpan, Uptime
+    from thunderline.client.past import Changed, Differences, GraphDiff, StatusHistory, StatusSpan, Timeline, Uptime
 
 __all__ = [
     # Clients, and what watching gives
@@ -98,6 +98,7 @@ __all__ = [
     "GraphDiff",
     "StatusHistory",
     "StatusSpan",
+    "Timeline",
     "Uptime",
     # Errors
     "AnswerLost",
@@ -129,7 +130,7 @@ _MODULES: Final = {
     "http_watch": ("Watch",),
     "blocking": ("BlockingClient",),
     "blocking_watch": ("BlockingWatch",),
-    "past": ("Changed", "Differences", "GraphDiff", "StatusHistory", "StatusSpan", "Uptime"),
+    "past": ("Changed", "Differences", "GraphDiff", "StatusHistory", "StatusSpan", "Timeline", "Uptime"),
     "answers": (
         *("CountedGroup", "EventPage", "Graph", "GraphLink", "GraphNode", "Health", "KeptHeartbeat", "OnlineNode"),
         "PresentNode",

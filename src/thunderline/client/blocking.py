@@ -39,7 +39,7 @@ from thunderline.client.exchange import (
     request_options,
 )
 from thunderline.client.following import Following, OnBack, OnLost
-from thunderline.client.past import SPANS_DEFAULT, GraphDiff, Moment, StatusHistory
+from thunderline.client.past import BINS_DEFAULT, SPANS_DEFAULT, GraphDiff, Moment, StatusHistory, Timeline
 from thunderline.core.records import Heartbeat, LinkSession
 
 T = TypeVar("T")
@@ -342,6 +342,15 @@ class BlockingClient:
         deregistered node works too. Raises: InvalidRequest, NotFound, ListAgain.
         """
         return self.ask(past.status_history(node_id, since, until, limit=limit)).value
+
+    def timeline(
+        self, since: Moment | None = None, until: Moment | None = None, *, bins: int = BINS_DEFAULT
+    ) -> Timeline:
+        """How many events of each kind there were, in at most `bins` bins of time; by default of the last 24 h.
+
+        Raises: InvalidRequest, ListAgain.
+        """
+        return self.ask(past.timeline(since, until, bins=bins)).value
 
     # Link sessions
 

@@ -41,7 +41,7 @@ from thunderline.client.exchange import (
 )
 from thunderline.client.following import Following, OnBack, OnLost
 from thunderline.client.http_watch import Watch
-from thunderline.client.past import SPANS_DEFAULT, GraphDiff, Moment, StatusHistory
+from thunderline.client.past import BINS_DEFAULT, SPANS_DEFAULT, GraphDiff, Moment, StatusHistory, Timeline
 from thunderline.core.clock import Clock, SystemClock
 from thunderline.core.records import Heartbeat, LinkSession
 
@@ -375,6 +375,15 @@ class Client:
         deregistered node works too. Raises: InvalidRequest, NotFound, ListAgain.
         """
         return (await self.ask(past.status_history(node_id, since, until, limit=limit))).value
+
+    async def timeline(
+        self, since: Moment | None = None, until: Moment | None = None, *, bins: int = BINS_DEFAULT
+    ) -> Timeline:
+        """How many events of each kind there were, in at most `bins` bins of time; by default of the last 24 h.
+
+        Raises: InvalidRequest, ListAgain.
+        """
+        return (await self.ask(past.timeline(since, until, bins=bins))).value
 
     # Link sessions
 

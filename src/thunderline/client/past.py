@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Generic, TypeAlias, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 
@@ -17,7 +17,8 @@ T = TypeVar("T")
 Moment: TypeAlias = datetime | int | str
 """A time with its offset from UTC, a revision, or either as text, or a cursor."""
 
-SPANS_DEFAULT = 1_000
+SPANS_DEFAULT: Final = 1_000
+BINS_DEFAULT: Final = 120
 
 
 class Changed(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
@@ -86,6 +87,23 @@ class StatusHistory(msgspec.Struct, frozen=True, kw_only=True, rename={"since": 
     uptime: Uptime
 
 
+class Timeline(msgspec.Struct, frozen=True, kw_only=True, rename={"since": "from", "until": "to"}):
+    """Events in columns: one item for each bin of `bin_s` seconds, which begins `at`.
+
+    `counts` has a column for each kind, `events` their sum; `oldest` is how far back the past can be asked for.
+    """
+
+    since: datetime
+    until: datetime
+    bin_s: int
+    at: list[datetime]
+    events: list[int]
+    counts: dict[str, list[int]]
+    oldest: datetime | None
+    newest: datetime | None
+    cursor: str
+
+
 def graph_at(
     at: Moment, *, include_offline: bool, domain: str | None, group: str | None, level: GraphLevel
 ) -> Call[Graph]:
@@ -109,12 +127,20 @@ def graph_diff(
     return Call("GET", "/api/graph/diff", GraphDiff, query=(*window, *chosen))
 
 
+def timeline(since: Moment | None, until: Moment | None, *, bins: int) -> Call[Timeline]:
+    """How many events there were when."""
+    return Call("GET", "/api/timeline", Timeline, query=(*_window(since, until), ("bins", str(bins))))
+
+
 def status_history(node_id: str, since: Moment | None, until: Moment | None, *, limit: int) -> Call[StatusHistory]:
     """A node's status over time."""
-    query: list[tuple[str, str]] = [] if since is None else [("from", written(since, field="since"))]
-    query += [] if until is None else [("to", written(until, field="until"))]
-    asked: Query = (*query, ("limit", str(limit)))
+    asked: Query = (*_window(since, until), ("limit", str(limit)))
     return Call("GET", f"{node_path(node_id)}/history", StatusHistory, query=asked)
+
+
+def _window(since: Moment | None, until: Moment | None) -> Query:
+    ends = (("from", "since", since), ("to", "until", until))
+    return tuple((name, written(at, field=field)) for name, field, at in ends if at is not None)
 
 
 def written(at: Moment, *, field: str) -> str:

@@ -11,6 +11,7 @@ from thunderline.gate.bodies import answer, encode
 from thunderline.gate.openapi import documented
 from thunderline.gate.parameters import Ref, Reg
 from thunderline.link.status_history import SPANS_DEFAULT, SPANS_MAX, StatusHistory
+from thunderline.link.timeline import BINS_DEFAULT, BINS_MAX, Timeline
 
 
 @get(
@@ -40,4 +41,28 @@ async def node_history(
     return answer(encode(await registry.status_history(ref, since, until, limit=limit)), registry)
 
 
-ROUTES: Final = Router("/api", route_handlers=[node_history], tags=["past"])
+@get(
+    "/timeline",
+    opt=documented(
+        "How many events of each kind there were, as columns: one item for each bin. Bins are whole minutes, so they "
+        "may be fewer than asked for. `oldest` is how far back the past can be asked for.",
+        answers={200: Timeline},
+        errors=(410,),
+    ),
+)
+async def get_timeline(
+    registry: Reg,
+    since: Annotated[
+        str | None,
+        QueryParameter(
+            name="from",
+            description="The window's begin: a time (RFC 3339), a revision, or a cursor. Default: 24 h before its end.",
+        ),
+    ] = None,
+    until: Annotated[str | None, QueryParameter(name="to", description="Its end, likewise; absent: now.")] = None,
+    bins: Annotated[int, QueryParameter(ge=1, le=BINS_MAX, description="Bins at most.")] = BINS_DEFAULT,
+) -> Response[bytes]:
+    return answer(encode(await registry.timeline(since, until, bins=bins)), registry)
+
+
+ROUTES: Final = Router("/api", route_handlers=[node_history, get_timeline], tags=["past"])

@@ -65,6 +65,7 @@ from thunderline.link.plans import Announced
 from thunderline.link.roster import Entry
 from thunderline.link.status_history import SPANS_DEFAULT, StatusHistories, StatusHistory
 from thunderline.link.summary import Summary, summarise
+from thunderline.link.timeline import BINS_DEFAULT, Timeline, Timelines
 from thunderline.link.watch import Watch
 
 log = get_logger(__name__)
@@ -90,6 +91,7 @@ class Registry:
         self._drawings = Drawings(self.roster)
         moments = Moments(store, engine.log)
         self.past = PastGraphs(store, engine.log, moments)
+        self.timelines = Timelines(store, engine.log, moments, clock=clock)
         self.status_histories = StatusHistories(store, self.roster, engine.log, moments, clock=clock)
         self.stats = engine.writer.stats
         self.tasks = engine.tasks
@@ -469,6 +471,15 @@ class Registry:
         name `from` or `to`.
         """
         return await self.status_histories.of(node_id, since, until, limit=limit)
+
+    async def timeline(
+        self, since: Moment | None = None, until: Moment | None = None, *, bins: int = BINS_DEFAULT
+    ) -> Timeline:
+        """How many events of each kind there were, in at most `bins` bins of time; by default of the last 24 h.
+
+        Raises: InvalidInput and CursorGone, which name `from`, `to` or `bins`.
+        """
+        return await self.timelines.between(since, until, bins=bins)
 
     def graph_json(
         self,

@@ -157,6 +157,9 @@ class FaultyStore(Store):
     async def read_entity_at(self, entity_id: str, revision: Revision) -> Event | None:
         return await self.inner.read_entity_at(entity_id, revision)
 
+    async def count_events(self, *, since_minute: int, until_minute: int, width: int) -> list[tuple[int, str, int]]:
+        return await self.inner.count_events(since_minute=since_minute, until_minute=until_minute, width=width)
+
     async def read_changes(self, *, after: Revision, until: Revision) -> list[Event]:
         return await self.inner.read_changes(after=after, until=until)
 

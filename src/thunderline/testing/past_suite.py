@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -14,7 +15,7 @@ from thunderline.block.store import LogMark, Snapshot, Store, WriteBatch
 from thunderline.core.clock import to_ms
 from thunderline.core.ids import Revision
 from thunderline.core.records import OPEN_SESSION_STATUSES, Event, LinkSession, SessionStatus
-from thunderline.flow.taxonomy import LINK_CLOSED, LINK_UPDATED
+from thunderline.flow.taxonomy import LINK_CLOSED, LINK_UPDATED, NODE_ONLINE, NODE_UPDATED
 from thunderline.testing.records import START, batch_id, make_event, make_node, make_session
 
 if TYPE_CHECKING:
@@ -59,6 +60,29 @@ async def an_entity_has_its_own_events(make: StoreFactory) -> None:
                 newest = next((event for event in told[:revision][::-1] if event.entity_id == entity_id), None)
                 found_at = await store.read_entity_at(entity_id, Revision(revision))
                 assert found_at == newest, f"the event of node {number} at {revision}: {found_at}"
+
+
+async def events_are_counted_by_bins_of_minutes(make: StoreFactory) -> None:
+    """Those of each name in each, whatever their order."""
+    rng = random.Random(17)
+    told: list[Event] = []
+    base = to_ms(START) // 60_000
+    async with make() as store:
+        for _ in range(40):
+            node, name = make_node(rng.randint(1, 3)), rng.choice((NODE_UPDATED, NODE_ONLINE))
+            at = START + timedelta(seconds=rng.randint(0, 1_200))
+            events = [make_event(len(told) + each, node, at=at, name=name) for each in range(1, rng.randint(2, 4))]
+            await _commit(store, events, nodes=[node])
+            told += events
+        for since, until, width in ((0, 21, 1), (0, 21, 7), (3, 13, 5), (30, 40, 1), (-100, 100, 200)):
+            wanted = Counter(
+                ((to_ms(event.at) // 60_000 - base - since) // width, event.name)
+                for event in told
+                if since <= to_ms(event.at) // 60_000 - base < until
+            )
+            found = await store.count_events(since_minute=base + since, until_minute=base + until, width=width)
+            counted = {(bin_, name): count for bin_, name, count in found}
+            assert counted == dict(wanted), f"{since} to {until} by {width}: {counted}"
 
 
 async def a_moment_is_the_newest_revision_by_then(make: StoreFactory) -> None:
@@ -197,6 +221,7 @@ def _revision(event: Event) -> Revision:
 PAST_CHECKS: Final[tuple[StoreCheck, ...]] = (
     changes_are_the_newest_event_of_each_entity_between,
     an_entity_has_its_own_events,
+    events_are_counted_by_bins_of_minutes,
     a_moment_is_the_newest_revision_by_then,
     snapshots_are_kept_whole,
     a_log_that_begins_later_tells_the_same_from_there_on,

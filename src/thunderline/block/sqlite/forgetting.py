@@ -51,3 +51,4 @@ class LogTail:
         """See `Store.begin_log`."""
         connection.execute(self._queries.set_oldest.sql, (oldest, oldest))
         connection.execute(self._queries.delete_marks.sql, (oldest,))
+        connection.execute(self._queries.delete_event_minutes.sql, (oldest,))

@@ -81,6 +81,16 @@ INSERT INTO events (revision, id, name, at_ms, source, actor, subject, entity_ki
   causation_id, event_version, deleted, payload, meta_hash, commit_end)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
+-- name: count_events!
+INSERT INTO event_minutes (minute, name, events) VALUES (?, ?, ?)
+ON CONFLICT (minute, name) DO UPDATE SET events = events + excluded.events;
+
+-- name: events_by_bin
+SELECT (minute - ?1) / ?3, name, sum(events) FROM event_minutes WHERE minute >= ?1 AND minute < ?2 GROUP BY 1, 2;
+
+-- name: delete_event_minutes!
+DELETE FROM event_minutes WHERE minute < (SELECT at_ms / 60000 FROM events WHERE revision = ?);
+
 -- name: note_clock_step!
 INSERT INTO clock_steps (revision) VALUES (?);
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
+from thunderline.block.rollups import MINUTE_MS
 from thunderline.block.store import KeptAnswer, PresenceRow
 from thunderline.core.clock import from_ms, to_ms
 from thunderline.core.codec import SplitRecord, join_payload
@@ -77,6 +79,12 @@ def read_event(row: Sequence[Any]) -> Event:
         payload=join_payload(EntityKind(kind), payload, meta),
         deleted=bool(deleted),
     )
+
+
+def minute_rows(events: Sequence[Event]) -> list[Row]:
+    """How many events of each name came in each minute."""
+    counts = Counter((to_ms(event.at) // MINUTE_MS, event.name) for event in events)
+    return [(minute, name, count) for (minute, name), count in counts.items()]
 
 
 def entity_of(row: Sequence[Any]) -> str:

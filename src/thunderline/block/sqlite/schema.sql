@@ -83,6 +83,14 @@ CREATE TABLE clock_steps (
   revision INTEGER PRIMARY KEY
 ) STRICT;
 
+-- How many events of each name each minute since 1970 brought, so that a timeline is not counted out of the log.
+CREATE TABLE event_minutes (
+  minute INTEGER NOT NULL,
+  name TEXT NOT NULL,
+  events INTEGER NOT NULL,
+  PRIMARY KEY (minute, name)
+) STRICT, WITHOUT ROWID;
+
 -- A state in parts, packed by its reader (link/snapshots.py). Nothing is lost with them.
 CREATE TABLE snapshots (
   revision INTEGER NOT NULL,

@@ -114,6 +114,7 @@ class SqliteStore(Store):
                 "upsert_sessions",
                 "upsert_groups",
                 "insert_events",
+                "count_events",
                 "upsert_presence",
                 "insert_answers",
             )
@@ -307,6 +308,9 @@ class SqliteStore(Store):
         found = await self._read("read_entity_at", (entity_id, revision), rows.read_event)
         return found[0] if found else None
 
+    async def count_events(self, *, since_minute: int, until_minute: int, width: int) -> list[tuple[int, str, int]]:
+        return await self._read("events_by_bin", (since_minute, until_minute, width), lambda row: tuple(row))
+
     async def read_changes(self, *, after: Revision, until: Revision) -> list[Event]:
         return await self._past(lambda past, connection: past.changes(connection, after=after, until=until))
 
@@ -447,6 +451,7 @@ class SqliteStore(Store):
         bulk["upsert_sessions"].run(connection, session_rows)
         bulk["upsert_groups"].run(connection, group_rows)
         bulk["insert_events"].run(connection, event_rows)
+        bulk["count_events"].run(connection, rows.minute_rows(batch.events))
         if event_rows:
             before = connection.execute(queries.event_time.sql, (batch.base, batch.base)).fetchone()
             if before is not None and before[1] > to_ms(batch.events[0].at):
