@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -22,6 +24,11 @@ settings.register_profile(
     "search", settings.get_profile("thunderline"), derandomize=False, max_examples=1_000, print_blob=True
 )
 settings.load_profile("thunderline")
+
+
+# A job in the background of a shell ignores Ctrl-C, and so would every program that the tests start from there.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

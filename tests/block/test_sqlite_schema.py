@@ -205,11 +205,7 @@ def test_no_query_sorts_all_it_finds(migrated: sqlite3.Connection, name: str) ->
     sorts = [step for step in explain(migrated, getattr(QUERIES, name).sql) if "TEMP B-TREE" in step]
     # Blocks of one millisecond are put in order among themselves; the index has the rest. One node's rollups come in
     # order of time, so that grouping them sorts what is sorted, and as many rows as there are buckets are given.
-    assert all(
-        re.search(r"(LAST TERM|RIGHT PART) OF ORDER BY", step)
-        or (name, step) == ("rollups_of_node", "USE TEMP B-TREE FOR GROUP BY")
-        for step in sorts
-    )
+    assert all(re.search(r"(LAST TERM|RIGHT PART) OF ORDER BY", step) or (name, step) in GROUPED for step in sorts)
 
 
 def test_every_cascade_finds_its_rows_by_an_index(migrated: sqlite3.Connection) -> None:

@@ -59,16 +59,21 @@ def on_screen(*args: str, columns: int = 100, until: str | None = None, **env: s
     process = subprocess.Popen([*PROGRAM, *args], stdin=theirs, stdout=theirs, stderr=theirs, env=environ(**env))
     os.close(theirs)
     parts = []
-    with os.fdopen(ours, "rb", buffering=0) as terminal:
-        while True:
-            try:
-                part = terminal.read(65_536)
-            except OSError:  # how Linux says that nobody holds the other side any more
-                break
-            if not part:
-                break
-            parts.append(part)
-            if until is not None and until in b"".join(parts).decode(errors="replace"):
-                process.send_signal(signal.SIGINT)
-                until = None
-    return Screen(b"".join(parts).decode(), process.wait(timeout=30))
+    try:
+        with os.fdopen(ours, "rb", buffering=0) as terminal:
+            while True:
+                try:
+                    part = terminal.read(65_536)
+                except OSError:  # how Linux says that nobody holds the other side any more
+                    break
+                if not part:
+                    break
+                parts.append(part)
+                if until is not None and until in b"".join(parts).decode(errors="replace"):
+                    process.send_signal(signal.SIGINT)
+                    until = None
+        return Screen(b"".join(parts).decode(), process.wait(timeout=30))
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(timeout=30)
