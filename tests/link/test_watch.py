@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 
 import pytest
 
+from thunderline.block.memory import MemoryStore
+from thunderline.block.store import WriteBatch
 from thunderline.core.errors import CursorGone, InvalidInput, ShuttingDown, WatchCut
 from thunderline.core.ids import Revision
 from thunderline.core.settings import Settings
 from thunderline.flow.match import Pattern
 from thunderline.link.registry import Registry
 from thunderline.link.watch import Watch
+from thunderline.testing.clock import ManualClock
 from thunderline.testing.harness import open_cluster
 
 
@@ -206,3 +210,45 @@ async def test_a_page_looks_at_a_bounded_part_of_the_log(monkeypatch: pytest.Mon
                 break
         assert [event.subject for event in page.events] == ["last"]
         assert pages > 1
+
+
+class Overtaken(MemoryStore):
+    """A store in which readers see a commit before whoever committed it knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.between: Callable[[], Awaitable[None]] | None = None
+
+    async def commit(self, batch: WriteBatch) -> int | None:
+        block = await super().commit(batch)
+        if self.between is not None and batch.events:
+            between, self.between = self.between, None
+            await between()
+        return block
+
+
+async def test_what_is_read_before_it_is_told_is_given_once(clock: ManualClock) -> None:
+    store = Overtaken()
+    async with Registry.open(store, clock=clock) as registry:
+        await registry.ensure_node({"name": "before"})
+        async with registry.subscribe(since="0") as watch:
+            heard: list[int] = []
+
+            async def listen() -> None:
+                while True:
+                    heard.append((await anext(watch)).revision)
+
+            async def read_meanwhile() -> None:
+                nonlocal listening
+                listening = asyncio.create_task(listen())
+                await clock.advance(0)
+
+            listening: asyncio.Task[None] | None = None
+            store.between = read_meanwhile
+            await registry.ensure_node({"name": "overtaken"})
+            await registry.ensure_node({"name": "after"})
+            await clock.advance(0)
+            assert heard == list(range(1, registry.roster.revision + 1))
+            assert listening is not None
+            listening.cancel()
+            await asyncio.wait([listening])

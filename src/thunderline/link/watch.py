@@ -87,7 +87,9 @@ class Watch:
                 # No await between the comparison and this: what is committed from here on is heard.
                 self._live = self._bus.subscribe(self.pattern, backlog_max=self._backlog_max)
             else:
-                page = await self._store.read_events(after=self.cursor, limit=_PAGE)
+                # What is committed and not yet in the roster is told over the bus, and must not be read as well.
+                end = Revision(self._roster.revision + 1)
+                page = await self._store.read_events(after=self.cursor, before=end, limit=_PAGE)
                 if self.cursor < (oldest := self._oldest()):
                     # Compaction went past this watcher: what it would be given now has gaps.
                     raise CursorGone(str(self.cursor), why=f"the log begins after {oldest} by now")
