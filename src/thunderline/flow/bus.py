@@ -56,6 +56,11 @@ class Bus(ABC):
     def wants(self, name: str) -> bool:
         """Whether anybody listens for `name`: a transient event that nobody wants need not be made."""
 
+    @property
+    @abstractmethod
+    def listeners(self) -> int:
+        """How many listen."""
+
 
 class Publisher(Protocol):
     """What whoever commits needs of a bus."""
@@ -125,6 +130,10 @@ class LocalBus(Bus):
 
     def wants(self, name: str) -> bool:
         return any(audience.pattern.matches(name) for audience in self._audiences.values())
+
+    @property
+    def listeners(self) -> int:
+        return sum(len(audience.listeners) for audience in self._audiences.values())
 
 
 class _Audience:

@@ -59,6 +59,10 @@ class PacedBus(Bus):
     def wants(self, name: str) -> bool:
         return self._bus.wants(name)
 
+    @property
+    def listeners(self) -> int:
+        return self._bus.listeners
+
     async def run(self) -> None:
         """Carry what was held once its time has come, until cancelled."""
         while True:

@@ -180,6 +180,9 @@ class ChannelSocket:
     def _close(self, code: int, reason: str, *, linger_s: float = CLOSE_TIMEOUT_S) -> None:
         self._is_over = True
         self._inbox.clear()
+        for task in self._tasks - {asyncio.current_task()}:
+            # There is nobody left to tell.
+            task.cancel()
         # A reason has 123 bytes; what is cut must still be text.
         self._carrier.close(code, reason.encode()[:123].decode(errors="ignore"), linger_s=linger_s)
 
@@ -276,7 +279,7 @@ class ChannelSocket:
     async def _look_after(self) -> None:
         """End the connection of a client that is silent or does not read; move cursors on."""
         clock = self.registry.clock
-        while True:
+        while not self._is_over:
             due = clock.monotonic() + LOOK_S
             await clock.sleep_until(due)
             now = clock.monotonic()

@@ -17,6 +17,7 @@ from thunderline.core.records import EntityKind, Event, Node, Reliability
 from thunderline.core.settings import Settings
 from thunderline.core.tasks import Supervisor
 from thunderline.flow.bus import Bus, Buses, LocalBus
+from thunderline.flow.gather import GatheringBus
 from thunderline.flow.pace import PacedBus
 from thunderline.flow.taxonomy import NODE_HEARTBEAT, TAXONOMY
 from thunderline.link.ages import Ages
@@ -58,7 +59,8 @@ class Engine:
         self.sentinel = Sentinel(self.roster, clock=clock, settings=settings, rng=rng)
         self.uplinks = Uplinks(self.roster, self.sentinel, holder=owner)
         self.tasks = Supervisor()
-        self._paced = PacedBus(LocalBus(), clock=clock)
+        self._gathering = GatheringBus(LocalBus(), clock=clock)
+        self._paced = PacedBus(self._gathering, clock=clock)
         self.log = EventLog(store, self.roster, bus, self._paced, backlog_max=settings.watch_backlog_max)
         self.bus = Buses(bus, self._paced)
         self._clock = clock
@@ -127,6 +129,7 @@ class Engine:
         self.tasks.start(self.history.run(), name="history")
         self.tasks.start(self.snapshots.run(), name="snapshots")
         self.tasks.start(self.retention.run(), name="retention")
+        self.tasks.start(self._gathering.run(), name="gathering bus")
         self.tasks.start(self._paced.run(), name="paced bus")
         log.info(
             "registry open",
