@@ -8,8 +8,10 @@ import selectors
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 from playwright.sync_api import BrowserContext, Page
 
@@ -107,6 +109,24 @@ def relayed(server: ServerThread) -> Iterator[Relay]:
         relay.close()
 
 
+@contextlib.contextmanager
+def writing(server: ServerThread, name: str, sizes: list[int], *, rare: bool) -> Iterator[None]:
+    """A block beside which nodes are registered in batches of these sizes, each with a group behind it if `rare`."""
+
+    def write() -> None:
+        with httpx.Client(base_url=server.url, trust_env=False, timeout=30) as http:
+            for at, size in enumerate(sizes):
+                nodes = [{"name": f"{name}-{at}-{i}"} for i in range(size)]
+                http.post("/api/nodes/batch", json={"nodes": nodes}).raise_for_status()
+                if rare:
+                    http.post("/api/groups", json={"name": f"{name}-{at}"}).raise_for_status()
+
+    with ThreadPoolExecutor(1) as thread:
+        done = thread.submit(write)
+        yield
+        done.result()
+
+
 def logged(server: ServerThread, match: str) -> list[int]:
     found: list[int] = []
     since = "0"
@@ -133,16 +153,13 @@ def test_an_event_source_that_is_cut_off_and_resumed_hears_exactly_the_log(
         page.goto(f"{relay.url}/docs")
         page.evaluate(SCRIPT, {"match": match, "names": list(TAXONOMY)})
         for turn, is_cut in enumerate(kinds):
-            for part in range(2):
-                name = f"t{turn}-{part}"
-                nodes = [{"name": f"{name}-{i}"} for i in range(each - 1 if each > 1 else rng.randrange(1, 30))]
-                server.http.post("/api/nodes/batch", json={"nodes": nodes}).raise_for_status()
-                if each > 1:
-                    server.http.post("/api/groups", json={"name": name}).raise_for_status()
-                if part:
-                    break
-                # Between the two, with some of the first on their way: the browser comes back by itself, or the page.
-                page.wait_for_function("(count) => window.opened > count", arg=turn, timeout=30_000)
+            page.wait_for_function("(count) => window.opened > count", arg=turn, timeout=30_000)
+            heard = page.evaluate("() => window.heard.length")
+            sizes = [each - 1] * 2 if each > 1 else [rng.randrange(1, 30) for _ in range(5)]
+            with writing(server, f"t{turn}", sizes, rare=each > 1):
+                # Amid what is being written: the browser comes back by itself, or the page.
+                more = 1 if each > 1 else rng.randrange(1, sum(sizes))
+                page.wait_for_function("(count) => window.heard.length >= count", arg=heard + more, timeout=30_000)
                 if is_cut:
                     relay.cut()
                 else:

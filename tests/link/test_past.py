@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.link.turning import turn_on
 from thunderline.block.memory import MemoryStore
 from thunderline.block.sqlite.store import SqliteStore
-from thunderline.block.store import Store
 from thunderline.core.errors import CursorGone, InvalidInput, ThunderlineError
 from thunderline.core.ids import Revision
 from thunderline.link import snapshots
@@ -21,14 +21,16 @@ from thunderline.link.past_graphs import diff
 from thunderline.link.registry import Registry
 from thunderline.link.snapshots import Snapshots, made_of, pack, unpack
 from thunderline.testing.clock import ManualClock
+from thunderline.testing.faults import FaultyStore
 
 NAMES = [f"n-{number}" for number in range(6)]
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Store:
+def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> FaultyStore:
     """Each engine."""
-    return MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "nodes.db", clock=clock)
+    is_memory = request.param == "memory"
+    return FaultyStore(MemoryStore() if is_memory else SqliteStore(tmp_path / "nodes.db", clock=clock))
 
 
 async def act(registry: Registry, rng: random.Random, turn: int) -> None:
@@ -60,7 +62,7 @@ def everything(registry: Registry) -> tuple[Graph, Graph]:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_the_state_at_each_commit_is_the_one_that_was_committed_there(
-    store: Store, clock: ManualClock, seed: int, monkeypatch: pytest.MonkeyPatch
+    store: FaultyStore, clock: ManualClock, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(snapshots, "EVENTS_LEAST", 25)
     rng = random.Random(seed)
@@ -84,7 +86,7 @@ async def test_the_state_at_each_commit_is_the_one_that_was_committed_there(
     assert len(stood) > 60
 
 
-async def test_a_moment_within_a_commit_is_its_end(store: Store, clock: ManualClock) -> None:
+async def test_a_moment_within_a_commit_is_its_end(store: FaultyStore, clock: ManualClock) -> None:
     async with Registry.open(store, clock=clock) as registry:
         node = await registry.ensure_node({"name": "a"})
         before = registry.roster.revision
@@ -95,13 +97,13 @@ async def test_a_moment_within_a_commit_is_its_end(store: Store, clock: ManualCl
         assert all(graph == registry.graph() for graph in graphs)
 
 
-async def test_moments_are_times_revisions_and_cursors(store: Store, clock: ManualClock) -> None:
+async def test_moments_are_times_revisions_and_cursors(store: FaultyStore, clock: ManualClock) -> None:
     async with Registry.open(store, clock=clock) as registry:
         start = clock.now()
-        await clock.advance(60)
+        await turn_on(store, clock, 60)
         await registry.ensure_node({"name": "a"})
         first, cursor = registry.graph(), registry.cursor
-        await clock.advance(60)
+        await turn_on(store, clock, 60)
         await registry.ensure_node({"name": "b"})
         at = start + timedelta(seconds=90)
         plain = at.isoformat()
@@ -128,7 +130,7 @@ async def test_a_cursor_of_another_log_is_gone(clock: ManualClock) -> None:
             await registry.graph_at(foreign)
 
 
-async def test_a_diff_says_what_came_what_went_and_what_changed(store: Store, clock: ManualClock) -> None:
+async def test_a_diff_says_what_came_what_went_and_what_changed(store: FaultyStore, clock: ManualClock) -> None:
     async with Registry.open(store, clock=clock) as registry:
         for name in ("stays", "goes"):
             await registry.ensure_node({"name": name})
@@ -151,7 +153,7 @@ def test_a_graph_does_not_differ_from_itself() -> None:
     assert found.nodes.added == found.nodes.removed == found.nodes.changed == []
 
 
-async def test_a_packed_state_is_the_same_unpacked(store: Store, clock: ManualClock) -> None:
+async def test_a_packed_state_is_the_same_unpacked(store: FaultyStore, clock: ManualClock) -> None:
     rng = random.Random(5)
     async with Registry.open(store, clock=clock) as registry:
         for turn in range(80):

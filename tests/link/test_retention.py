@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from tests.link.test_past import act, everything
+from tests.link.turning import turn_on
 from thunderline.block.memory import MemoryStore
 from thunderline.block.sqlite.store import SqliteStore
-from thunderline.block.store import Store
 from thunderline.core.errors import CursorGone, StoreUnavailable
 from thunderline.core.ids import Revision
 from thunderline.core.records import Event
@@ -31,9 +31,10 @@ KEPT = Settings(log_retention_s=10 * MINUTE_S, log_events_min=0)
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Store:
+def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> FaultyStore:
     """Each engine."""
-    return MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "nodes.db", clock=clock)
+    is_memory = request.param == "memory"
+    return FaultyStore(MemoryStore() if is_memory else SqliteStore(tmp_path / "nodes.db", clock=clock))
 
 
 def retention(registry: Registry) -> Retention:
@@ -41,14 +42,14 @@ def retention(registry: Registry) -> Retention:
     return registry._engine.retention
 
 
-async def rows(store: Store) -> list[Event]:
+async def rows(store: FaultyStore) -> list[Event]:
     """The events that are kept at all."""
     return await store.read_events(after=Revision(0), limit=100_000)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_what_is_kept_is_as_it_was(
-    store: Store, clock: ManualClock, seed: int, monkeypatch: pytest.MonkeyPatch
+    store: FaultyStore, clock: ManualClock, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(snapshots, "EVENTS_LEAST", 25)
     rng = random.Random(seed)
@@ -60,7 +61,7 @@ async def test_what_is_kept_is_as_it_was(
             for turn in range(60):
                 await act(registry, rng, turn)
                 stood[registry.roster.revision] = everything(registry)
-                await clock.advance(rng.choice((1, 10, MINUTE_S)))
+                await turn_on(store, clock, rng.choice((1, 10, MINUTE_S)))
                 # Time brought things about, too.
                 stood[registry.roster.revision] = everything(registry)
             await retention(registry).look_after()
@@ -76,7 +77,7 @@ async def test_what_is_kept_is_as_it_was(
     assert sum(revision >= begins[-1] for revision in stood) > 5
 
 
-async def test_what_nobody_needs_is_removed(store: Store, clock: ManualClock) -> None:
+async def test_what_nobody_needs_is_removed(store: FaultyStore, clock: ManualClock) -> None:
     async with Registry.open(store, KEPT, clock=clock) as registry:
         await registry.ensure_node({"name": "stays"})
         for turn in range(500):
@@ -84,9 +85,9 @@ async def test_what_nobody_needs_is_removed(store: Store, clock: ManualClock) ->
         await registry.ensure_node({"name": "goes"})
         await registry.deregister("goes")
         await retention(registry).look_after()
-        await clock.advance(2 * MINUTE_S)
+        await turn_on(store, clock, 2 * MINUTE_S)
         await registry.update_node("stays", {"labels": {}})
-        await clock.advance(11 * MINUTE_S)
+        await turn_on(store, clock, 11 * MINUTE_S)
         await retention(registry).look_after()
         kept = await rows(store)
         assert registry.log.oldest > 500

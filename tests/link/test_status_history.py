@@ -8,40 +8,42 @@ from pathlib import Path
 
 import pytest
 
+from tests.link.turning import turn_on
 from thunderline.block.memory import MemoryStore
 from thunderline.block.sqlite.store import SqliteStore
-from thunderline.block.store import Store
 from thunderline.core.errors import CursorGone, InvalidInput, UnknownNode
 from thunderline.core.records import NodeStatus
 from thunderline.core.settings import Settings
 from thunderline.link.registry import Registry
 from thunderline.link.status_history import SPANS_MAX, StatusHistory
 from thunderline.testing.clock import ManualClock
+from thunderline.testing.faults import FaultyStore
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Store:
+def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> FaultyStore:
     """Each engine."""
-    return MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "nodes.db", clock=clock)
+    is_memory = request.param == "memory"
+    return FaultyStore(MemoryStore() if is_memory else SqliteStore(tmp_path / "nodes.db", clock=clock))
 
 
 def told(history: StatusHistory) -> list[tuple[str, str]]:
     return [(span.status, span.reason) for span in history.spans]
 
 
-async def test_spans_say_what_why_and_by_whom(store: Store, clock: ManualClock) -> None:
+async def test_spans_say_what_why_and_by_whom(store: FaultyStore, clock: ManualClock) -> None:
     async with Registry.open(store, clock=clock) as registry:
         start = clock.now()
         await registry.ensure_node({"name": "a"})
-        await clock.advance(10)
+        await turn_on(store, clock, 10)
         await registry.heartbeat("a")
-        await clock.advance(5)
+        await turn_on(store, clock, 5)
         await registry.update_node("a", {"labels": {"no": "status"}})
-        await clock.advance(5)
+        await turn_on(store, clock, 5)
         await registry.heartbeat("a", "degraded", {})
-        await clock.advance(10)
+        await turn_on(store, clock, 10)
         await registry.mark_offline("a", "maintenance")
-        await clock.advance(20)
+        await turn_on(store, clock, 20)
         history = await registry.status_history("a")
         assert told(history)[:4] == [
             ("connecting", "registered"),
@@ -78,14 +80,14 @@ async def test_spans_say_what_why_and_by_whom(store: Store, clock: ManualClock) 
         assert history.uptime.unregistered_s == pytest.approx(86_400 - 50)
 
 
-async def test_the_first_span_is_told_from_where_it_began(store: Store, clock: ManualClock) -> None:
+async def test_the_first_span_is_told_from_where_it_began(store: FaultyStore, clock: ManualClock) -> None:
     async with Registry.open(store, clock=clock) as registry:
         await registry.ensure_node({"name": "a"})
-        await clock.advance(10)
+        await turn_on(store, clock, 10)
         await registry.heartbeat("a")
         began = clock.now()
         for turn in range(5):
-            await clock.advance(10)
+            await turn_on(store, clock, 10)
             await registry.heartbeat("a")
             await registry.update_node("a", {"labels": {"turn": str(turn)}})
         history = await registry.status_history("a", clock.now() - timedelta(seconds=5), registry.cursor)
@@ -95,14 +97,14 @@ async def test_the_first_span_is_told_from_where_it_began(store: Store, clock: M
         assert (history.uptime.ratio, history.uptime.unregistered_s) == (1.0, 0)
 
 
-async def test_a_window_that_ended_ends_its_spans_later(store: Store, clock: ManualClock) -> None:
+async def test_a_window_that_ended_ends_its_spans_later(store: FaultyStore, clock: ManualClock) -> None:
     async with Registry.open(store, clock=clock) as registry:
         await registry.ensure_node({"name": "a"})
         await registry.heartbeat("a")
         start = clock.now()
-        await clock.advance(10)
+        await turn_on(store, clock, 10)
         until = clock.now()
-        await clock.advance(10)
+        await turn_on(store, clock, 10)
         await registry.mark_offline("a")
         history = await registry.status_history("a", start, until)
         assert told(history)[-1][0] == "online"
@@ -110,13 +112,13 @@ async def test_a_window_that_ended_ends_its_spans_later(store: Store, clock: Man
         assert history.uptime.seconds[NodeStatus.ONLINE] == 10
 
 
-async def test_a_node_that_is_gone_is_found_by_its_id(store: Store, clock: ManualClock) -> None:
+async def test_a_node_that_is_gone_is_found_by_its_id(store: FaultyStore, clock: ManualClock) -> None:
     async with Registry.open(store, clock=clock) as registry:
         node = await registry.ensure_node({"name": "a"})
         await registry.heartbeat("a")
-        await clock.advance(10)
+        await turn_on(store, clock, 10)
         await registry.deregister("a", force=True)
-        await clock.advance(30)
+        await turn_on(store, clock, 30)
         again = await registry.ensure_node({"name": "a"})
         gone, here = await registry.status_history(node.id), await registry.status_history("a")
         assert (gone.node_id, gone.name, here.node_id) == (node.id, "a", again.id)
@@ -129,11 +131,11 @@ async def test_a_node_that_is_gone_is_found_by_its_id(store: Store, clock: Manua
                 await registry.status_history(unknown)
 
 
-async def test_the_newest_spans_and_where_earlier_ones_are(store: Store, clock: ManualClock) -> None:
+async def test_the_newest_spans_and_where_earlier_ones_are(store: FaultyStore, clock: ManualClock) -> None:
     async with Registry.open(store, Settings(offline_after_s=3600, deadline_intervals=100), clock=clock) as registry:
         await registry.ensure_node({"name": "a"})
         for turn in range(20):
-            await clock.advance(1)
+            await turn_on(store, clock, 1)
             await registry.heartbeat("a", ("online", "degraded")[turn % 2], {})
         whole = await registry.status_history("a")
         assert whole.earlier is None

@@ -8,30 +8,32 @@ from typing import Any
 
 import pytest
 
+from tests.link.turning import turn_on
 from thunderline.block.memory import MemoryStore
 from thunderline.block.sqlite.store import SqliteStore
-from thunderline.block.store import Store
 from thunderline.core.errors import InvalidInput
 from thunderline.core.settings import Settings
 from thunderline.link.registry import Registry
 from thunderline.link.timeline import BINS_MAX, KINDS
 from thunderline.testing.clock import ManualClock
+from thunderline.testing.faults import FaultyStore
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Store:
+def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> FaultyStore:
     """Each engine."""
-    return MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "nodes.db", clock=clock)
+    is_memory = request.param == "memory"
+    return FaultyStore(MemoryStore() if is_memory else SqliteStore(tmp_path / "nodes.db", clock=clock))
 
 
-async def test_events_are_counted_by_kind_where_they_happened(store: Store, clock: ManualClock) -> None:
+async def test_events_are_counted_by_kind_where_they_happened(store: FaultyStore, clock: ManualClock) -> None:
     async with Registry.open(store, clock=clock) as registry:
         start = clock.now()
         await registry.ensure_node({"name": "a"})
         await registry.heartbeat("a")
-        await clock.advance(5)
+        await turn_on(store, clock, 5)
         await registry.establish_link_session("a", None, {"session_id": "s"})
-        await clock.advance(60)
+        await turn_on(store, clock, 60)
         await registry.create_group({"name": "g"})
         timeline = await registry.timeline(start, clock.now(), bins=60)
         assert (timeline.bin_s, timeline.at) == (60, [start, start + timedelta(seconds=60)])
@@ -43,12 +45,12 @@ async def test_events_are_counted_by_kind_where_they_happened(store: Store, cloc
         assert (timeline.oldest, timeline.newest) == (start, clock.now())
 
 
-async def test_counts_are_the_same_after_a_restart(store: Store, clock: ManualClock) -> None:
+async def test_counts_are_the_same_after_a_restart(store: FaultyStore, clock: ManualClock) -> None:
     settings = Settings(offline_after_s=3600)
     async with Registry.open(store, settings, clock=clock) as registry:
         for turn in range(10):
             await registry.ensure_node({"name": f"n{turn}"})
-            await clock.advance(7)
+            await turn_on(store, clock, 7)
         before = await registry.timeline(bins=24)
     async with Registry.open(store, settings, clock=clock) as registry:
         assert (await registry.timeline(bins=24)).counts == before.counts
