@@ -11,10 +11,30 @@ import pytest
 
 from thunderline.block.beats import to_heartbeat
 from thunderline.core.errors import UndeclaredEvent
-from thunderline.core.records import EntityKind, Event, Heartbeat, LinkSession, Node, NodeGroup, NodeStatus, Reliability
+from thunderline.core.records import (
+    CapacityReport,
+    EntityKind,
+    Event,
+    GuardReport,
+    Heartbeat,
+    LinkSession,
+    Node,
+    NodeGroup,
+    NodeStatus,
+    Reliability,
+)
 from thunderline.flow import taxonomy
 from thunderline.flow.taxonomy import TAXONOMY, EventType, check_event, status_event
-from thunderline.testing.records import make_beat, make_event, make_group, make_node, make_session, node_id
+from thunderline.testing.records import (
+    make_beat,
+    make_capacity_report,
+    make_event,
+    make_group,
+    make_guard_report,
+    make_node,
+    make_session,
+    node_id,
+)
 
 CONSTANTS = {
     name: value
@@ -25,6 +45,8 @@ PAYLOADS: dict[type[Any], Any] = {
     Node: make_node(1),
     LinkSession: make_session(1, node_id(1)),
     NodeGroup: make_group(1),
+    GuardReport: make_guard_report(),
+    CapacityReport: make_capacity_report(),
     Heartbeat: to_heartbeat(make_beat(node_id(1))),
 }
 
@@ -55,7 +77,7 @@ def test_constant_is_named_as_its_event(constant: str, name: str) -> None:
 
 @pytest.mark.parametrize("row", [*TAXONOMY.values()], ids=lambda row: row.name)
 def test_row_is_consistent_in_itself(row: EventType) -> None:
-    assert re.fullmatch(r"cluster\.(node|link|capability|group)\.[a-z_]+", row.name)
+    assert re.fullmatch(r"cluster\.(node|link|capability|group|guard|capacity)\.[a-z_]+", row.name)
     # A capability and a membership are parts of their node, and have no records of their own.
     about = row.name.split(".")[1]
     is_part = about == "capability" or row.name in (taxonomy.GROUP_JOINED, taxonomy.GROUP_LEFT)
@@ -64,6 +86,8 @@ def test_row_is_consistent_in_itself(row: EventType) -> None:
     assert row.meaning.endswith(".")
     assert (row.payload is LinkSession) == (row.kind is EntityKind.LINK)
     assert (row.payload is NodeGroup) == (row.kind is EntityKind.GROUP)
+    assert (row.payload is GuardReport) == (row.kind is EntityKind.GUARD)
+    assert (row.payload is CapacityReport) == (row.kind is EntityKind.CAPACITY)
     # What stands in the log is a record; a heartbeat is kept in history instead.
     assert (row.payload is Heartbeat) == (row.reliability is Reliability.TRANSIENT)
     if row.reliability is Reliability.TRANSIENT:

@@ -27,14 +27,31 @@ def test_the_bars_of_the_scenario_hold(name: str) -> None:
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("detector", ["deadline", "phi"])
-def test_a_zone_that_is_cut_recovers_and_leaves_no_zombies(detector: str) -> None:
+def test_a_zone_that_is_cut_engages_the_guard_recovers_and_leaves_no_zombies(detector: str) -> None:
     report = simulate(read_scenario("zone-cut").changed(settings={"detector": detector}))
     assert report.missed == []
     east, west, doomed = report.fleets
     assert east.faults == 90
     assert east.recovery is not None
-    assert east.recovery.count == 90
+    # Whom the guard held for long enough was never convicted.
+    assert east.recovery.count + east.undetected == 90
+    assert 0 < east.undetected < 30
+    assert [moment.event for moment in report.told] == ["cluster.guard.engaged", "cluster.guard.released"]
     assert (west.faults, doomed.faults, doomed.undetected) == (0, 10, 0)
+
+
+def test_the_guard_spreads_the_expiry_of_a_zone_that_is_cut() -> None:
+    with_guard, without = (
+        simulate(read_scenario("zone-cut").changed(settings={"guard_fraction": fraction})) for fraction in (0.3, 1.0)
+    )
+    at_once, spread = (fleets(report)["east"].detection for report in (without, with_guard))
+    assert at_once is not None
+    assert spread is not None
+    assert at_once.count == 90
+    assert at_once.max_s < 40
+    assert 60 <= spread.count < 90
+    assert 60 < spread.max_s <= 40 + 120
+    assert without.told == []
 
 
 def mixed(scenario: Scenario, *, duration_s: float, part: int) -> Scenario:

@@ -29,7 +29,7 @@ from thunderline.cli.screen import (
     write_row,
 )
 from thunderline.client.events import ToldEvent
-from thunderline.core.records import Heartbeat, LinkSession, Node, NodeGroup
+from thunderline.core.records import CapacityReport, GuardReport, Heartbeat, LinkSession, Node, NodeGroup, Payload
 
 _PIPED_COLUMNS: Final = ("AT", "EVENT", "SUBJECT", "STATUS", "REASON", "CURSOR")
 _PREFIX: Final = "cluster."
@@ -38,7 +38,7 @@ _SUBJECT_WIDTH: Final = 20
 """Room for a usual name; a longer one moves what follows it, and is not cut."""
 _MEMBERSHIP: Final = "cluster.group."
 
-Record = Node | LinkSession | NodeGroup | Heartbeat | dict[str, Any]
+Record = Payload | dict[str, Any]
 
 
 def watch(
@@ -134,8 +134,13 @@ def _shown_status(record: Record) -> Text:
 
 
 def _status(record: Record) -> object:
-    if isinstance(record, NodeGroup):
-        return None
+    match record:
+        case NodeGroup():
+            return None
+        case GuardReport():
+            return "engaged" if record.engaged else "released"
+        case CapacityReport():
+            return "exceeded" if record.exceeded else "restored"
     return record.get("status") if isinstance(record, dict) else record.status
 
 
@@ -151,6 +156,10 @@ def _reason(name: str, record: Record) -> str:
         case LinkSession():
             figures = [] if record.latency_ms is None else [milliseconds(record.latency_ms)]
             return " ".join([record.session_type, record.connection_type, *figures])
+        case GuardReport():
+            return f"{record.fallen} of {record.nodes} nodes down, {record.held} held back"
+        case CapacityReport():
+            return f"{record.nodes} nodes, {record.heartbeats_per_second:.0f} heartbeats/s"
         case Heartbeat():
             told = {
                 "cpu": percent(record.cpu_load),

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from thunderline.core.envelope import CloudEvent
-from thunderline.core.records import Heartbeat, LinkSession, Node, NodeGroup
+from thunderline.core.records import CapacityReport, GuardReport, Heartbeat, LinkSession, Node, NodeGroup, Payload
 
 CUT_EVENT: Final = "thunderline.cut"
 """The last message to a watcher that fell behind: it resumes from its cursor."""
@@ -19,7 +19,13 @@ RESET_EVENT: Final = "thunderline.reset"
 MESSAGE_MAX_BYTES: Final = 4 * 1024 * 1024
 """Far more than any event of ours takes; what goes on for longer without an end is not our stream."""
 
-_KINDS: Final[dict[str, Any]] = {"node": Node, "link": LinkSession, "group": NodeGroup}
+_KINDS: Final[dict[str, Any]] = {
+    "node": Node,
+    "link": LinkSession,
+    "group": NodeGroup,
+    "guard": GuardReport,
+    "capacity": CapacityReport,
+}
 _HEARTBEAT: Final = "cluster.node.heartbeat"
 
 
@@ -32,15 +38,13 @@ class ToldEvent(CloudEvent, frozen=True, kw_only=True):
     """The object as it came, with whatever a newer server put into it."""
 
     @property
-    def record(self) -> Node | LinkSession | NodeGroup | Heartbeat | dict[str, Any]:
+    def record(self) -> Payload | dict[str, Any]:
         """The record after the change, of a deletion the last there was; a dict for a kind that we do not know.
 
         Raises: msgspec.ValidationError where it is not one of this version's.
         """
         kind = Heartbeat if self.name == _HEARTBEAT else _KINDS.get(self.entity_kind, dict[str, Any])
-        record: Node | LinkSession | NodeGroup | Heartbeat | dict[str, Any] = msgspec.json.decode(
-            self.payload, type=kind
-        )
+        record: Payload | dict[str, Any] = msgspec.json.decode(self.payload, type=kind)
         return record
 
     @property

@@ -7,13 +7,24 @@ from typing import Final, assert_never
 
 import msgspec
 
-from thunderline.core.records import EntityKind, JsonObject, LinkSession, Node, NodeGroup, Record
+from thunderline.core.records import (
+    CapacityReport,
+    EntityKind,
+    GuardReport,
+    JsonObject,
+    LinkSession,
+    Node,
+    NodeGroup,
+    PersistentPayload,
+)
 
 _ENCODER: Final = msgspec.json.Encoder()
 _SORTING_ENCODER: Final = msgspec.json.Encoder(order="sorted")
 _NODE: Final = msgspec.json.Decoder(Node)
 _LINK: Final = msgspec.json.Decoder(LinkSession)
 _GROUP: Final = msgspec.json.Decoder(NodeGroup)
+_GUARD: Final = msgspec.json.Decoder(GuardReport)
+_CAPACITY: Final = msgspec.json.Decoder(CapacityReport)
 _META: Final = msgspec.json.Decoder(JsonObject)
 
 
@@ -25,9 +36,9 @@ class SplitRecord(msgspec.Struct, frozen=True, gc=False):
     meta: str | None
 
 
-def split_record(record: Record) -> SplitRecord:
+def split_record(record: PersistentPayload) -> SplitRecord:
     """`record` ready to be stored; equal metas have equal hashes (SHA-256 of the JSON with sorted keys)."""
-    if not record.meta:
+    if isinstance(record, GuardReport | CapacityReport) or not record.meta:
         return SplitRecord(_ENCODER.encode(record).decode(), None, None)
     meta = _SORTING_ENCODER.encode(record.meta)
     bare = msgspec.structs.replace(record, meta={})
@@ -52,7 +63,7 @@ def join_group(record: str, meta: str | None) -> NodeGroup:
     return group if meta is None else msgspec.structs.replace(group, meta=_META.decode(meta))
 
 
-def join_payload(kind: EntityKind, record: str, meta: str | None) -> Record:
+def join_payload(kind: EntityKind, record: str, meta: str | None) -> PersistentPayload:
     """The payload of a persistent event about a `kind`."""
     match kind:
         case EntityKind.NODE:
@@ -61,5 +72,9 @@ def join_payload(kind: EntityKind, record: str, meta: str | None) -> Record:
             return join_link(record, meta)
         case EntityKind.GROUP:
             return join_group(record, meta)
+        case EntityKind.GUARD:
+            return _GUARD.decode(record)
+        case EntityKind.CAPACITY:
+            return _CAPACITY.decode(record)
         case _:
             assert_never(kind)

@@ -84,6 +84,8 @@ class EntityKind(StrEnum):
     NODE = "node"
     LINK = "link"
     GROUP = "group"
+    GUARD = "guard"
+    CAPACITY = "capacity"
 
 
 class Override(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -215,10 +217,50 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The replica that answers for the node."""
 
 
-Record: TypeAlias = Node | LinkSession | NodeGroup
-"""What a store keeps, and a persistent event carries."""
+class GuardReport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What the guard against mass expiry does in one failure domain, as of an event; see `link/guard.py`."""
 
-Payload: TypeAlias = Record | Heartbeat
+    id: str
+    scope: str
+    """The name of the zone or region; `everything` for nodes that are in none."""
+    scope_type: GroupType | None
+    """`zone` or `region`; None for `everything`."""
+    engaged: bool
+    nodes: int
+    """Nodes of the scope that were not offline."""
+    fallen: int
+    """Nodes of the scope that became `disconnected` or `offline` within the window, whichever were more."""
+    held: int
+    """Nodes of the scope whose expiry waits."""
+    max_delay_s: float
+    """For how long one waits at most."""
+    engaged_at: datetime
+    released_at: datetime | None
+
+
+class CapacityReport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Whether more heartbeats come than should, though no interval may be longer; see `link/pace.py`."""
+
+    id: str
+    exceeded: bool
+    nodes: int
+    """Nodes that beat."""
+    heartbeats_per_second: float
+    """What they send together at the longest intervals that they may be told."""
+    max_heartbeats_per_second: float
+    """The setting that this should not exceed."""
+
+
+Record: TypeAlias = Node | LinkSession | NodeGroup
+"""What a store keeps."""
+
+RegistryReport: TypeAlias = GuardReport | CapacityReport
+"""What the registry tells of itself; it stands in the log only."""
+
+PersistentPayload: TypeAlias = Record | RegistryReport
+"""What a persistent event carries."""
+
+Payload: TypeAlias = PersistentPayload | Heartbeat
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):

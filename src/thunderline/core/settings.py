@@ -158,6 +158,44 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "`max_heartbeats_per_second`, so that detection stays bounded. A node that asks for more has it.",
         ),
     ] = 60.0
+    guard_fraction: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1,
+            description="How much of a failure domain (zone, region, or everything) may fall silent within "
+            "`guard_window_s` before the expiry of the others is spread. 0.3 is more than a rack or a rolling restart "
+            "takes and less than half; lower holds back sooner, 1 switches the guard off.",
+        ),
+    ] = 0.3
+    guard_min_nodes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10_000_000,
+            description="So many nodes of a failure domain may fall silent in any case. Lower guards small clusters, "
+            "too, and delays what is to be told of their dead.",
+        ),
+    ] = 5
+    guard_window_s: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=3600,
+            description="Seconds within which nodes that fall silent count as having done so together. It should be "
+            "twice a deadline or more: the victims of one fault do not fall at one moment. Higher counts more faults "
+            "as one.",
+        ),
+    ] = 60.0
+    guard_max_delay_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3600,
+            description="Seconds that the guard delays a node's expiry at most, from its first silence until it is "
+            "given up. Higher rides out longer network faults; lower tells sooner of what really died.",
+        ),
+    ] = 120.0
     mutation_lane_max: Annotated[
         int,
         Meta(

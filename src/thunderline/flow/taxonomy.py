@@ -8,8 +8,10 @@ import msgspec
 
 from thunderline.core.errors import UndeclaredEvent
 from thunderline.core.records import (
+    CapacityReport,
     EntityKind,
     Event,
+    GuardReport,
     Heartbeat,
     LinkSession,
     Node,
@@ -37,6 +39,10 @@ GROUP_LEFT: Final = "cluster.group.left"
 LINK_ESTABLISHED: Final = "cluster.link.established"
 LINK_UPDATED: Final = "cluster.link.updated"
 LINK_CLOSED: Final = "cluster.link.closed"
+GUARD_ENGAGED: Final = "cluster.guard.engaged"
+GUARD_RELEASED: Final = "cluster.guard.released"
+CAPACITY_EXCEEDED: Final = "cluster.capacity.exceeded"
+CAPACITY_RESTORED: Final = "cluster.capacity.restored"
 
 
 class EventType(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,6 +205,38 @@ _ROWS: Final = (
         payload=LinkSession,
         phoenix="link_down",
         meaning="A link session was closed, or failed with its node.",
+    ),
+    EventType(
+        name=GUARD_ENGAGED,
+        version=1,
+        kind=EntityKind.GUARD,
+        payload=GuardReport,
+        phoenix="topology_update",
+        meaning="Too many nodes of a failure domain fell silent at once: the expiry of the others is spread.",
+    ),
+    EventType(
+        name=GUARD_RELEASED,
+        version=1,
+        kind=EntityKind.GUARD,
+        payload=GuardReport,
+        phoenix="topology_update",
+        meaning="Nodes of that failure domain expire at once again.",
+    ),
+    EventType(
+        name=CAPACITY_EXCEEDED,
+        version=1,
+        kind=EntityKind.CAPACITY,
+        payload=CapacityReport,
+        phoenix="topology_update",
+        meaning="The fleet sends more heartbeats than it should, though its intervals are as long as they may be.",
+    ),
+    EventType(
+        name=CAPACITY_RESTORED,
+        version=1,
+        kind=EntityKind.CAPACITY,
+        payload=CapacityReport,
+        phoenix="topology_update",
+        meaning="The fleet no longer does.",
     ),
 )
 

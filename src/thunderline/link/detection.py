@@ -11,10 +11,11 @@ from typing import Any
 from thunderline.core.errors import ThunderlineError
 from thunderline.core.ids import NodeId
 from thunderline.core.logging import get_logger
+from thunderline.core.records import RegistryReport
 from thunderline.link import link_plans, plans
 from thunderline.link.actor import DETECTION, Action, authorise
 from thunderline.link.lanes import Lane
-from thunderline.link.liveness import Signal, observe
+from thunderline.link.liveness import Signal, is_up, observe
 from thunderline.link.overlay import Overlay
 from thunderline.link.roster import Roster
 from thunderline.link.sentinel import Sentinel
@@ -74,6 +75,23 @@ class Detection:
         done = self._writer.submit(Lane.OWN, plan, actor=DETECTION)
         done.add_done_callback(settled)
         return done
+
+    def at_stake(self, session_id: str) -> NodeId | None:
+        """The node that would be disconnected if the link that broke is not resumed."""
+        dropped = self._uplinks.dropped(session_id)
+        if dropped is None or dropped.uplink.leaving:
+            return None
+        entry = dropped.uplink.entry
+        heard_since = entry.heard_at is not None and entry.heard_at > dropped.at
+        if heard_since or not is_up(entry.node.observed_status):
+            return None
+        return None if self._uplinks.has_other(entry.sessions.values(), session_id) else entry.node.id
+
+    def report(self, event_name: str, report: RegistryReport, *, subject: str) -> asyncio.Future[None]:
+        """Queue an event about the registry itself."""
+        return self._writer.submit(
+            Lane.OWN, lambda overlay: overlay.report(event_name, report, subject=subject), actor=DETECTION
+        )
 
     def reap_session(self, session_id: str) -> None:
         """Queue the end of a session whose connection is gone, if it still is when its turn comes."""

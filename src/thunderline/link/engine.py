@@ -11,9 +11,9 @@ from typing import Final
 from thunderline.block.beats import to_heartbeat
 from thunderline.block.store import Store
 from thunderline.core.clock import Clock
-from thunderline.core.ids import EventId, IdSource, NodeId
+from thunderline.core.ids import EventId, IdSource, NodeId, Revision
 from thunderline.core.logging import get_logger
-from thunderline.core.records import EntityKind, Event, Node, Reliability
+from thunderline.core.records import CapacityReport, EntityKind, Event, GuardReport, Node, Reliability
 from thunderline.core.settings import Settings
 from thunderline.core.tasks import Supervisor
 from thunderline.flow.bus import Bus, Buses, LocalBus
@@ -21,9 +21,12 @@ from thunderline.flow.gather import GatheringBus
 from thunderline.flow.pace import PacedBus
 from thunderline.flow.taxonomy import NODE_HEARTBEAT, TAXONOMY
 from thunderline.link.ages import Ages
+from thunderline.link.capacity import CAPACITY_ID
 from thunderline.link.checkpoint import PresenceCheckpoint
 from thunderline.link.detection import Detection
 from thunderline.link.event_log import EventLog
+from thunderline.link.group_tree import GroupFilter
+from thunderline.link.guard import EVERYTHING, GUARDED, Scope
 from thunderline.link.history import History
 from thunderline.link.lanes import OWN_LANE_MAX, Lane
 from thunderline.link.overlay import Overlay
@@ -122,6 +125,7 @@ class Engine:
             await self._load_sessions()
             await self._load_groups()
             replayed = await self._checkpoint.restore(self.store)
+        await self._take_up_reports(head.revision)
         self.sentinel.start()
         self.tasks.start(self.writer.run(), name="writer")
         self.tasks.start(self.writer.watch(), name="writer watch")
@@ -170,6 +174,20 @@ class Engine:
             for group in page:
                 self.roster.groups.put(group)
             after = page[-1].id
+
+    async def _take_up_reports(self, revision: Revision) -> None:
+        """What an earlier process told of itself, and did not live to take back."""
+        places = [group for kind in GUARDED for group in self.roster.groups.select(GroupFilter(group_type=kind))[0]]
+        scopes = [Scope(EVERYTHING, None), *(Scope(group.name, group.group_type) for group in places)]
+        guards = []
+        for entity_id in [scope.id for scope in scopes]:
+            event = await self.store.read_entity_at(entity_id, revision)
+            if event is not None and isinstance(event.payload, GuardReport) and event.payload.engaged:
+                guards.append(event.payload)
+        self.sentinel.guard.start(guards)
+        event = await self.store.read_entity_at(CAPACITY_ID, revision)
+        if event is not None and isinstance(event.payload, CapacityReport):
+            self.sentinel.capacity.exceeded = event.payload.exceeded
 
     def _settled(self, node_id: NodeId, node: Node | None) -> None:
         self.sentinel.settled(node_id, node)

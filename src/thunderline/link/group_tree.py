@@ -28,6 +28,8 @@ class GroupTree:
         self._by_name: dict[str, NodeGroup] = {}
         self._names: list[str] = []  # sorted: the order of listings
         self._inside: dict[str, set[str]] = {}
+        self.version = 0
+        """Changes whenever a group does."""
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -80,6 +82,7 @@ class GroupTree:
 
     def put(self, group: NodeGroup) -> None:
         """Add or replace a group."""
+        self.version += 1
         known = self._by_id.get(group.id)
         if known is None:
             insort(self._names, group.name)
@@ -93,6 +96,7 @@ class GroupTree:
         """Drop a group; those in it have another parent by then, or have it within the same commit."""
         group = self._by_id.pop(group_id, None)
         if group is not None:
+            self.version += 1
             self._leave(group)
             del self._by_name[group.name]
             del self._names[bisect_left(self._names, group.name)]

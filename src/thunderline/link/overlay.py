@@ -24,7 +24,8 @@ from thunderline.core.records import (
     LinkSession,
     Node,
     NodeGroup,
-    Record,
+    PersistentPayload,
+    RegistryReport,
 )
 from thunderline.flow.taxonomy import TAXONOMY, check_event
 from thunderline.link.actor import Actor
@@ -244,6 +245,10 @@ class Overlay:
         self._emit(event_name, group, subject=group.name, entity_id=group.id)
         return group
 
+    def report(self, event_name: str, report: RegistryReport, *, subject: str) -> None:
+        """Tell something of the registry itself, which stands in the log alone."""
+        self._emit(event_name, report, subject=subject, entity_id=report.id)
+
     def add_beat(self, beat: PackedBeat) -> None:
         """Append a beat to history."""
         if beat.seq is not None:
@@ -313,7 +318,7 @@ class Overlay:
     def _next_revision(self) -> Revision:
         return Revision(self._roster.revision + len(self.events) + 1)
 
-    def _emit(self, name: str, payload: Record, *, subject: str, entity_id: str) -> None:
+    def _emit(self, name: str, payload: PersistentPayload, *, subject: str, entity_id: str) -> None:
         declared = TAXONOMY[name]
         if self._correlation_id is None:
             self._correlation_id = self.new_id()

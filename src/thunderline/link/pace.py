@@ -62,11 +62,13 @@ class Pace:
         self._take(asked_ms, 1)
         self._adjust()
 
-    def discount(self, node_id: NodeId) -> None:
-        """The node does not beat any more; unknown ones are fine."""
-        if (before := self._asked_ms.pop(node_id, None)) is not None:
-            self._take(before, -1)
-            self._adjust()
+    def discount(self, node_id: NodeId) -> bool:
+        """The node does not beat any more; whether it did so far."""
+        if (before := self._asked_ms.pop(node_id, None)) is None:
+            return False
+        self._take(before, -1)
+        self._adjust()
+        return True
 
     def interval_ms(self, asked_ms: int) -> int:
         """What a node that asks for this is granted now; drawn anew each time."""

@@ -64,7 +64,7 @@ from thunderline.link.past_graphs import GraphDiff, PastGraphs
 from thunderline.link.plans import Announced
 from thunderline.link.roster import Entry
 from thunderline.link.status_history import SPANS_DEFAULT, StatusHistories, StatusHistory
-from thunderline.link.summary import Summary, summarise
+from thunderline.link.summary import LivenessFigures, Summary, summarise
 from thunderline.link.timeline import BINS_DEFAULT, Timeline, Timelines
 from thunderline.link.watch import Watch
 
@@ -514,7 +514,11 @@ class Registry:
 
     def summary(self) -> Summary:
         """The cluster in figures: nodes by status, role and domain, open sessions, how the cache serves."""
-        return summarise(self.roster, links=len(self.uplinks), stale_s=self.stale_s, cursor=self.cursor)
+        sentinel = self._engine.sentinel
+        liveness = LivenessFigures(guards=sentinel.guard.reports(), capacity=sentinel.capacity.report())
+        return summarise(
+            self.roster, links=len(self.uplinks), stale_s=self.stale_s, liveness=liveness, cursor=self.cursor
+        )
 
     # Events
 

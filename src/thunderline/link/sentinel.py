@@ -11,16 +11,19 @@ import math
 import random
 from typing import Any, Final, Protocol
 
-from thunderline.core.clock import Clock
+from thunderline.core.clock import Clock, from_ms
 from thunderline.core.errors import StoreUnavailable, ThunderlineError
 from thunderline.core.ids import NodeId
 from thunderline.core.logging import get_logger
-from thunderline.core.records import Node, NodeStatus
+from thunderline.core.records import Node, NodeStatus, RegistryReport
 from thunderline.core.settings import Settings
+from thunderline.link.capacity import Capacity
 from thunderline.link.deadlines import Deadlines
 from thunderline.link.detectors import detector_of
+from thunderline.link.guard import Fall, Guard
 from thunderline.link.liveness import Signal, has_left, is_up
 from thunderline.link.pace import Pace
+from thunderline.link.reports import Reports
 from thunderline.link.roster import Entry, Roster
 
 log = get_logger(__name__)
@@ -50,6 +53,12 @@ class Convicter(Protocol):
     def lose_link(self, session_id: str) -> asyncio.Future[Any]:
         """Queue what the end of the grace means for the link that broke, unless it was resumed."""
 
+    def at_stake(self, session_id: str) -> NodeId | None:
+        """The node that would be disconnected by the end of that grace."""
+
+    def report(self, event_name: str, report: RegistryReport, *, subject: str) -> asyncio.Future[None]:
+        """Queue an event about the registry itself."""
+
     @property
     def store_is_away(self) -> bool:
         """Whether no transition can be committed at present."""
@@ -60,6 +69,8 @@ class Sentinel:
 
     def __init__(self, roster: Roster, *, clock: Clock, settings: Settings, rng: random.Random) -> None:
         self.pace = Pace(settings, rng=rng)
+        self.capacity = Capacity(self.pace, settings=settings)
+        self.guard = Guard(roster.groups, settings=settings, rng=rng)
         self._detector = detector_of(settings)
         self._roster = roster
         self._clock = clock
@@ -67,6 +78,7 @@ class Sentinel:
         self._rng = rng
         self._deadlines: Deadlines[NodeId] = Deadlines()
         self._graces: Deadlines[str] = Deadlines()
+        self._reports = Reports()
         self._paused_s = 0.0
         self._away_since: float | None = None
 
@@ -76,6 +88,8 @@ class Sentinel:
         for entry in self._roster:
             if is_up(entry.node.observed_status):
                 self.pace.count(entry.node.id, entry.node.heartbeat_interval_ms)
+            if entry.node.observed_status is not NodeStatus.OFFLINE:
+                self.guard.population.count(entry.node.id, entry.node.groups)
         for entry in self._roster:
             if is_up(entry.node.observed_status):
                 entry.patience_s = self._promised_s(entry)
@@ -137,25 +151,24 @@ class Sentinel:
         if node is None or node.observed_status is NodeStatus.OFFLINE:
             self._deadlines.disarm(node_id)
             self.pace.discount(node_id)
+            self.guard.population.discount(node_id)
+            self.guard.recovered(node_id)
             return
         now = self.now()
         entry = self._roster.get(node_id)
         if entry is None:
             return
+        self.guard.population.count(node_id, node.groups)
         if is_up(node.observed_status):
             self.pace.count(node_id, node.heartbeat_interval_ms)
+            self.guard.is_up(node_id)
             if entry.heard_at is None:
                 self._heard(entry)
             else:
                 self._deadlines.arm(node_id, entry.heard_at + self._patience_s(entry))
-        else:
-            self.pace.discount(node_id)
-            deadline = self._deadlines.deadline(node_id)
+        elif self.pace.discount(node_id) or self._deadlines.deadline(node_id) is None:
             # Where a link broke, the deadline of the silence is still armed; it must not cut `offline_after` short.
-            if deadline is None or (
-                entry.heard_at is not None and deadline <= entry.heard_at + self._patience_s(entry)
-            ):
-                self._deadlines.arm(node_id, now + self._settings.offline_after_s)
+            self._deadlines.arm(node_id, now + self._settings.offline_after_s)
 
     async def run(self, convicter: Convicter) -> None:
         """Convict who is overdue, until cancelled."""
@@ -168,6 +181,7 @@ class Sentinel:
                 self._grace_over(convicter, session_id)
             for node_id in self._deadlines.expire(now):
                 self._expired(convicter, node_id)
+            self._report(convicter, now)
             looks = [look for look in (self._deadlines.next_look(), self._graces.next_look()) if look is not None]
             await self._wait(min([IDLE_LOOK_S, *(look - now for look in looks)]))
 
@@ -197,12 +211,35 @@ class Sentinel:
         if entry is None:
             return
         signal = Signal.SILENT if is_up(entry.node.observed_status) else Signal.GIVEN_UP
+        if (until := self._held_until(entry)) is not None:
+            self._deadlines.arm(node_id, until)
+            return
         try:
             done = convicter.convict(node_id, signal)
         except ThunderlineError as error:
             self._try_again(node_id, error)
         else:
             done.add_done_callback(lambda future: self._convicted(node_id, future))
+
+    def _held_until(self, entry: Entry) -> float | None:
+        """Until when the guard holds a node that would fall now; None: it does not."""
+        node = entry.node
+        if node.observed_status is NodeStatus.CONNECTING:
+            return None
+        fall = Fall.DISCONNECTED if is_up(node.observed_status) else Fall.OFFLINE
+        at = from_ms(self._clock.now_ms())
+        return self.guard.hold(node.id, node.groups, fall, now=self.now(), at=at)
+
+    def _was_heard(self, node_id: NodeId, since: float) -> bool:
+        entry = self._roster.get(node_id)
+        return entry is None or (entry.heard_at is not None and entry.heard_at > since)
+
+    def _report(self, convicter: Convicter, now: float) -> None:
+        at = from_ms(self._clock.now_ms())
+        self._reports.add(self.guard.look(now=now, at=at, was_heard=self._was_heard))
+        if (capacity := self.capacity.look()) is not None:
+            self._reports.add([capacity])
+        self._reports.tell(convicter)
 
     def _convicted(self, node_id: NodeId, done: asyncio.Future[None]) -> None:
         if done.cancelled():
@@ -226,6 +263,11 @@ class Sentinel:
             if not done.cancelled() and (error := done.exception()) is not None:
                 look_again(error)
 
+        node_id = convicter.at_stake(session_id)
+        entry = None if node_id is None else self._roster.get(node_id)
+        if entry is not None and (until := self._held_until(entry)) is not None:
+            self._graces.arm(session_id, until)
+            return
         try:
             convicter.lose_link(session_id).add_done_callback(ended)
         except ThunderlineError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from thunderline.core.ids import Revision
-from thunderline.core.records import OPEN_SESSION_STATUSES, NodeStatus
+from thunderline.core.records import OPEN_SESSION_STATUSES, CapacityReport, GuardReport, NodeStatus
 from thunderline.link.roster import Roster
 
 
@@ -40,17 +40,25 @@ class CacheFigures(msgspec.Struct, frozen=True, kw_only=True):
     stale_s: float | None
 
 
+class LivenessFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What the registry does about too many silences, or too many heartbeats: the guards that are engaged now."""
+
+    guards: list[GuardReport]
+    capacity: CapacityReport
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """The cluster as of `revision`."""
 
     nodes: NodeCounts
     sessions: SessionCounts
     cache: CacheFigures
+    liveness: LivenessFigures
     revision: Revision
     cursor: str
 
 
-def summarise(roster: Roster, *, links: int, stale_s: float | None, cursor: str) -> Summary:
+def summarise(roster: Roster, *, links: int, stale_s: float | None, liveness: LivenessFigures, cursor: str) -> Summary:
     """The figures of a roster; costs as much as there are statuses, roles and domains."""
     asked = roster.hits + roster.misses
     statuses = roster.counts("status")
@@ -73,6 +81,7 @@ def summarise(roster: Roster, *, links: int, stale_s: float | None, cursor: str)
             hit_rate=roster.hits / asked if asked else None,
             stale_s=stale_s,
         ),
+        liveness=liveness,
         revision=roster.revision,
         cursor=cursor,
     )

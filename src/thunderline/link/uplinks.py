@@ -165,6 +165,10 @@ class Uplinks:
         self._dropped_of_node.setdefault(uplink.entry.node.id, set()).add(uplink.session_id)
         return True
 
+    def dropped(self, session_id: str) -> Dropped | None:
+        """The link that broke, unless it was resumed."""
+        return self._dropped.get(session_id)
+
     def give_up(self, session_id: str) -> Dropped | None:
         """The grace is over: the link that broke, unless it was resumed; nobody resumes it from now on."""
         if (dropped := self._dropped.get(session_id)) is not None:

@@ -13,20 +13,25 @@ from thunderline.core.clock import from_ms
 from thunderline.core.ids import BatchId, EventId, GroupId, IdSource, LinkId, NodeId, Revision
 from thunderline.core.records import (
     BeatStatus,
+    CapacityReport,
     ClusterType,
     Event,
     GroupType,
+    GuardReport,
     LinkSession,
     Node,
     NodeGroup,
     NodeStatus,
-    Record,
+    PersistentPayload,
+    RegistryReport,
     SessionStatus,
     SessionType,
 )
 from thunderline.flow.taxonomy import (
+    CAPACITY_EXCEEDED,
     GROUP_REMOVED,
     GROUP_UPDATED,
+    GUARD_ENGAGED,
     LINK_UPDATED,
     NODE_DEREGISTERED,
     NODE_UPDATED,
@@ -129,7 +134,32 @@ def make_group(number: int, **changes: Any) -> NodeGroup:
     return msgspec.structs.replace(group, **changes) if changes else group
 
 
-def make_event(revision: int, payload: Record, *, deleted: bool = False, **changes: Any) -> Event:
+def make_guard_report(**changes: Any) -> GuardReport:
+    """The guard of a zone, engaged."""
+    report = GuardReport(
+        id="guard:zone-1",
+        scope="zone-1",
+        scope_type=GroupType.ZONE,
+        engaged=True,
+        nodes=100,
+        fallen=30,
+        held=15,
+        max_delay_s=120.0,
+        engaged_at=START,
+        released_at=None,
+    )
+    return msgspec.structs.replace(report, **changes) if changes else report
+
+
+def make_capacity_report(**changes: Any) -> CapacityReport:
+    """A capacity that is exceeded."""
+    report = CapacityReport(
+        id="capacity", exceeded=True, nodes=400_000, heartbeats_per_second=6_667.0, max_heartbeats_per_second=5_000.0
+    )
+    return msgspec.structs.replace(report, **changes) if changes else report
+
+
+def make_event(revision: int, payload: PersistentPayload, *, deleted: bool = False, **changes: Any) -> Event:
     """The event that tells of `payload`; of its removal, when it is deleted."""
     told, told_last = _EVENTS[type(payload)]
     name = told_last if deleted else told
@@ -140,7 +170,7 @@ def make_event(revision: int, payload: Record, *, deleted: bool = False, **chang
         at=START,
         source="registry@test",
         actor="operator:test",
-        subject=payload.session_id if isinstance(payload, LinkSession) else payload.name,
+        subject=_subject(payload),
         entity_kind=TAXONOMY[name].kind,
         entity_id=payload.id,
         correlation_id=numbered_uuid(revision, family=5),
@@ -152,12 +182,21 @@ def make_event(revision: int, payload: Record, *, deleted: bool = False, **chang
     return msgspec.structs.replace(event, **changes) if changes else event
 
 
-_EVENTS: Final[dict[type[Record], tuple[str, str]]] = {
+def _subject(payload: PersistentPayload) -> str:
+    if isinstance(payload, RegistryReport):
+        return payload.id
+    return payload.session_id if isinstance(payload, LinkSession) else payload.name
+
+
+_EVENTS: Final[dict[type[PersistentPayload], tuple[str, str]]] = {
     Node: (NODE_UPDATED, NODE_DEREGISTERED),
     LinkSession: (LINK_UPDATED, LINK_UPDATED),
     NodeGroup: (GROUP_UPDATED, GROUP_REMOVED),
+    GuardReport: (GUARD_ENGAGED, GUARD_ENGAGED),
+    CapacityReport: (CAPACITY_EXCEEDED, CAPACITY_EXCEEDED),
 }
-"""What tells of a change of such a record, and of its removal; a session leaves with its node, untold."""
+"""What tells of a change of such a record, and of its removal; a session leaves with its node, untold. The registry's
+reports are not removed."""
 
 
 def make_beat(node: Node | NodeId, at_ms: int = START_MS, **changes: Any) -> PackedBeat:

@@ -37,12 +37,23 @@ from thunderline.core.records import (
     NodeStatus,
     Override,
     Record,
+    RegistryReport,
     SessionStatus,
 )
 from thunderline.testing.clock import START_MS
 from thunderline.testing.history_suite import HISTORY_CHECKS
 from thunderline.testing.past_suite import PAST_CHECKS
-from thunderline.testing.records import batch_id, make_beat, make_event, make_group, make_node, make_session, node_id
+from thunderline.testing.records import (
+    batch_id,
+    make_beat,
+    make_capacity_report,
+    make_event,
+    make_group,
+    make_guard_report,
+    make_node,
+    make_session,
+    node_id,
+)
 
 StoreFactory = Callable[[], Store]
 """Gives a store that is not yet opened, each time on the same data; called again only after the last one was closed."""
@@ -845,12 +856,19 @@ async def every_field_of_an_event_is_kept(make: StoreFactory) -> None:
         "causation_id": node_id(77),
         "event_version": 3,
     }
-    events = [make_event(1, node, **changes), make_event(2, session, causation_id=None)]
+    reports: list[RegistryReport] = [make_guard_report(released_at=from_ms(START_MS + 7)), make_capacity_report()]
+    events = [
+        make_event(1, node, **changes),
+        make_event(2, session, causation_id=None),
+        *(make_event(number, report) for number, report in enumerate(reports, start=3)),
+    ]
     async with _opened(make) as log:
         await log.store.commit(
             WriteBatch(batch_id=batch_id(1), base=Revision(0), events=events, nodes=[node], sessions=[session])
         )
         _expect(await log.store.read_events(after=Revision(0), limit=10), events, "events")
+        for event in events:
+            _expect(await log.store.read_entity_at(event.entity_id, Revision(9)), event, "the newest event")
 
 
 # Groups

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from thunderline.block.store import WriteBatch
 from thunderline.core.codec import SplitRecord, split_record
-from thunderline.core.records import Record
+from thunderline.core.records import PersistentPayload
 
 
 class Splits:
@@ -18,7 +18,7 @@ class Splits:
         """The record, encoded."""
         split = self._by_record.get(id(record))
         if split is None:
-            assert isinstance(record, Record)
+            assert isinstance(record, PersistentPayload)
             split = self._by_record[id(record)] = split_record(record)
             if split.meta_hash is not None and split.meta is not None:
                 self.metas[split.meta_hash] = split.meta
