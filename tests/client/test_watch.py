@@ -43,7 +43,14 @@ def gone(status: int, code: str, **more: object) -> tuple[int, str, bytes]:
 
 
 def following(seed: int = 0, **options: Any) -> Following:
-    given: dict[str, Any] = {"pattern": ">", "transient": True, "since": "log:0", "on_lost": None, "on_back": None}
+    given: dict[str, Any] = {
+        "pattern": ">",
+        "transient": True,
+        "damped": False,
+        "since": "log:0",
+        "on_lost": None,
+        "on_back": None,
+    }
     return Following("http://here", rng=random.Random(seed), **{**given, **options})
 
 

@@ -25,12 +25,20 @@ from thunderline.core.records import (
     Node,
     NodeStatus,
     Override,
-    Record,
+    PersistentPayload,
     Reliability,
     SessionStatus,
     SessionType,
 )
-from thunderline.testing.records import make_event, make_group, make_node, make_session, node_id
+from thunderline.testing.records import (
+    make_capacity_report,
+    make_event,
+    make_group,
+    make_guard_report,
+    make_node,
+    make_session,
+    node_id,
+)
 
 TEXT = st.text(max_size=6)
 UUIDS = st.uuids(version=4).map(str)
@@ -184,10 +192,12 @@ def test_the_source_of_an_event_is_a_relative_reference(name: str, source: str) 
 
 
 def test_every_kind_of_entity_can_be_joined() -> None:
-    records: dict[EntityKind, Record] = {
+    records: dict[EntityKind, PersistentPayload] = {
         EntityKind.NODE: make_node(1),
         EntityKind.LINK: make_session(1, node_id(1)),
         EntityKind.GROUP: make_group(1, parent="eu", meta={"a": 1}),
+        EntityKind.GUARD: make_guard_report(),
+        EntityKind.CAPACITY: make_capacity_report(),
     }
     assert set(records) == set(EntityKind)
     for kind, record in records.items():

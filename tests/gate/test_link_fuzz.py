@@ -141,7 +141,7 @@ async def test_any_frames_in_any_order_are_answered_with_errors_and_closes_and_m
     caplog.set_level("ERROR")
     fuzzer = Fuzzer(random.Random(7))
     sizes = []
-    async with open_cluster(settings=Settings(link_frames_per_second=1000)) as cluster:
+    async with open_cluster(settings=Settings(link_frames_per_second=1000, guard_fraction=1)) as cluster:
         gate = LinkGate(cluster.registry)
         gate.start()
         for _ in range(4):

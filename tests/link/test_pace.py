@@ -88,7 +88,7 @@ def test_sums_are_those_of_the_nodes_that_are_there(comings: list[tuple[int, int
 
 
 async def test_granted_interval_is_told_with_the_answer_and_not_written() -> None:
-    async with open_cluster(settings=Settings(max_heartbeats_per_second=1, guard_fraction=1)) as cluster:
+    async with open_cluster(settings=Settings(max_heartbeats_per_second=1)) as cluster:
         nodes = [await cluster.node(f"n{i}") for i in range(40)]
         revision = cluster.registry.roster.revision
         told = [(await node.beat()).json()["next_interval_ms"] for node in nodes]
@@ -98,7 +98,7 @@ async def test_granted_interval_is_told_with_the_answer_and_not_written() -> Non
 
 
 async def test_longer_interval_is_granted_its_deadline_at_once() -> None:
-    async with open_cluster(settings=Settings(max_heartbeats_per_second=1)) as cluster:
+    async with open_cluster(settings=Settings(max_heartbeats_per_second=1, guard_fraction=1)) as cluster:
         nodes = [await cluster.node(f"n{i}") for i in range(40)]
         for node in nodes:
             await node.beat()

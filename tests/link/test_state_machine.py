@@ -42,8 +42,10 @@ from thunderline.core.errors import (
 from thunderline.core.ids import Revision
 from thunderline.core.inputs import HeartbeatInput, NodeAttrs, NodePatch
 from thunderline.core.records import OPEN_SESSION_STATUSES, Event, Node
+from thunderline.core.settings import Settings
 from thunderline.link import plans
 from thunderline.link.actor import EMBEDDING_PROGRAM
+from thunderline.link.health import Health
 from thunderline.link.lanes import Lane
 from thunderline.link.overlay import Overlay
 from thunderline.link.roster import Entry
@@ -133,7 +135,7 @@ def patch_now(overlay: Overlay, *, name: str, patch: NodePatch, default: int) ->
 
 def beat_now(overlay: Overlay, node: Node) -> Any:
     """A beat of a node that may be new in this very batch, which no caller could send; the plan must hold even so."""
-    return plans.beat(overlay, Entry(node), HeartbeatInput())
+    return plans.beat(overlay, Entry(node), HeartbeatInput(), Health(Settings(), now=float))
 
 
 class RegistryMachine(RuleBasedStateMachine):

@@ -61,6 +61,11 @@ def status_text(status: NodeStatus, *, left: bool) -> Text:
     return Text(f"{mark.shape} {status}", style=mark.colour)
 
 
+def flapping_reason(node: Node) -> str:
+    """Why the node's status is what it is; of one whose status changes all the time, that first."""
+    return f"flapping: {node.status_reason}" if node.flapping else node.status_reason
+
+
 def count_line(statuses: Iterable[NodeStatus]) -> str:
     """How many nodes have each status, e.g. `3 nodes: 2 online, 1 offline`.
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from thunderline.cli.answers import PlainNodeAnswer
 from thunderline.cli.figures import ago, mebibytes, milliseconds, moment, percent
 from thunderline.cli.lookup import looking_up
-from thunderline.cli.marks import left_on_purpose, status_text
+from thunderline.cli.marks import flapping_reason, left_on_purpose, status_text
 from thunderline.cli.options import AsJson, NodeRef, Server
 from thunderline.cli.remote import Remote
 from thunderline.cli.screen import (
@@ -107,7 +107,7 @@ def _status(shown: PresentNode) -> Text:
 
 def _status_fields(shown: PresentNode, now: datetime) -> Fields:
     fields = [
-        ("status", Text.assemble(_status(shown), ": ", cell(shown.status_reason))),
+        ("status", Text.assemble(_status(shown), ": ", cell(flapping_reason(shown)))),
         ("since", plain(moment(shown.status_since, now))),
         ("observed", plain(f"{shown.observed_status}: {shown.observed_reason}")),
     ]

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from thunderline.cli.figures import ago, mebibytes, percent
-from thunderline.cli.marks import count_line, left_on_purpose, status_text
+from thunderline.cli.marks import count_line, flapping_reason, left_on_purpose, status_text
 from thunderline.cli.screen import plain
 from thunderline.client.answers import PresentNode
 
@@ -84,7 +84,7 @@ def _show_blocks(console: Console, columns: Columns) -> None:
 
 def _reason(node: PresentNode) -> str:
     overridden = node.override is not None and node.override.status is node.status
-    return f"override: {node.status_reason}" if overridden else node.status_reason
+    return f"override: {node.status_reason}" if overridden else flapping_reason(node)
 
 
 def _column_width(heading: str, cells: Sequence[Text]) -> int:

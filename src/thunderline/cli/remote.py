@@ -70,7 +70,9 @@ class Remote:
                 remaining -= len(page.nodes)
 
     @contextmanager
-    def watch(self, pattern: str, since: str | None, *, say: Callable[[str], None]) -> Iterator[Iterator[ToldEvent]]:
+    def watch(
+        self, pattern: str, since: str | None, *, damped: bool = False, say: Callable[[str], None]
+    ) -> Iterator[Iterator[ToldEvent]]:
         """Events that match, after `since` or from now on, for ever; `say` is told of a server that went and came back.
 
         The block begins once the server is connected. Raises: RemoteError.
@@ -80,6 +82,7 @@ class Remote:
             self._client.watch(
                 pattern,
                 since,
+                damped=damped,
                 on_lost=lambda error: say(f"lost the server at {self.url} ({_reason(error)}); trying again"),
                 on_back=lambda: say("the server answers again; nothing was missed"),
             ) as events,

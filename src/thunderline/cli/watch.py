@@ -14,7 +14,7 @@ from rich.text import Text
 
 from thunderline.cli.failures import NotThunderline
 from thunderline.cli.figures import mebibytes, milliseconds, percent, rfc3339
-from thunderline.cli.marks import left_on_purpose, status_text
+from thunderline.cli.marks import flapping_reason, left_on_purpose, status_text
 from thunderline.cli.options import Server
 from thunderline.cli.remote import Remote
 from thunderline.cli.screen import (
@@ -60,6 +60,9 @@ def watch(
             show_default="now",
         ),
     ] = None,
+    damped: Annotated[
+        bool, typer.Option("--damped", help="Leave out changes of status of nodes that are marked as flapping.")
+    ] = False,
     server: Server,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print each event as the API tells it, one JSON object per line.")
@@ -74,7 +77,7 @@ def watch(
     with (
         Remote(server, warn=note) as remote,
         _read_by(server),
-        remote.watch(match, since, say=note) as events,
+        remote.watch(match, since, damped=damped, say=note) as events,
     ):
         if as_json:
             for event in events:
@@ -150,7 +153,7 @@ def _reason(name: str, record: Record) -> str:
         case Node() if name.startswith(_MEMBERSHIP):
             return f"in {', '.join(record.groups) or 'no group'}"
         case Node():
-            return record.status_reason
+            return flapping_reason(record)
         case NodeGroup():
             return record.group_type if record.parent is None else f"{record.group_type}, in {record.parent}"
         case LinkSession():

@@ -429,6 +429,7 @@ class BlockingClient:
         since: str | None = None,
         *,
         transient: bool | None = None,
+        damped: bool = False,
         on_lost: OnLost | None = None,
         on_back: OnBack | None = None,
     ) -> BlockingWatch:
@@ -437,6 +438,7 @@ class BlockingClient:
             self.url,
             pattern=pattern,
             transient=transient,
+            damped=damped,
             since=since,
             rng=self._rng,
             on_lost=on_lost,

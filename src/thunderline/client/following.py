@@ -55,6 +55,7 @@ class Following:
         *,
         pattern: str,
         transient: bool | None,
+        damped: bool,
         since: str | None,
         rng: random.Random,
         on_lost: OnLost | None,
@@ -64,6 +65,8 @@ class Following:
         self.query = {"match": pattern}
         if transient is not None:
             self.query["transient"] = "true" if transient else "false"
+        if damped:
+            self.query["damped"] = "true"
         self._url = url
         self._backoff = Backoff(rng, base_s=FIRST_WAIT_S, cap_s=LONGEST_WAIT_S)
         self._on_lost = on_lost

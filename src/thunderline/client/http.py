@@ -464,6 +464,7 @@ class Client:
         since: str | None = None,
         *,
         transient: bool | None = None,
+        damped: bool = False,
         on_lost: OnLost | None = None,
         on_back: OnBack | None = None,
     ) -> Watch:
@@ -472,7 +473,8 @@ class Client:
         Use it as `async with client.watch(...) as events: async for event in events: ...`. When the connection breaks,
         `on_lost` is told why, once; the watch connects again until it can go on exactly behind the last event, and
         tells `on_back`. `transient` events, heartbeats, of a node four a second at most, are told where that is true,
-        and with None where the pattern spells the word `heartbeat`.
+        and with None where the pattern spells the word `heartbeat`. With `damped`, changes of status of nodes that are
+        marked as flapping are left out.
 
         Raises, in the watch: ServerUnreachable and ServerUnavailable before it was ever connected; ListAgain when the
         log cannot continue; InvalidRequest for a bad pattern.
@@ -481,6 +483,7 @@ class Client:
             self.url,
             pattern=pattern,
             transient=transient,
+            damped=damped,
             since=since,
             rng=self._rng,
             on_lost=on_lost,

@@ -137,6 +137,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     inserted_at: datetime
     updated_at: datetime
     revision: Revision
+    flapping: bool = False
+    """Whether its status changes so often that single changes mean little; see `link/flaps.py`."""
 
 
 class LinkSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -21,6 +21,7 @@ from thunderline.core.ids import is_uuid
 from thunderline.core.inputs import InputProblem, NodeName, explain
 
 DetectorName = Literal["deadline", "phi"]
+Threshold = Annotated[float, Meta(gt=0, le=1e12)]
 LogFormat = Literal["auto", "text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -158,6 +159,68 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "`max_heartbeats_per_second`, so that detection stays bounded. A node that asks for more has it.",
         ),
     ] = 60.0
+    degraded_cpu_load: Annotated[
+        Threshold | None,
+        Meta(
+            description="A node whose heartbeats report a `cpu_load` of so many percent or more for "
+            "`degraded_after_s` is `degraded`, whatever it says of itself. By default none is: a busy worker is "
+            "not a sick one.",
+        ),
+    ] = None
+    degraded_mem_used_mb: Annotated[
+        Threshold | None,
+        Meta(description="The same for `mem_used_mb`, in MiB; of use where all nodes are alike."),
+    ] = None
+    degraded_latency_ms: Annotated[
+        Threshold | None,
+        Meta(description="The same for `latency_ms`; about ten times what is usual is a good choice."),
+    ] = None
+    degraded_after_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86_400,
+            description="Seconds for which a figure has to be too high before its node is `degraded`, and well again "
+            "before it is not. Higher forgives longer peaks; 0 goes by each heartbeat alone.",
+        ),
+    ] = 30.0
+    degraded_hysteresis: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=0.9,
+            description="A figure that was too high is well again below its threshold by this part of it. Higher keeps "
+            "a node that swings around a threshold `degraded` for longer.",
+        ),
+    ] = 0.1
+    flapping_transitions: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=10_000,
+            description="A node whose status changes more often than this within `flapping_window_s` is marked "
+            "`flapping`, until it is down to half of that. 6 lets a node be restarted three times. Lower marks sooner.",
+        ),
+    ] = 6
+    flapping_window_s: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=86_400,
+            description="Seconds in which changes of status are counted for that. Higher finds slower flapping, and "
+            "takes longer to believe that it is over.",
+        ),
+    ] = 600.0
+    forget_after_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=315_360_000,
+            description="Seconds after which a node that is offline, by detection or by its goodbye, is deregistered; "
+            "0: never. One with an override never is. Higher keeps names of machines that were replaced in lists for "
+            "longer; lower forgets those that are only being repaired.",
+        ),
+    ] = 259_200.0
     guard_fraction: Annotated[
         float,
         Meta(

@@ -98,7 +98,7 @@ class LocalBus(Bus):
     """
 
     def __init__(self) -> None:
-        self._audiences: dict[tuple[str, frozenset[str]], _Audience] = {}
+        self._audiences: dict[tuple[str, frozenset[str], bool], _Audience] = {}
         self._closed = False
 
     def publish(self, events: Sequence[Event]) -> None:
@@ -106,8 +106,8 @@ class LocalBus(Bus):
             return
         offered = max((event.revision for event in events if event.reliability is Reliability.PERSISTENT), default=0)
         for audience in tuple(self._audiences.values()):
-            matches = audience.pattern.matches
-            found = [event for event in events if matches(event.name)]
+            holds = audience.pattern.holds
+            found = [event for event in events if holds(event)]
             if found:
                 for listener in tuple(audience.listeners):
                     listener.offer(found)
@@ -139,7 +139,7 @@ class LocalBus(Bus):
 class _Audience:
     """The listeners of one pattern, for as long as there are any."""
 
-    def __init__(self, pattern: Pattern, registered: dict[tuple[str, frozenset[str]], _Audience]) -> None:
+    def __init__(self, pattern: Pattern, registered: dict[tuple[str, frozenset[str], bool], _Audience]) -> None:
         self.pattern = pattern
         self.listeners: dict[_LocalSubscription, None] = {}
         self.offered = 0

@@ -9,6 +9,8 @@ import re
 from typing import Final
 
 from thunderline.core.errors import InvalidInput
+from thunderline.core.records import Event
+from thunderline.flow.taxonomy import is_damped
 
 PATTERN_MAX: Final = 255
 _DECIDED_MAX: Final = 256
@@ -19,10 +21,12 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+")
 class Pattern:
     """A compiled pattern. What is in `without` does not match, whatever the text says.
 
+    One that is `damped` leaves out single changes of status of nodes that flap; that they began to, or ended, stays.
+
     Each name is looked at once: names are few, they are those of the taxonomy.
     """
 
-    def __init__(self, text: str, *, without: frozenset[str] = frozenset()) -> None:
+    def __init__(self, text: str, *, without: frozenset[str] = frozenset(), damped: bool = False) -> None:
         """Raises: InvalidInput naming `match`."""
         tokens = text.split(".")
         if len(text) > PATTERN_MAX:
@@ -42,14 +46,19 @@ class Pattern:
                 )
         self.text = text
         self._without = without
+        self._damped = damped
         self._matches_all = text == ">"
         self._regex = re.compile(r"\.".join(parts))
         self._decided: dict[str, bool] = {}
 
     @property
-    def key(self) -> tuple[str, frozenset[str]]:
-        """Patterns with equal keys match the same names."""
-        return self.text, self._without
+    def key(self) -> tuple[str, frozenset[str], bool]:
+        """Patterns with equal keys hold for the same events."""
+        return self.text, self._without, self._damped
+
+    def holds(self, event: Event) -> bool:
+        """Whether the event is one of those asked for."""
+        return self.matches(event.name) and not (self._damped and is_damped(event))
 
     def matches(self, name: str) -> bool:
         """Whether the whole of `name` is covered."""

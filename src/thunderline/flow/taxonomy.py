@@ -257,6 +257,14 @@ def status_event(*, before: NodeStatus, after: NodeStatus) -> str:
     return NODE_STATUS_CHANGED
 
 
+_STATUS_EVENTS: Final = frozenset({NODE_ONLINE, NODE_OFFLINE, NODE_STATUS_CHANGED})
+
+
+def is_damped(event: Event) -> bool:
+    """Whether the event is one more change of status of a node that is marked as flapping."""
+    return event.name in _STATUS_EVENTS and isinstance(event.payload, Node) and event.payload.flapping
+
+
 def check_event(event: Event) -> None:
     """Return if the taxonomy declares `event` as it is. Raises: UndeclaredEvent."""
     declared = TAXONOMY.get(event.name)

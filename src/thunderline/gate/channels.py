@@ -245,7 +245,11 @@ class ChannelSocket:
             wanted = read_json(bytes(message.payload), _PARAMETERS)
             topic = find_topic(message.topic, self.registry, wanted)
             watch = self.registry.subscribe(
-                ">", None if wanted.since is None else str(wanted.since), transient=wanted.heartbeats, paced=True
+                ">",
+                None if wanted.since is None else str(wanted.since),
+                transient=wanted.heartbeats,
+                paced=True,
+                damped=wanted.damped,
             )
         except ThunderlineError as error:
             await self._refuse(message, error)

@@ -50,6 +50,13 @@ async def list_events(
             "most. By default where the pattern spells the word `heartbeat`."
         ),
     ] = None,
+    damped: Annotated[
+        bool,
+        QueryParameter(
+            description="Whether changes of status of nodes that are marked as `flapping` are left out; that a node "
+            "began to flap, or no longer does, is told as `cluster.node.updated`."
+        ),
+    ] = False,
     last_event_id: Annotated[
         str | None,
         HeaderParameter(name="Last-Event-ID", description="Of a stream: the cursor; wins over `since`."),
@@ -57,12 +64,19 @@ async def list_events(
 ) -> Response[bytes]:
     if request.accept.best_match([_PAGE_TYPE, STREAM_TYPE], default=_PAGE_TYPE) == STREAM_TYPE:
         return _stream(
-            request, registry, match, since=since, last_event_id=last_event_id, transient=transient, encoded=encoded
+            request,
+            registry,
+            match,
+            since=since,
+            last_event_id=last_event_id,
+            transient=transient,
+            damped=damped,
+            encoded=encoded,
         )
     page = await registry.log.page(
         since=registry.log.revision_of(since),
         before=None if before is None else _revision_in("before", registry, before),
-        pattern=Pattern(match),
+        pattern=Pattern(match, damped=damped),
         limit=limit,
     )
     next_since = registry.log.cursor_at(page.next_since)
@@ -77,6 +91,7 @@ def _stream(
     since: str | None,
     last_event_id: str | None,
     transient: bool | None,
+    damped: bool,
     encoded: EncodedEvents,
 ) -> Response[bytes]:
     for name in ("before", "limit"):
@@ -90,7 +105,7 @@ def _stream(
         since = last_event_id
     # Without a cursor: from the oldest kept, as a page; who embeds the registry and names none watches from now on.
     try:
-        watch = registry.subscribe(match, since=since or "0", transient=transient, paced=True)
+        watch = registry.subscribe(match, since=since or "0", transient=transient, paced=True, damped=damped)
     except CursorGone as error:
         return reset_answer(error)
     return EventStream(registry, watch, encoded)

@@ -34,6 +34,7 @@ class JoinParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     since: Annotated[str, Meta(max_length=_SINCE_MAX)] | Annotated[int, Meta(ge=0, le=0)] | None = None
     heartbeats: bool = False
+    damped: bool = False
     include_offline: bool = False
 
 

@@ -62,7 +62,7 @@ class BatchDomain:
 
         Raises: BatchRefused, and what `Writer.submit` does.
         """
-        wanted = [_beat(entry, beat) for entry, beat in items]
+        wanted = [self._nodes.plan_beat(entry, beat) for entry, beat in items]
         return await self._as_one(Lane.HEARTBEATS, wanted, actor=actor, condition=condition)
 
     def _registration(self, attrs: NodeAttrs) -> Callable[[Overlay], Ensured]:
@@ -95,7 +95,3 @@ def all_or_nothing(overlay: Overlay, wanted: Sequence[Plan[V]]) -> list[V]:
     if errors:
         raise BatchRefused(errors, size=len(wanted))
     return done
-
-
-def _beat(entry: Entry, beat: HeartbeatInput) -> Plan[Kept]:
-    return lambda overlay: plans.beat(overlay, entry, beat)

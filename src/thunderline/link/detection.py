@@ -76,6 +76,13 @@ class Detection:
         done.add_done_callback(settled)
         return done
 
+    def mark_flapping(self, node_id: NodeId, flapping: bool) -> asyncio.Future[None]:
+        """Queue the mark of a node whose status changes all the time, or its end."""
+        authorise(DETECTION, Action.CONVICT, node_id=node_id)
+        return self._writer.submit(
+            Lane.OWN, lambda overlay: plans.mark_flapping(overlay, node_id, flapping), actor=DETECTION
+        )
+
     def at_stake(self, session_id: str) -> NodeId | None:
         """The node that would be disconnected if the link that broke is not resumed."""
         dropped = self._uplinks.dropped(session_id)

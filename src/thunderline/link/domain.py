@@ -13,7 +13,14 @@ from collections.abc import Callable
 from typing import Self, TypeVar
 
 from thunderline.block.store import Store
-from thunderline.core.errors import ContentRejected, InvalidInput, SessionTaken, StaleIncarnation, UnknownSession
+from thunderline.core.errors import (
+    ContentRejected,
+    InvalidInput,
+    SessionTaken,
+    StaleIncarnation,
+    StaleSequence,
+    UnknownSession,
+)
 from thunderline.core.ids import GroupId, LinkId, NodeId, is_uuid
 from thunderline.core.inputs import (
     CapabilityAttrs,
@@ -346,7 +353,11 @@ class NodeDomain:
         life was counted. The future raises: UnknownNode, StaleIncarnation, StaleSequence.
         """
         self.hear(entry, beat, actor=actor)
-        return self._writer.submit(Lane.HEARTBEATS, lambda overlay: plans.beat(overlay, entry, beat), actor=actor)
+        return self._writer.submit(Lane.HEARTBEATS, self.plan_beat(entry, beat), actor=actor)
+
+    def plan_beat(self, entry: Entry, beat: HeartbeatInput) -> Callable[[Overlay], Kept | StaleSequence]:
+        """What keeping the beat does, as a plan."""
+        return lambda overlay: plans.beat(overlay, entry, beat, self._sentinel.health)
 
     def hear(self, entry: Entry, beat: HeartbeatInput, *, actor: Actor) -> None:
         """Count the beat as a sign of life, and nothing else. Raises: NotPermitted, StaleIncarnation."""

@@ -25,6 +25,7 @@ from thunderline.link.capacity import CAPACITY_ID
 from thunderline.link.checkpoint import PresenceCheckpoint
 from thunderline.link.detection import Detection
 from thunderline.link.event_log import EventLog
+from thunderline.link.forgetting import Forgetting
 from thunderline.link.group_tree import GroupFilter
 from thunderline.link.guard import EVERYTHING, GUARDED, Scope
 from thunderline.link.history import History
@@ -110,6 +111,7 @@ class Engine:
             rng=rng,
             store_is_away=lambda: self.writer.away is not None,
         )
+        self.forgetting = Forgetting(self.roster, self.writer, ages=self.ages, clock=clock, settings=settings, rng=rng)
         self.detection = Detection(self.writer, self.roster, self.sentinel, self.uplinks)
 
     async def start(self) -> None:
@@ -133,6 +135,7 @@ class Engine:
         self.tasks.start(self.history.run(), name="history")
         self.tasks.start(self.snapshots.run(), name="snapshots")
         self.tasks.start(self.retention.run(), name="retention")
+        self.tasks.start(self.forgetting.run(), name="forgetting")
         self.tasks.start(self._gathering.run(), name="gathering bus")
         self.tasks.start(self._paced.run(), name="paced bus")
         log.info(

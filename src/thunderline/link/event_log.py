@@ -68,12 +68,19 @@ class EventLog:
         )
 
     def watch(
-        self, pattern: str = ">", since: str | None = None, *, transient: bool | None = None, paced: bool = False
+        self,
+        pattern: str = ">",
+        since: str | None = None,
+        *,
+        transient: bool | None = None,
+        paced: bool = False,
+        damped: bool = False,
     ) -> Watch:
         """Watch events whose name matches, from now on, or everything after the cursor `since`.
 
         `transient` events, heartbeats, are told and made only for those who ask: with None, where the pattern spells
         the word `heartbeat`. `paced` ones are those of a node four times a second at most, the newest each time.
+        With `damped`, changes of status of nodes that are marked as flapping are left out.
         Raises: InvalidInput, CursorGone.
         """
         if transient is None:
@@ -83,7 +90,7 @@ class EventLog:
             self._store,
             self._roster,
             self._paced if paced else self._bus,
-            pattern=Pattern(pattern, without=frozenset() if transient else TRANSIENT),
+            pattern=Pattern(pattern, without=frozenset() if transient else TRANSIENT, damped=damped),
             since=start,
             backlog_max=self._backlog_max,
             oldest=lambda: self.oldest,
@@ -115,7 +122,7 @@ class EventLog:
                 break
             for event in page:
                 looked_at = event.revision
-                if pattern.matches(event.name):
+                if pattern.holds(event):
                     found.append(event)
                     if len(found) == limit:
                         break

@@ -200,7 +200,7 @@ class Guard:
         fallen = watch.fallen[fall]
         if node_id in fallen:
             return None  # its fall was allowed already, and is tried again
-        if watch.engaged_at is None and len(fallen) + 1 <= self._allowed(scope, watch):
+        if self._fraction >= 1 or (watch.engaged_at is None and len(fallen) + 1 <= self._allowed(scope, watch)):
             watch.fell(node_id, fall, now)
             return None
         return self._hold(node_id, scope, watch, now=now, at=at)
@@ -221,9 +221,16 @@ class Guard:
         return now + delay_s
 
     def recovered(self, node_id: NodeId) -> None:
-        """The node was heard, or is gone: it is held no longer, and what it was held for does not count any more."""
+        """The node was heard, or is offline: it is held no longer, and what it was held for does not count any more."""
         self._let_go(node_id)
         self._spent_s.pop(node_id, None)
+
+    def gone(self, node_id: NodeId) -> None:
+        """The node was removed: there are no falls of it."""
+        self.recovered(node_id)
+        for watch in self._watches.values():
+            for fallen in watch.fallen.values():
+                fallen.pop(node_id, None)
 
     def is_up(self, node_id: NodeId) -> None:
         """A commit left the node up. It may be held all the same, as one that is silent."""

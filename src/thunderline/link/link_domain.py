@@ -23,6 +23,7 @@ from thunderline.core.settings import Settings
 from thunderline.link import link_plans, plans, report_plans
 from thunderline.link.actor import Action, Actor, ActorKind, authorise
 from thunderline.link.detection import plan_leave
+from thunderline.link.health import Health
 from thunderline.link.lanes import Lane, Operation
 from thunderline.link.liveness import has_left
 from thunderline.link.overlay import Overlay
@@ -47,22 +48,32 @@ class BeatListener(Protocol):
 class LinkBeat(Operation):
     """A beat of a link on its way to history."""
 
-    __slots__ = ("_beat", "_late_ms", "_leaves", "_listener", "_seq", "_uplink")
+    __slots__ = ("_beat", "_health", "_late_ms", "_leaves", "_listener", "_seq", "_uplink")
 
-    def __init__(self, uplink: Uplink, beat: HeartbeatInput, seq: int, listener: BeatListener, late_ms: int) -> None:
+    def __init__(
+        self,
+        uplink: Uplink,
+        beat: HeartbeatInput,
+        seq: int,
+        listener: BeatListener,
+        *,
+        late_ms: int,
+        health: Health,
+    ) -> None:
         super().__init__(uplink.actor)
         self._uplink = uplink
         self._beat = beat
         self._seq = seq
         self._listener = listener
         self._late_ms = late_ms
+        self._health = health
         self._leaves = False
 
     def plan(self, overlay: Overlay) -> Kept | ThunderlineError:
         node = overlay.node(self._uplink.entry.node.id)
         if node.incarnation != self._uplink.incarnation:
             raise StaleIncarnation(given=self._uplink.incarnation, current=node.incarnation)
-        planned = plans.beat(overlay, self._uplink.entry, self._beat, self._late_ms)
+        planned = plans.beat(overlay, self._uplink.entry, self._beat, self._health, self._late_ms)
         if self._beat.status is BeatStatus.OFFLINE and not self._uplink.leaving:
             after = overlay.node(node.id)
             # Told before the commit is: the link that says goodbye is not one that a goodbye ends.
@@ -178,7 +189,8 @@ class LinkDomain:
         """
         if beat.incarnation is not None and beat.incarnation != uplink.incarnation:
             raise StaleIncarnation(given=beat.incarnation, current=uplink.incarnation)
-        self._writer.put(Lane.HEARTBEATS, LinkBeat(uplink, beat, seq, listener, late_ms))
+        health = self._sentinel.health
+        self._writer.put(Lane.HEARTBEATS, LinkBeat(uplink, beat, seq, listener, late_ms=late_ms, health=health))
 
     async def report(self, uplink: Uplink, seen: Sequence[SeenSession]) -> None:
         """Let the node's sessions with other nodes be those that it sees, as far as it reported them over this link."""

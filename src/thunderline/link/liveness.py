@@ -3,41 +3,48 @@
 The transition table, which the tests read from here. A signal that a status has no row for leaves it as it is.
 `left` is offline after the node's own goodbye, `lost` is offline by detection; both show as `offline`. `cut` is
 disconnected because its link broke, and shows as `disconnected`. The reason of a goodbye begins with that word and may
-go on in the node's own.
+go on in the node's own; that of `strained` goes on with the figures that are too high.
 
     status       | signal        | becomes      | reason
     -------------|---------------|--------------|-------------
     connecting   | announced     | online       | announced
     connecting   | beat          | online       | heartbeat
     connecting   | beat_degraded | degraded     | reported
+    connecting   | strained      | degraded     | strained
     connecting   | goodbye       | left         | goodbye
     connecting   | given_up      | lost         | never_seen
     online       | beat_degraded | degraded     | reported
+    online       | strained      | degraded     | strained
     online       | silent        | disconnected | silent
     online       | link_lost     | cut          | link_lost
     online       | goodbye       | left         | goodbye
     degraded     | announced     | online       | announced
     degraded     | beat          | online       | heartbeat
+    degraded     | strained      | degraded     | strained
     degraded     | silent        | disconnected | silent
     degraded     | link_lost     | cut          | link_lost
     degraded     | goodbye       | left         | goodbye
     disconnected | announced     | online       | announced
     disconnected | beat          | online       | heartbeat
     disconnected | beat_degraded | degraded     | reported
+    disconnected | strained      | degraded     | strained
     disconnected | goodbye       | left         | goodbye
     disconnected | given_up      | lost         | silent
     cut          | announced     | online       | announced
     cut          | beat          | online       | heartbeat
     cut          | beat_degraded | degraded     | reported
+    cut          | strained      | degraded     | strained
     cut          | goodbye       | left         | goodbye
     cut          | given_up      | lost         | link_lost
     lost         | announced     | online       | announced
     lost         | beat          | online       | heartbeat
     lost         | beat_degraded | degraded     | reported
+    lost         | strained      | degraded     | strained
     lost         | goodbye       | left         | goodbye
     left         | announced     | online       | announced
 
-`announced` is a handshake or `/online`; `beat` any heartbeat that reports `online`; `silent` a missed deadline;
+`announced` is a handshake or `/online`; `beat` any heartbeat that reports `online`; `strained` one that does although
+its figures have been above their thresholds for long; `silent` a missed deadline;
 `link_lost` the end of the grace after the node's only link broke;
 `given_up` the end of `offline_after` without a sign of life. Every status has a way back: see the rows to `online`.
 """
@@ -56,6 +63,7 @@ class Signal(StrEnum):
     ANNOUNCED = "announced"
     BEAT = "beat"
     BEAT_DEGRADED = "beat_degraded"
+    STRAINED = "strained"
     GOODBYE = "goodbye"
     SILENT = "silent"
     LINK_LOST = "link_lost"
@@ -66,6 +74,7 @@ REASON_REGISTERED: Final = "registered"
 REASON_ANNOUNCED: Final = "announced"
 REASON_HEARTBEAT: Final = "heartbeat"
 REASON_REPORTED: Final = "reported"
+REASON_STRAINED: Final = "strained"
 REASON_SILENT: Final = "silent"
 REASON_LINK_LOST: Final = "link_lost"
 REASON_GOODBYE: Final = "goodbye"
@@ -85,6 +94,7 @@ _C, _ON, _DEG, _DIS, _OFF = (
 _ANNOUNCED: Final[Observed] = (_ON, REASON_ANNOUNCED)
 _BEAT: Final[Observed] = (_ON, REASON_HEARTBEAT)
 _REPORTED: Final[Observed] = (_DEG, REASON_REPORTED)
+_STRAINED: Final[Observed] = (_DEG, REASON_STRAINED)
 _SILENT: Final[Observed] = (_DIS, REASON_SILENT)
 _CUT: Final[Observed] = (_DIS, REASON_LINK_LOST)
 _LEFT: Final[Observed] = (_OFF, REASON_GOODBYE)
@@ -94,11 +104,13 @@ _TABLE: Final[dict[NodeStatus, dict[Signal, Observed]]] = {
         Signal.ANNOUNCED: _ANNOUNCED,
         Signal.BEAT: _BEAT,
         Signal.BEAT_DEGRADED: _REPORTED,
+        Signal.STRAINED: _STRAINED,
         Signal.GOODBYE: _LEFT,
         Signal.GIVEN_UP: (_OFF, REASON_NEVER_SEEN),
     },
     _ON: {
         Signal.BEAT_DEGRADED: _REPORTED,
+        Signal.STRAINED: _STRAINED,
         Signal.SILENT: _SILENT,
         Signal.LINK_LOST: _CUT,
         Signal.GOODBYE: _LEFT,
@@ -106,6 +118,7 @@ _TABLE: Final[dict[NodeStatus, dict[Signal, Observed]]] = {
     _DEG: {
         Signal.ANNOUNCED: _ANNOUNCED,
         Signal.BEAT: _BEAT,
+        Signal.STRAINED: _STRAINED,
         Signal.SILENT: _SILENT,
         Signal.LINK_LOST: _CUT,
         Signal.GOODBYE: _LEFT,
@@ -114,6 +127,7 @@ _TABLE: Final[dict[NodeStatus, dict[Signal, Observed]]] = {
         Signal.ANNOUNCED: _ANNOUNCED,
         Signal.BEAT: _BEAT,
         Signal.BEAT_DEGRADED: _REPORTED,
+        Signal.STRAINED: _STRAINED,
         Signal.GOODBYE: _LEFT,
         Signal.GIVEN_UP: (_OFF, REASON_SILENT),
     },
@@ -121,6 +135,7 @@ _TABLE: Final[dict[NodeStatus, dict[Signal, Observed]]] = {
         Signal.ANNOUNCED: _ANNOUNCED,
         Signal.BEAT: _BEAT,
         Signal.BEAT_DEGRADED: _REPORTED,
+        Signal.STRAINED: _STRAINED,
         Signal.GOODBYE: _LEFT,
     },
 }

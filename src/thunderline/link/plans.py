@@ -43,6 +43,7 @@ from thunderline.flow import taxonomy
 from thunderline.flow.taxonomy import status_event
 from thunderline.link import liveness, session_plans
 from thunderline.link.actor import Actor
+from thunderline.link.health import Health
 from thunderline.link.liveness import BEAT_SIGNALS, Signal, effective, observe
 from thunderline.link.merge_patch import check_count, check_merged_meta, merged_labels, merged_meta
 from thunderline.link.overlay import Overlay
@@ -258,6 +259,13 @@ def lift(overlay: Overlay, node_id: NodeId) -> Node:
     return _put_status(overlay, msgspec.structs.replace(node, override=None))
 
 
+def mark_flapping(overlay: Overlay, node_id: NodeId, flapping: bool) -> None:
+    """The node marked as one whose status changes all the time, or no longer; one that is gone is fine."""
+    node = overlay.find(node_id)
+    if node is not None and node.flapping is not flapping:
+        overlay.put_node(taxonomy.NODE_UPDATED, msgspec.structs.replace(node, flapping=flapping))
+
+
 def set_observed(overlay: Overlay, node: Node, observed: liveness.Observed) -> Node:
     """Make `observed` the node's observed status and reason; the very same status keeps its first reason."""
     if observed[0] is node.observed_status and observed[1] == node.observed_reason:
@@ -280,7 +288,9 @@ def _put_status(overlay: Overlay, node: Node) -> Node:
     return node
 
 
-def beat(overlay: Overlay, entry: Entry, beat: HeartbeatInput, late_ms: int = 0) -> Kept | StaleSequence:
+def beat(
+    overlay: Overlay, entry: Entry, beat: HeartbeatInput, health: Health, late_ms: int = 0
+) -> Kept | StaleSequence:
     """The beat in history, and what it says of its node; one that comes late says nothing any more.
 
     Raises: UnknownNode, StaleIncarnation, StaleSequence.
@@ -318,10 +328,18 @@ def beat(overlay: Overlay, entry: Entry, beat: HeartbeatInput, late_ms: int = 0)
     overlay.add_beat(packed)
     if late_ms:
         return Kept(packed, node.id, False, interval_ms)
-    observed = observe(node.observed_status, node.observed_reason, BEAT_SIGNALS[beat.status])
+    observed = _beaten(node, beat.status, health.judge(entry, node, beat))
     if observed[0] is not node.observed_status or observed[1] != node.observed_reason:
         set_observed(overlay, node, observed)
     return Kept(packed, node.id, False, interval_ms)
+
+
+def _beaten(node: Node, status: BeatStatus, strain: str) -> liveness.Observed:
+    """What a new beat makes of the node, whose figures in `strain` are too high."""
+    if not strain or status is not BeatStatus.ONLINE:
+        return observe(node.observed_status, node.observed_reason, BEAT_SIGNALS[status])
+    observed = observe(node.observed_status, node.observed_reason, Signal.STRAINED)
+    return (observed[0], f"{observed[1]}: {strain}") if observed[1] == liveness.REASON_STRAINED else observed
 
 
 def _revive(overlay: Overlay, node: Node, status: BeatStatus) -> None:

@@ -528,10 +528,16 @@ class Registry:
         return self.log.cursor
 
     def subscribe(
-        self, pattern: str = ">", since: str | None = None, *, transient: bool | None = None, paced: bool = False
+        self,
+        pattern: str = ">",
+        since: str | None = None,
+        *,
+        transient: bool | None = None,
+        paced: bool = False,
+        damped: bool = False,
     ) -> Watch:
         """As `EventLog.watch`: `async with registry.subscribe(...) as events: async for event in events: ...`."""
-        return self.log.watch(pattern, since, transient=transient, paced=paced)
+        return self.log.watch(pattern, since, transient=transient, paced=paced, damped=damped)
 
     # Health
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, KeysView, Mapping
 from itertools import islice
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
@@ -31,6 +31,9 @@ from thunderline.link.group_tree import GroupTree
 from thunderline.link.open_sessions import OpenSessions, SessionFilter
 from thunderline.link.presence import SequenceWindow, Taken
 
+if TYPE_CHECKING:
+    from thunderline.link.health import Strain
+
 _NODE_ENCODER: Final = msgspec.json.Encoder()
 _OUT_OF_CLUSTER: Final = ("cluster_type", ClusterType.OUT_OF_CLUSTER.value)
 """The rare of the two: an index of the other would hold nearly everything."""
@@ -51,6 +54,8 @@ class Entry:
         "patience_s",
         "rhythm",
         "sessions",
+        "settled_status",
+        "strain",
         "terms",
         "window",
         "window_incarnation",
@@ -74,6 +79,10 @@ class Entry:
         self.terms = 0
         """Of which grant `interval_ms` is, see `Pace.terms`."""
         self.rhythm: Rhythm | None = None
+        self.strain: Strain | None = None
+        """What its figures say, where some are too high or about to be."""
+        self.settled_status: NodeStatus | None = None
+        """The observed status as of the commit that was looked at last; None: none was yet."""
         self.window = SequenceWindow()
         self.window_incarnation = node.incarnation
         self._encoded: bytes | None = None

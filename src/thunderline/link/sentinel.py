@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+from functools import partial
 from typing import Any, Final, Protocol
 
 from thunderline.core.clock import Clock, from_ms
@@ -20,7 +21,9 @@ from thunderline.core.settings import Settings
 from thunderline.link.capacity import Capacity
 from thunderline.link.deadlines import Deadlines
 from thunderline.link.detectors import detector_of
+from thunderline.link.flaps import Flaps
 from thunderline.link.guard import Fall, Guard
+from thunderline.link.health import Health
 from thunderline.link.liveness import Signal, has_left, is_up
 from thunderline.link.pace import Pace
 from thunderline.link.reports import Reports
@@ -40,6 +43,9 @@ AWAY_PACE: Final = 1e-6
 PAUSE_S: Final = 1.0
 """A wait that ends later than this, or than half an interval, was a pause of our own."""
 
+CALM_LOOK_S: Final = 5.0
+"""Between two looks for nodes that no longer flap."""
+
 START_SPREAD: Final = 0.5
 """After a start, deadlines are spread over this fraction of themselves, so that they do not all end at once."""
 
@@ -52,6 +58,9 @@ class Convicter(Protocol):
 
     def lose_link(self, session_id: str) -> asyncio.Future[Any]:
         """Queue what the end of the grace means for the link that broke, unless it was resumed."""
+
+    def mark_flapping(self, node_id: NodeId, flapping: bool) -> asyncio.Future[None]:
+        """Queue the mark of a node whose status changes all the time, or its end."""
 
     def at_stake(self, session_id: str) -> NodeId | None:
         """The node that would be disconnected by the end of that grace."""
@@ -71,6 +80,10 @@ class Sentinel:
         self.pace = Pace(settings, rng=rng)
         self.capacity = Capacity(self.pace, settings=settings)
         self.guard = Guard(roster.groups, settings=settings, rng=rng)
+        self.health = Health(settings, now=self.now)
+        self._flaps = Flaps(settings)
+        self._marks: dict[NodeId, bool] = {}
+        self._calm_looked_at = 0.0
         self._detector = detector_of(settings)
         self._roster = roster
         self._clock = clock
@@ -86,6 +99,9 @@ class Sentinel:
         """Give every node of a freshly loaded roster a full deadline: nobody is convicted for our own absence."""
         now = self.now()
         for entry in self._roster:
+            entry.settled_status = entry.node.observed_status
+            if entry.node.flapping:
+                self._flaps.start(entry.node.id, now)
             if is_up(entry.node.observed_status):
                 self.pace.count(entry.node.id, entry.node.heartbeat_interval_ms)
             if entry.node.observed_status is not NodeStatus.OFFLINE:
@@ -148,15 +164,18 @@ class Sentinel:
 
     def settled(self, node_id: NodeId, node: Node | None) -> None:
         """A commit left the node like this; None: it was removed."""
-        if node is None or node.observed_status is NodeStatus.OFFLINE:
+        entry = self._roster.get(node_id)
+        if node is None or entry is None:
+            self._flaps.forget(node_id)
+            self._marks.pop(node_id, None)
+            self.guard.gone(node_id)
+        else:
+            self._count_change(entry, node)
+        if node is None or entry is None or node.observed_status is NodeStatus.OFFLINE:
             self._deadlines.disarm(node_id)
             self.pace.discount(node_id)
             self.guard.population.discount(node_id)
             self.guard.recovered(node_id)
-            return
-        now = self.now()
-        entry = self._roster.get(node_id)
-        if entry is None:
             return
         self.guard.population.count(node_id, node.groups)
         if is_up(node.observed_status):
@@ -168,7 +187,14 @@ class Sentinel:
                 self._deadlines.arm(node_id, entry.heard_at + self._patience_s(entry))
         elif self.pace.discount(node_id) or self._deadlines.deadline(node_id) is None:
             # Where a link broke, the deadline of the silence is still armed; it must not cut `offline_after` short.
-            self._deadlines.arm(node_id, now + self._settings.offline_after_s)
+            self._deadlines.arm(node_id, self.now() + self._settings.offline_after_s)
+
+    def _count_change(self, entry: Entry, node: Node) -> None:
+        before, entry.settled_status = entry.settled_status, node.observed_status
+        if before not in (None, NodeStatus.CONNECTING, node.observed_status) and self._flaps.changed(
+            node.id, self.now()
+        ):
+            self._marks[node.id] = True
 
     async def run(self, convicter: Convicter) -> None:
         """Convict who is overdue, until cancelled."""
@@ -182,6 +208,7 @@ class Sentinel:
             for node_id in self._deadlines.expire(now):
                 self._expired(convicter, node_id)
             self._report(convicter, now)
+            self._mark(convicter, now)
             looks = [look for look in (self._deadlines.next_look(), self._graces.next_look()) if look is not None]
             await self._wait(min([IDLE_LOOK_S, *(look - now for look in looks)]))
 
@@ -241,6 +268,24 @@ class Sentinel:
             self._reports.add([capacity])
         self._reports.tell(convicter)
 
+    def _mark(self, convicter: Convicter, now: float) -> None:
+        if now - self._calm_looked_at >= CALM_LOOK_S:
+            self._calm_looked_at = now
+            self._marks.update(dict.fromkeys(self._flaps.look(now), False))
+        for node_id, flapping in list(self._marks.items()):
+            try:
+                done = convicter.mark_flapping(node_id, flapping)
+            except ThunderlineError as error:
+                _log_refused("mark not committed", node_id, error)
+                return
+            del self._marks[node_id]
+            done.add_done_callback(partial(self._marked, node_id, flapping))
+
+    def _marked(self, node_id: NodeId, flapping: bool, done: asyncio.Future[None]) -> None:
+        if not done.cancelled() and (error := done.exception()) is not None:
+            _log_refused("mark not committed", node_id, error)
+            self._marks.setdefault(node_id, flapping)
+
     def _convicted(self, node_id: NodeId, done: asyncio.Future[None]) -> None:
         if done.cancelled():
             return
@@ -274,8 +319,7 @@ class Sentinel:
             look_again(error)
 
     def _try_again(self, node_id: NodeId, error: BaseException) -> None:
-        if not isinstance(error, StoreUnavailable):
-            log.warning("transition not committed", node_id=node_id, error=str(error))
+        _log_refused("transition not committed", node_id, error)
         if self._deadlines.deadline(node_id) is None and self._roster.get(node_id) is not None:
             self._deadlines.arm(node_id, self.now() + IDLE_LOOK_S)
 
@@ -303,3 +347,8 @@ class Sentinel:
         if entry.terms == asked_ms + self.pace.terms:
             return entry.patience_s
         return self._detector.patience_s(self.pace.most_ms(asked_ms) / 1000, entry.rhythm)
+
+
+def _log_refused(message: str, node_id: NodeId, error: BaseException) -> None:
+    if not isinstance(error, StoreUnavailable):  # of which the writer tells, once
+        log.warning(message, node_id=node_id, error=str(error))

@@ -110,6 +110,6 @@ class Watch:
         while self._page and len(found) < limit:
             event = self._page.popleft()
             self.cursor = event.revision
-            if self.pattern.matches(event.name):
+            if self.pattern.holds(event):
                 found.append(event)
         return found
