@@ -30,11 +30,11 @@ ENDED_FOR_GOOD = "link ended for good"
 class AgentProcess:
     """A `thunderline agent`; what it says goes into files, so that it never waits for a reader."""
 
-    def __init__(self, url: str, name: str, folder: Path) -> None:
+    def __init__(self, url: str, name: str, folder: Path, *, interval_s: float = INTERVAL_S) -> None:
         self._out, self._err = folder / "out", folder / "err"
         with self._out.open("w") as out, self._err.open("w") as err:
             self.process = subprocess.Popen(
-                [*PROGRAM, "agent", "--server", url, "--name", name, "--interval", str(INTERVAL_S)],
+                [*PROGRAM, "agent", "--server", url, "--name", name, "--interval", str(interval_s)],
                 stdout=out,
                 stderr=err,
                 env=environ(),
@@ -87,11 +87,11 @@ class Agents:
         self._folder = folder
         self.started: list[AgentProcess] = []
 
-    def start(self, name: str) -> AgentProcess:
+    def start(self, name: str, *, interval_s: float = INTERVAL_S) -> AgentProcess:
         """An agent that was started, not yet linked."""
         folder = self._folder / f"agent-{len(self.started)}"
         folder.mkdir()
-        agent = AgentProcess(self.server.url, name, folder)
+        agent = AgentProcess(self.server.url, name, folder, interval_s=interval_s)
         self.started.append(agent)
         return agent
 

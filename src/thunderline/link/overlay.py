@@ -82,6 +82,7 @@ class Overlay:
         self._groups: dict[GroupId, NodeGroup | None] = {}
         self._group_names: dict[str, GroupId | None] = {}
         self._taken: dict[tuple[bytes, int, int], None] = {}
+        self._highest: dict[tuple[bytes, int], int] = {}
         self._undo: list[tuple[dict[Any, Any], Any, Any]] = []
 
     @property
@@ -202,6 +203,10 @@ class Overlay:
         """Whether this batch already holds the beat with that number."""
         return (key, incarnation, seq) in self._taken
 
+    def highest(self, key: bytes, incarnation: int) -> int:
+        """The highest number of a live beat of that incarnation in this batch; -1 when there is none."""
+        return self._highest.get((key, incarnation), -1)
+
     # Changing
 
     def put_node(self, event_name: str, node: Node) -> Node:
@@ -253,6 +258,8 @@ class Overlay:
         """Append a beat to history."""
         if beat.seq is not None:
             self._set(self._taken, (beat.node_key, beat.incarnation, beat.seq), None)
+            if not beat.late_ms and beat.seq > self.highest(beat.node_key, beat.incarnation):
+                self._set(self._highest, (beat.node_key, beat.incarnation), beat.seq)
         self.beats.append(beat)
 
     def keep_answer(self, answer: KeptAnswer) -> None:

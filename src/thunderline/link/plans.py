@@ -325,8 +325,14 @@ def beat(
             last = entry.last_beat
             kept = last if last is not None and last.seq == beat.seq else packed
             return Kept(kept, node.id, True, interval_ms)
+    is_outdated = beat.seq is not None and (
+        entry.is_behind(incarnation, beat.seq) or beat.seq < overlay.highest(entry.key, incarnation)
+    )
     overlay.add_beat(packed)
     if late_ms:
+        return Kept(packed, node.id, False, interval_ms)
+    if is_outdated:
+        _revive(overlay, node, beat.status)
         return Kept(packed, node.id, False, interval_ms)
     observed = _beaten(node, beat.status, health.judge(entry, node, beat))
     if observed[0] is not node.observed_status or observed[1] != node.observed_reason:
@@ -343,7 +349,8 @@ def _beaten(node: Node, status: BeatStatus, strain: str) -> liveness.Observed:
 
 
 def _revive(overlay: Overlay, node: Node, status: BeatStatus) -> None:
-    """A beat that is not kept is a sign of life all the same; of a node that is up it tells nothing new."""
+    """A beat that is not kept, or was overtaken by a later one, is a sign of life all the same; of a node that is up it
+    tells nothing new."""
     signal = BEAT_SIGNALS[status]
     if not liveness.is_up(node.observed_status) and signal is not Signal.GOODBYE:
         set_observed(overlay, node, observe(node.observed_status, node.observed_reason, signal))

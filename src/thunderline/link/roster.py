@@ -95,7 +95,8 @@ class Entry:
     def keep(self, beat: PackedBeat) -> None:
         """Take a committed beat; a late one only as a number that was taken."""
         if not beat.late_ms:
-            self.last_beat = beat
+            if beat.seq is None or not self.is_behind(beat.incarnation, beat.seq):
+                self.last_beat = beat
             if self.last_seen_ms is None or beat.at_ms > self.last_seen_ms:
                 self.last_seen_ms = beat.at_ms
         if beat.seq is not None:
@@ -107,6 +108,13 @@ class Entry:
     def look(self, incarnation: int, seq: int) -> Taken:
         """What a beat of the node's present incarnation with that number would be."""
         return Taken.NEW if incarnation > self.window_incarnation else self.window.look(seq)
+
+    def is_behind(self, incarnation: int, seq: int) -> bool:
+        """Whether a beat with a later number of that incarnation, or of a later one, was taken already."""
+        high = self.window.high
+        if incarnation != self.window_incarnation:
+            return incarnation < self.window_incarnation
+        return high is not None and seq < high
 
     def encoded(self) -> bytes:
         """The node's record as a JSON object, kept until it changes."""
