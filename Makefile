@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DATA := $(CURDIR)/var
 JOBS ?= 2
 
-.PHONY: help install install-dev run test test-slow check bench bench-scale bench-watchers bench-past docs clean
+.PHONY: help install install-dev run test test-slow check bench bench-scale bench-watchers bench-past bench-liveness docs clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ bench-watchers: install-dev ## Measure how long events take to reach 1,000 watch
 
 bench-past: install-dev ## Measure how long the graph of a past moment takes among a million events; takes minutes
 	$(BIN)/python -m benchmarks.past $(ARGS)
+
+bench-liveness: install-dev ## Measure beats and sweeps with a million nodes in one process; takes a minute
+	$(BIN)/python -m benchmarks.liveness $(ARGS)
 
 docs: install-dev ## Write the generated parts of docs/
 	$(BIN)/python -m docs.generate

@@ -98,6 +98,26 @@ def test_who_looks_only_when_told_to_finds_everybody_in_time(steps: list[tuple[s
     assert looks <= 2 * len(steps)
 
 
+@given(STEPS, st.integers(1, 4))
+def test_whoever_looks_at_a_few_at_a_time_finds_the_same(steps: list[tuple[str, NodeId, float]], most: int) -> None:
+    whole, parts, now = Bounded(), Bounded(), 1000.0
+    for step, node, value in steps:
+        for wheel in (whole, parts):
+            if step == "arm":
+                wheel.arm(node, now + value)
+            elif step == "disarm":
+                wheel.disarm(node)
+        if step == "turn":
+            now += value
+            found = []
+            while (look := parts.next_look()) is not None and look <= now:
+                some = parts.expire(now, most=most)
+                assert len(some) <= most
+                found += some
+            assert sorted(found) == sorted(whole.expire(now))
+            assert len(parts) == len(whole)
+
+
 def test_node_that_keeps_beating_is_looked_at_about_once_a_deadline() -> None:
     wheel = Bounded()
     for beat in range(1000):

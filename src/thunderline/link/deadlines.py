@@ -44,12 +44,20 @@ class Deadlines(Generic[K]):
         """The node's deadline, None without one."""
         return self._deadline.get(node_id)
 
-    def expire(self, now: float) -> list[K]:
-        """The nodes whose deadline is at or before `now`, each once; their deadlines are gone."""
-        expired = []
+    def expire(self, now: float, *, most: float = math.inf) -> list[K]:
+        """The nodes whose deadline is at or before `now`, each once; their deadlines are gone.
+
+        At most so many are looked at; there are more where `next_look` is not after `now` then.
+        """
+        expired: list[K] = []
         while self._order and self._order[0] * TICK_S <= now:
-            slot = heapq.heappop(self._order)
-            for node_id in self._slots.pop(slot):
+            slot = self._order[0]
+            nodes = self._slots[slot]
+            while nodes:
+                if most <= 0:
+                    return expired
+                most -= 1
+                node_id = nodes.pop()
                 if self._placed.get(node_id) != slot:
                     continue  # disarmed, or moved to an earlier place
                 deadline = self._deadline[node_id]
@@ -58,6 +66,8 @@ class Deadlines(Generic[K]):
                     expired.append(node_id)
                 else:
                     self._place(node_id, deadline, beyond=slot)
+            heapq.heappop(self._order)
+            del self._slots[slot]
         return expired
 
     def next_look(self) -> float | None:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from thunderline.core.clock import Clock, from_ms
-from thunderline.core.errors import StoreUnavailable, ThunderlineError
+from thunderline.core.errors import Overloaded, StoreUnavailable, ThunderlineError
 from thunderline.core.ids import NodeId
 from thunderline.core.logging import get_logger
 from thunderline.core.records import Node, NodeStatus, RegistryReport
@@ -33,6 +33,12 @@ log = get_logger(__name__)
 
 IDLE_LOOK_S: Final = 0.25
 """Longest wait between two looks, for deadlines that came closer meanwhile."""
+
+SHORTEST_WAIT_S: Final = 0.001
+"""A wait that rounding makes shorter would not be one."""
+
+SWEEP_MAX: Final = 2_000
+"""Nodes that are looked at before everybody else has a turn: a few milliseconds, however many are due at once."""
 
 AWAY_LOOK_S: Final = 0.5
 """Between two looks while the store is away, when nobody is convicted."""
@@ -202,15 +208,23 @@ class Sentinel:
             if convicter.store_is_away:
                 await self._sit_out(convicter)
                 continue
-            now = self.now()
-            for session_id in self._graces.expire(now):
-                self._grace_over(convicter, session_id)
-            for node_id in self._deadlines.expire(now):
-                self._expired(convicter, node_id)
-            self._report(convicter, now)
-            self._mark(convicter, now)
-            looks = [look for look in (self._deadlines.next_look(), self._graces.next_look()) if look is not None]
-            await self._wait(min([IDLE_LOOK_S, *(look - now for look in looks)]))
+            wait_s = self.sweep(convicter)
+            if wait_s <= 0:
+                await asyncio.sleep(0)
+            else:
+                await self._wait(wait_s)
+
+    def sweep(self, convicter: Convicter) -> float:
+        """Convict who is overdue, some of them where they are many; gives the seconds to when to sweep again."""
+        now = self.now()
+        for session_id in self._graces.expire(now, most=SWEEP_MAX):
+            self._grace_over(convicter, session_id)
+        for node_id in self._deadlines.expire(now, most=SWEEP_MAX):
+            self._expired(convicter, node_id)
+        self._report(convicter, now)
+        self._mark(convicter, now)
+        looks = [look for look in (self._deadlines.next_look(), self._graces.next_look()) if look is not None]
+        return min([IDLE_LOOK_S, *(look - now for look in looks)])
 
     async def _sit_out(self, convicter: Convicter) -> None:
         """Wait until the store is back, and let that time count for nobody's silence."""
@@ -226,7 +240,7 @@ class Sentinel:
 
         A process that was stopped, or a loop that was held up, heard nobody in that time; nobody was silent in it.
         """
-        end = self._clock.monotonic() + duration_s
+        end = self._clock.monotonic() + max(duration_s, SHORTEST_WAIT_S)
         await self._clock.sleep_until(end)
         late_s = self._clock.monotonic() - end
         if late_s > min(PAUSE_S, self._settings.heartbeat_interval_s / 2):
@@ -276,14 +290,14 @@ class Sentinel:
             try:
                 done = convicter.mark_flapping(node_id, flapping)
             except ThunderlineError as error:
-                _log_refused("mark not committed", node_id, error)
+                _log_refused("mark not committed", error, node_id=node_id)
                 return
             del self._marks[node_id]
             done.add_done_callback(partial(self._marked, node_id, flapping))
 
     def _marked(self, node_id: NodeId, flapping: bool, done: asyncio.Future[None]) -> None:
         if not done.cancelled() and (error := done.exception()) is not None:
-            _log_refused("mark not committed", node_id, error)
+            _log_refused("mark not committed", error, node_id=node_id)
             self._marks.setdefault(node_id, flapping)
 
     def _convicted(self, node_id: NodeId, done: asyncio.Future[None]) -> None:
@@ -300,8 +314,7 @@ class Sentinel:
 
     def _grace_over(self, convicter: Convicter, session_id: str) -> None:
         def look_again(error: BaseException) -> None:
-            if not isinstance(error, StoreUnavailable):  # of which the writer tells, once
-                log.warning("end of link not committed", session_id=session_id, error=str(error))
+            _log_refused("end of link not committed", error, session_id=session_id)
             self._graces.arm(session_id, self.now() + IDLE_LOOK_S)
 
         def ended(done: asyncio.Future[Any]) -> None:
@@ -319,7 +332,7 @@ class Sentinel:
             look_again(error)
 
     def _try_again(self, node_id: NodeId, error: BaseException) -> None:
-        _log_refused("transition not committed", node_id, error)
+        _log_refused("transition not committed", error, node_id=node_id)
         if self._deadlines.deadline(node_id) is None and self._roster.get(node_id) is not None:
             self._deadlines.arm(node_id, self.now() + IDLE_LOOK_S)
 
@@ -349,6 +362,6 @@ class Sentinel:
         return self._detector.patience_s(self.pace.most_ms(asked_ms) / 1000, entry.rhythm)
 
 
-def _log_refused(message: str, node_id: NodeId, error: BaseException) -> None:
-    if not isinstance(error, StoreUnavailable):  # of which the writer tells, once
-        log.warning(message, node_id=node_id, error=str(error))
+def _log_refused(message: str, error: BaseException, **about: str) -> None:
+    if not isinstance(error, StoreUnavailable | Overloaded):  # of which the writer tells, once; or many are due at once
+        log.warning(message, error=str(error), **about)
