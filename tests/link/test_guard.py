@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from datetime import datetime
 
 import msgspec
 import pytest
@@ -44,8 +43,8 @@ class Fleet:
         for number in range(nodes):
             self.guard.population.count(node_id(number), groups)
 
-    def hold(self, number: int, now: float, fall: Fall = Fall.DISCONNECTED, at: datetime = START) -> float | None:
-        until = self.guard.hold(node_id(number), self.groups, fall, now=now, at=at)
+    def hold(self, number: int, now: float, fall: Fall = Fall.DISCONNECTED) -> float | None:
+        until = self.guard.hold(node_id(number), self.groups, fall, now=now)
         if until is None and fall is Fall.OFFLINE:
             self.guard.population.discount(node_id(number))
             self.guard.recovered(node_id(number))
@@ -122,11 +121,12 @@ def test_one_scope_does_not_guard_another() -> None:
         guard.population.count(node_id(number), ())
 
     def hold(number: int, groups: tuple[str, ...]) -> float | None:
-        return guard.hold(node_id(number), groups, Fall.DISCONNECTED, now=0.0, at=START)
+        return guard.hold(node_id(number), groups, Fall.DISCONNECTED, now=0.0)
 
     assert sum(hold(number, ("z",)) is not None for number in range(40)) == 10
     assert [hold(number, ()) for number in range(100, 130)] == [None] * 30
-    assert [report.scope for report in guard.reports()] == ["z"]
+    told = guard.look(now=0.0, at=START, was_heard=lambda node, since: False)
+    assert [report.scope for report in told] == [report.scope for report in guard.reports()] == ["z"]
 
 
 def test_a_fraction_of_one_switches_the_guard_off() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from thunderline.core.errors import InvalidInput
@@ -64,3 +67,12 @@ def test_a_name_that_is_no_file_and_none_of_ours_is_told_what_there_is() -> None
 @pytest.mark.parametrize("name", built_in_names())
 def test_those_that_come_along_can_be_read(name: str) -> None:
     assert read_scenario(name).fleets
+
+
+def test_the_scenario_in_the_docs_is_one() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "liveness.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    scenario = parse_scenario(text)
+    assert [fleet.name for fleet in scenario.fleets] == ["near", "far"]
+    assert len(scenario.faults) == 2
+    assert all(f"`{name}`" in page for name in built_in_names())

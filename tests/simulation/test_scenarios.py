@@ -27,6 +27,16 @@ def test_the_bars_of_the_scenario_hold(name: str) -> None:
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("detector", ["deadline", "phi"])
+@pytest.mark.parametrize(
+    "name", ["registry-pause", "store-outage", pytest.param("registry-restart", marks=pytest.mark.slow)]
+)
+def test_they_hold_where_intervals_had_to_grow_and_for_either_detector(name: str, detector: str) -> None:
+    grown = {"max_heartbeats_per_second": 50, "detector": detector}
+    assert simulate(read_scenario(name).changed(settings=grown)).missed == []
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("detector", ["deadline", "phi"])
 def test_a_zone_that_is_cut_engages_the_guard_recovers_and_leaves_no_zombies(detector: str) -> None:
     report = simulate(read_scenario("zone-cut").changed(settings={"detector": detector}))
     assert report.missed == []

@@ -6,6 +6,7 @@ Each is planned like any other change and looks again at its turn: who was heard
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from thunderline.core.errors import ThunderlineError
@@ -14,7 +15,7 @@ from thunderline.core.logging import get_logger
 from thunderline.core.records import RegistryReport
 from thunderline.link import link_plans, plans
 from thunderline.link.actor import DETECTION, Action, authorise
-from thunderline.link.lanes import Lane
+from thunderline.link.lanes import Lane, Operation
 from thunderline.link.liveness import Signal, is_up, observe
 from thunderline.link.overlay import Overlay
 from thunderline.link.roster import Roster
@@ -39,18 +40,18 @@ class Detection:
         """Whether no change can be committed at present."""
         return self._writer.away_since is not None
 
-    def convict(self, node_id: NodeId, signal: Signal) -> asyncio.Future[None]:
-        """Queue what `signal` (silence) means for the node, unless it is heard before its turn comes."""
+    def convict(self, node_id: NodeId, signal: Signal, *, told: Callable[[NodeId, BaseException | None], None]) -> None:
+        """Queue what `signal` (silence) means for the node, unless it is heard before its turn: see `Convicter`."""
         authorise(DETECTION, Action.CONVICT, node_id=node_id)
+        self._writer.put(Lane.OWN, _Conviction(self, node_id, signal, told))
 
-        def plan(overlay: Overlay) -> None:
-            node, entry = overlay.find(node_id), self._roster.get(node_id)
-            if node is not None and entry is not None and self._sentinel.is_overdue(entry):
-                # Nothing can come over a link that broke: its end explains the silence, also before the grace is over.
-                seen = Signal.LINK_LOST if signal is Signal.SILENT and self._uplinks.is_cut(node_id) else signal
-                plans.set_observed(overlay, node, observe(node.observed_status, node.observed_reason, seen))
-
-        return self._writer.submit(Lane.OWN, plan, actor=DETECTION)
+    def plan_conviction(self, overlay: Overlay, node_id: NodeId, signal: Signal) -> None:
+        """What the node's silence makes of it, if it lasts."""
+        node, entry = overlay.find(node_id), self._roster.get(node_id)
+        if node is not None and entry is not None and self._sentinel.is_overdue(entry):
+            # Nothing can come over a link that broke: its end explains the silence, also before the grace is over.
+            seen = Signal.LINK_LOST if signal is Signal.SILENT and self._uplinks.is_cut(node_id) else signal
+            plans.set_observed(overlay, node, observe(node.observed_status, node.observed_reason, seen))
 
     def lose_link(self, session_id: str) -> asyncio.Future[Dropped | None]:
         """Queue what the end of the grace means for the link that broke, unless it was resumed."""
@@ -109,6 +110,34 @@ class Detection:
             log.warning("session not reaped", session_id=session_id, error=str(error))
         else:
             done.add_done_callback(_failed)
+
+
+class _Conviction(Operation):
+    """One node's silence on its way to the log. There may be very many at once: it is all that there is for each."""
+
+    __slots__ = ("_detection", "_node_id", "_signal", "_told")
+
+    def __init__(
+        self,
+        detection: Detection,
+        node_id: NodeId,
+        signal: Signal,
+        told: Callable[[NodeId, BaseException | None], None],
+    ) -> None:
+        super().__init__(DETECTION)
+        self._detection = detection
+        self._node_id = node_id
+        self._signal = signal
+        self._told = told
+
+    def plan(self, overlay: Overlay) -> None:
+        self._detection.plan_conviction(overlay, self._node_id, self._signal)
+
+    def answer(self, result: None) -> None:
+        self._told(self._node_id, None)
+
+    def fail(self, error: BaseException) -> None:
+        self._told(self._node_id, error)
 
 
 def plan_leave(overlay: Overlay, uplinks: Uplinks, uplink: Uplink) -> None:

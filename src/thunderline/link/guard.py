@@ -17,7 +17,7 @@ Pure: no clock, no I/O; `now` is the sentinel's time.
 from __future__ import annotations
 
 import random
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from enum import Enum
@@ -36,8 +36,9 @@ EVERYTHING: Final = "everything"
 GUARDED: Final = (GroupType.ZONE, GroupType.REGION)
 """The types of groups that are failure domains, the nearer first."""
 
-LOOK_S: Final = 1.0
-"""Between two looks at who of those held was heard meanwhile, while a guard is engaged."""
+ASK_S: Final = 0.1
+ASKED_MAX: Final = 500
+"""Of those held in a scope, so many are asked so often whether they were heard meanwhile: well below a millisecond."""
 
 
 class Fall(Enum):
@@ -131,15 +132,18 @@ class _Hold(msgspec.Struct, frozen=True, gc=False):
 class _Watch:
     """What the guard knows of one scope in which somebody fell."""
 
-    __slots__ = ("engaged_at", "fallen", "held", "held_last_at", "is_told")
+    __slots__ = ("engaged_at", "fallen", "held", "held_last_at", "is_engaged", "to_ask")
 
     def __init__(self) -> None:
         # In the order of their times.
         self.fallen: dict[Fall, OrderedDict[NodeId, float]] = {fall: OrderedDict() for fall in Fall}
         self.held: dict[NodeId, _Hold] = {}
+        # Who is held, in turn; also some who no longer are.
+        self.to_ask: deque[NodeId] = deque()
         self.held_last_at = 0.0
+        self.is_engaged = False
         self.engaged_at: datetime | None = None
-        self.is_told = False
+        """Set when it is told."""
 
     def fell(self, node_id: NodeId, fall: Fall, now: float) -> None:
         """The node was let fall."""
@@ -155,7 +159,7 @@ class _Watch:
     @property
     def is_calm(self) -> bool:
         """Whether there is nothing to know."""
-        return self.engaged_at is None and not self.held and not any(self.fallen.values())
+        return not self.is_engaged and not self.held and not any(self.fallen.values())
 
 
 class Guard:
@@ -173,15 +177,15 @@ class Guard:
         """Of those that are held."""
         self._spent_s: dict[NodeId, float] = {}
         """For how long who fell was held before; it counts when it is to fall further."""
-        self._looked_at = 0.0
+        self._asked_at = 0.0
         self._left: list[GuardReport] = []
 
     def start(self, left: Iterable[GuardReport]) -> None:
         """Begin where an earlier process ended while these guards were engaged: they are not any more."""
         self._left = list(left)
 
-    def hold(self, node_id: NodeId, groups: _Groups, fall: Fall, *, now: float, at: datetime) -> float | None:
-        """Until when the node is held; None: it falls now. `at` is the wall time for who is told.
+    def hold(self, node_id: NodeId, groups: _Groups, fall: Fall, *, now: float) -> float | None:
+        """Until when the node is held; None: it falls now.
 
         Asking again about the same node changes nothing: until it falls or has `recovered`.
         """
@@ -195,27 +199,29 @@ class Guard:
             watch.fell(node_id, fall, now)
             return None
         scope = self.population.scope(groups)
-        watch = self._watches.setdefault(scope, _Watch())
+        if scope not in self._watches:
+            self._watches[scope] = _Watch()
+        watch = self._watches[scope]
         watch.forget(now - self._window_s)
         fallen = watch.fallen[fall]
         if node_id in fallen:
             return None  # its fall was allowed already, and is tried again
-        if self._fraction >= 1 or (watch.engaged_at is None and len(fallen) + 1 <= self._allowed(scope, watch)):
+        if self._fraction >= 1 or (not watch.is_engaged and len(fallen) + 1 <= self._allowed(scope, watch)):
             watch.fell(node_id, fall, now)
             return None
-        return self._hold(node_id, scope, watch, now=now, at=at)
+        return self._hold(node_id, scope, watch, now=now)
 
     def _allowed(self, scope: Scope, watch: _Watch) -> float:
         # Who went offline within the window is not in the population any more, but was.
         nodes = self.population.of(scope) + len(watch.fallen[Fall.OFFLINE])
         return max(self._least, self._fraction * nodes)
 
-    def _hold(self, node_id: NodeId, scope: Scope, watch: _Watch, *, now: float, at: datetime) -> float:
-        if watch.engaged_at is None:
-            watch.engaged_at = at
+    def _hold(self, node_id: NodeId, scope: Scope, watch: _Watch, *, now: float) -> float:
+        watch.is_engaged = True
         watch.held_last_at = now
         delay_s = self._rng.uniform(0, self._max_delay_s - self._spent_s.get(node_id, 0.0))
         self._spent_s[node_id] = self._spent_s.get(node_id, 0.0) + delay_s
+        watch.to_ask.append(node_id)
         watch.held[node_id] = _Hold(now, now + delay_s)
         self._scope_of[node_id] = scope
         return now + delay_s
@@ -250,22 +256,31 @@ class Guard:
         self._left.clear()
         if not self._watches:
             return told
-        if now - self._looked_at >= LOOK_S:
-            self._looked_at = now
+        if now - self._asked_at >= ASK_S:
+            self._asked_at = now
             for watch in self._watches.values():
-                for node_id in [node_id for node_id, hold in watch.held.items() if was_heard(node_id, hold.since)]:
-                    self.recovered(node_id)
+                self._ask(watch, was_heard)
         for scope, watch in list(self._watches.items()):
             watch.forget(now - self._window_s)
-            if watch.engaged_at is not None and not watch.held and now - watch.held_last_at >= self._window_s:
-                told.append(self._report(scope, watch, released_at=at))
-                watch.engaged_at, watch.is_told = None, False
-            elif watch.engaged_at is not None and not watch.is_told:
+            if watch.is_engaged and watch.engaged_at is None:
+                watch.engaged_at = at
                 told.append(self._report(scope, watch))
-                watch.is_told = True
+            elif watch.is_engaged and not watch.held and now - watch.held_last_at >= self._window_s:
+                told.append(self._report(scope, watch, released_at=at))
+                watch.is_engaged, watch.engaged_at = False, None
             if watch.is_calm:
                 del self._watches[scope]
         return told
+
+    def _ask(self, watch: _Watch, was_heard: Callable[[NodeId, float], bool]) -> None:
+        for _ in range(min(len(watch.to_ask), ASKED_MAX)):
+            node_id = watch.to_ask.popleft()
+            if (hold := watch.held.get(node_id)) is None:
+                continue
+            if was_heard(node_id, hold.since):
+                self.recovered(node_id)
+            else:
+                watch.to_ask.append(node_id)
 
     def reports(self) -> list[GuardReport]:
         """The guards that are engaged now, by scope."""

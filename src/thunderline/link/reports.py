@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Protocol
 
-from thunderline.core.errors import StoreUnavailable, ThunderlineError
+from thunderline.core.errors import Overloaded, StoreUnavailable, ThunderlineError
 from thunderline.core.logging import get_logger
 from thunderline.core.records import CapacityReport, RegistryReport
 from thunderline.flow import taxonomy
@@ -70,5 +70,5 @@ def subject_of(report: RegistryReport) -> str:
 
 
 def _log_untold(error: BaseException) -> None:
-    if not isinstance(error, StoreUnavailable):  # of which the writer tells, once
+    if not isinstance(error, StoreUnavailable | Overloaded):  # of which the writer tells, once; or many are due at once
         log.warning("report not committed", error=str(error))

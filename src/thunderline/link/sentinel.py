@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -59,8 +60,11 @@ START_SPREAD: Final = 0.5
 class Convicter(Protocol):
     """What the sentinel needs of the domain."""
 
-    def convict(self, node_id: NodeId, signal: Signal) -> asyncio.Future[None]:
-        """Queue the transition that `signal` means, unless the node is heard before its turn comes."""
+    def convict(self, node_id: NodeId, signal: Signal, *, told: Callable[[NodeId, BaseException | None], None]) -> None:
+        """Queue the transition that `signal` means, unless the node is heard before its turn comes.
+
+        `told` hears what became of it, None where it was committed, perhaps more than once.
+        """
 
     def lose_link(self, session_id: str) -> asyncio.Future[Any]:
         """Queue what the end of the grace means for the link that broke, unless it was resumed."""
@@ -256,11 +260,9 @@ class Sentinel:
             self._deadlines.arm(node_id, until)
             return
         try:
-            done = convicter.convict(node_id, signal)
+            convicter.convict(node_id, signal, told=self._convicted)
         except ThunderlineError as error:
             self._try_again(node_id, error)
-        else:
-            done.add_done_callback(lambda future: self._convicted(node_id, future))
 
     def _held_until(self, entry: Entry) -> float | None:
         """Until when the guard holds a node that would fall now; None: it does not."""
@@ -268,8 +270,7 @@ class Sentinel:
         if node.observed_status is NodeStatus.CONNECTING:
             return None
         fall = Fall.DISCONNECTED if is_up(node.observed_status) else Fall.OFFLINE
-        at = from_ms(self._clock.now_ms())
-        return self.guard.hold(node.id, node.groups, fall, now=self.now(), at=at)
+        return self.guard.hold(node.id, node.groups, fall, now=self.now())
 
     def _was_heard(self, node_id: NodeId, since: float) -> bool:
         entry = self._roster.get(node_id)
@@ -300,10 +301,7 @@ class Sentinel:
             _log_refused("mark not committed", error, node_id=node_id)
             self._marks.setdefault(node_id, flapping)
 
-    def _convicted(self, node_id: NodeId, done: asyncio.Future[None]) -> None:
-        if done.cancelled():
-            return
-        error = done.exception()
+    def _convicted(self, node_id: NodeId, error: BaseException | None) -> None:
         if error is not None:
             self._try_again(node_id, error)
             return
