@@ -229,7 +229,7 @@ class GuardReport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """`zone` or `region`; None for `everything`."""
     engaged: bool
     nodes: int
-    """Nodes of the scope that were not offline."""
+    """Nodes of the scope that are up, or silent and not given up."""
     fallen: int
     """Nodes of the scope that became `disconnected` or `offline` within the window, whichever were more."""
     held: int

@@ -7,6 +7,8 @@ spared the changes between the two. The status itself is never held back.
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from thunderline.core.ids import NodeId
 from thunderline.core.settings import Settings
 
@@ -18,7 +20,8 @@ class Flaps:
         self._most = settings.flapping_transitions
         self._calm = settings.flapping_transitions // 2
         self._window_s = settings.flapping_window_s
-        self._changed_at: dict[NodeId, list[float]] = {}
+        # By their last change, the oldest first.
+        self._changed_at: OrderedDict[NodeId, list[float]] = OrderedDict()
         self._flapping: set[NodeId] = set()
 
     def start(self, node_id: NodeId, now: float) -> None:
@@ -30,6 +33,7 @@ class Flaps:
         """The node's status changed; whether it is to be marked for that."""
         times = self._changed_at.setdefault(node_id, [])
         times.append(now)
+        self._changed_at.move_to_end(node_id)
         if len(times) <= self._most:
             return False
         oldest = times[-1 - self._most]
@@ -45,15 +49,14 @@ class Flaps:
         self._flapping.discard(node_id)
 
     def look(self, now: float) -> list[NodeId]:
-        """The nodes that are calm now, and to be marked no longer. Costs as much as there were changes of late."""
-        calm = []
-        for node_id, times in list(self._changed_at.items()):
-            recent = [at for at in times if at > now - self._window_s]
-            if len(recent) <= self._calm and node_id in self._flapping:
-                self._flapping.remove(node_id)
-                calm.append(node_id)
-            if recent:
-                self._changed_at[node_id] = recent
-            else:
-                del self._changed_at[node_id]
-        return calm
+        """The nodes that are calm now, and to be marked no longer. Costs as much as there are nodes that flap."""
+        since = now - self._window_s
+        calm = [
+            node_id
+            for node_id in self._flapping
+            if sum(at > since for at in self._changed_at.get(node_id, ())) <= self._calm
+        ]
+        self._flapping.difference_update(calm)
+        while self._changed_at and next(iter(self._changed_at.values()))[-1] <= since:
+            self._changed_at.popitem(last=False)
+        return sorted(calm)

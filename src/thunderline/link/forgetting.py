@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from typing import Final
 
 from thunderline.core.clock import Clock, to_ms
@@ -79,8 +80,19 @@ class Forgetting:
             else:
                 next_ms = min(next_ms, known_ms)
         for start in range(0, len(due), AT_ONCE):
-            await asyncio.gather(*(self._forget(*each) for each in due[start : start + AT_ONCE]))
+            await self._forget_all(due[start : start + AT_ONCE])
         self._next_ms = next_ms
+
+    async def _forget_all(self, nodes: Sequence[tuple[NodeId, Revision]]) -> None:
+        queued: list[asyncio.Future[None]] = []
+        try:
+            queued.extend(self._forget(*each) for each in nodes)
+        finally:
+            # Also those before one that was refused: what becomes of them is heard.
+            outcomes = await asyncio.gather(*queued, return_exceptions=True)
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
 
     def _forget(self, node_id: NodeId, revision: Revision) -> asyncio.Future[None]:
         authorise(DETECTION, Action.DEREGISTER, node_id=node_id)

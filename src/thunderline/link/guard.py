@@ -65,7 +65,10 @@ _Groups = tuple[str, ...]
 
 
 class Population:
-    """How many nodes of each scope are not offline. Groups that change cost as much as there are combinations."""
+    """How many nodes of each scope are there: up, or silent and not given up.
+
+    A change of a group costs as much as there are combinations of groups.
+    """
 
     def __init__(self, groups: GroupTree) -> None:
         self._tree = groups
@@ -76,7 +79,7 @@ class Population:
         self._of_scope: Counter[Scope] = Counter()
 
     def count(self, node_id: NodeId, groups: _Groups) -> None:
-        """The node is not offline, and in these groups."""
+        """The node is there, and in these groups."""
         before = self._counted.get(node_id)
         if before is groups or before == groups:
             return
@@ -86,7 +89,7 @@ class Population:
         self._add(groups, 1)
 
     def discount(self, node_id: NodeId) -> None:
-        """The node is offline, or gone; unknown ones are fine."""
+        """The node is there no longer; unknown ones are fine."""
         if (before := self._counted.pop(node_id, None)) is not None:
             self._add(before, -1)
 

@@ -114,7 +114,7 @@ class Sentinel:
                 self._flaps.start(entry.node.id, now)
             if is_up(entry.node.observed_status):
                 self.pace.count(entry.node.id, entry.node.heartbeat_interval_ms)
-            if entry.node.observed_status is not NodeStatus.OFFLINE:
+            if _is_there(entry.node):
                 self.guard.population.count(entry.node.id, entry.node.groups)
         for entry in self._roster:
             if is_up(entry.node.observed_status):
@@ -187,7 +187,8 @@ class Sentinel:
             self.guard.population.discount(node_id)
             self.guard.recovered(node_id)
             return
-        self.guard.population.count(node_id, node.groups)
+        if _is_there(node):
+            self.guard.population.count(node_id, node.groups)
         if is_up(node.observed_status):
             self.pace.count(node_id, node.heartbeat_interval_ms)
             self.guard.is_up(node_id)
@@ -358,6 +359,11 @@ class Sentinel:
         if entry.terms == asked_ms + self.pace.terms:
             return entry.patience_s
         return self._detector.patience_s(self.pace.most_ms(asked_ms) / 1000, entry.rhythm)
+
+
+def _is_there(node: Node) -> bool:
+    """Whether the node could fall silent, or did and is not given up."""
+    return node.observed_status not in (NodeStatus.CONNECTING, NodeStatus.OFFLINE)
 
 
 def _log_refused(message: str, error: BaseException, **about: str) -> None:
