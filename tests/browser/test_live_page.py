@@ -311,6 +311,22 @@ def test_while_the_store_is_away_the_page_says_so_and_since_when(
     expect(page.locator("#feed-word")).to_have_text("Live")
 
 
+def test_an_engaged_guard_is_shown_with_where_and_how_many(
+    page: Page, start_server: Callable[..., ServerThread]
+) -> None:
+    server = start_server(guard_window_s=1, guard_max_delay_s=3600, guard_min_nodes=0, guard_fraction=0.25)
+    server.http.post("/api/groups", json={"name": "eu-1", "group_type": "zone"}).raise_for_status()
+    for number in range(8):
+        server.http.post("/api/nodes", json={"name": f"n{number}", "heartbeat_interval_ms": 100}).raise_for_status()
+        server.http.put(f"/api/groups/eu-1/members/n{number}").raise_for_status()
+    beats = [{"node": f"n{number}"} for number in range(8)]
+    server.http.post("/api/heartbeats", json={"heartbeats": beats}).raise_for_status()
+    page.goto(server.url)
+    expect(page.locator("#guard b")).to_have_text("Guard engaged: eu-1")
+    expect(page.locator("#guard span")).to_contain_text("6 of them are held back")
+    expect(page.locator("tbody")).to_contain_text("silent")
+
+
 def test_more_nodes_than_are_shown_are_said_to_be_there(page: Page, server: ServerThread) -> None:
     for number in range(6):
         server.register(f"worker-{number}")

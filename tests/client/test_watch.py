@@ -256,3 +256,8 @@ def test_a_stream_reads_the_same_in_any_pieces(data: st.DataObject) -> None:
         Message("a:2", "e", "x\u2028y\nz".encode()),
         Message(None, "", b""),
     ]
+
+
+def test_what_is_asked_for_stands_in_the_query() -> None:
+    assert following(transient=None).query == {"match": ">"}
+    assert following(transient=False, damped=True).query == {"match": ">", "transient": "false", "damped": "true"}

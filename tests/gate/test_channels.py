@@ -103,6 +103,20 @@ class TestJoiningTheGraph:
         assert await other.take() == []
         other.socket.lost()
 
+    async def test_who_joins_damped_is_spared_the_changes_of_a_node_that_flaps(
+        self, cluster: Cluster, client: Client
+    ) -> None:
+        worker = await cluster.node("worker-1")
+        await client.join(damped=True)
+        for _ in range(10):
+            await worker.leave()
+            await worker.announce()
+            await cluster.clock.advance(0.5)
+        told = [event for event, _ in await client.take_events()]
+        assert told.count("node_down") < 5
+        assert told[-1] == "node_changed"
+        assert cluster.registry.get_node("worker-1").flapping
+
     async def test_a_cursor_in_place_of_a_snapshot(self, cluster: Cluster, client: Client) -> None:
         await cluster.node("worker-1")
         cursor = cluster.registry.cursor

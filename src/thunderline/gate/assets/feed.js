@@ -43,6 +43,7 @@ export function awayFor(headers) {
 export class Feed {
   nodes = [];
   revision = null;
+  guards = []; // that hold back the expiry of nodes
   more = false; // there are nodes beyond SHOWN_MAX
   asOf = null; // when the newest good answer was asked for: what it tells was true then or later
   awaySince = null; // when the store went away
@@ -95,7 +96,7 @@ export class Feed {
     const timer = setTimeout(() => giveUp.abort(), GIVE_UP_MS);
     try {
       const answer = await readNodes(giveUp.signal);
-      Object.assign(this, { nodes: answer.nodes, revision: answer.revision, more: answer.more, asOf: startedAt });
+      Object.assign(this, { nodes: answer.nodes, revision: answer.revision, more: answer.more, guards: answer.guards, asOf: startedAt });
       this.#offset = clockOffset(answer.date);
       this.#rememberAway(answer.awayFor);
       this.#problem = null;
@@ -135,7 +136,8 @@ async function readNodes(signal) {
     cursor = body.next_cursor;
     if (cursor === null) break;
   }
-  return { nodes: [...nodes.values()], more: cursor !== null, ...newest };
+  const { text } = await ask("/api/summary", signal);
+  return { nodes: [...nodes.values()], more: cursor !== null, guards: JSON.parse(text).liveness.guards, ...newest };
 }
 
 function clockOffset(date) {

@@ -37,6 +37,7 @@ export function kindOf(node) {
 export function noteOf(node, kind) {
   if (kind.key === "lost") return "lost";
   if (kind.key === "left") return node.override?.status === "offline" ? "by operator" : "left";
+  if (node.flapping) return "flapping";
   return "";
 }
 

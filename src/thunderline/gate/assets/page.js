@@ -147,6 +147,11 @@ function renderState() {
   strip("away", isAway,
     isAway ? `The store is away since ${clockTime(feed.awaySince)}` : "",
     "No change is taken, and no node is declared silent, until it is back. What is shown may lag behind.");
+  const held = feed.guards.reduce((sum, guard) => sum + guard.held, 0);
+  strip("guard", feed.guards.length > 0,
+    `Guard engaged: ${feed.guards.map((guard) => guard.scope).join(", ")}`,
+    `Many nodes fell silent at once. ${count(held)} of them ${held === 1 ? "is" : "are"} held back and shown as before, ` +
+      `for ${Math.max(0, ...feed.guards.map((guard) => guard.max_delay_s))} s at most.`);
   setText(part("feed-word"), { waiting: "Asking", never: "No answer", stale: "Stale", live: isAway ? "Store away" : "Live" }[state]);
   setText(part("feed-time"), known ? clockTime(feed.asOf) : "");
   setText(part("feed-revision"), known ? `r${count(feed.revision)}` : "");
