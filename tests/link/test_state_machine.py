@@ -77,6 +77,7 @@ class ModelNode:
     former: set[str | None] = field(default_factory=set)
     """Instances that do not come back; known as long as the registry runs."""
     seqs: set[int] = field(default_factory=set)
+    last_beat: tuple[int | None, str] | None = None
     beats: list[tuple[int | None, str]] = field(default_factory=list)
 
     @property
@@ -450,14 +451,15 @@ class RegistryMachine(RuleBasedStateMachine):
             return
         if self.refused_as_expected(name, error) or node is None:
             return
-        before = node.observed
-        if seq in node.seqs:
-            # Kept once, but a sign of life: it brings back who was given up, and says nothing else.
-            if node.observed in ("online", "degraded") or status == "offline":
-                return
-        else:
+        before, is_news = node.observed, seq > max(node.seqs, default=-1)
+        if seq not in node.seqs:
             node.seqs.add(seq)
             node.beats.append((seq, status))
+        if is_news:
+            node.last_beat = (seq, status)
+        # Repeated, or overtaken, it is a sign of life: it brings back who was given up, and says nothing else.
+        if not is_news and (node.observed in ("online", "degraded") or status == "offline"):
+            return
         if status == "offline":
             node.observed, node.reason = "offline", "goodbye"
         elif not node.left and node.observed != status:
@@ -507,6 +509,7 @@ class RegistryMachine(RuleBasedStateMachine):
                 assert not isinstance(result, BaseException), result
                 before = node.observed
                 node.beats.append((None, "online"))
+                node.last_beat = (None, "online")
                 if not node.left and node.observed != "online":
                     node.observed, node.reason = "online", "heartbeat"
                 self.settle_sessions(node, before)
@@ -640,7 +643,7 @@ class RegistryMachine(RuleBasedStateMachine):
                 key: one.status for key, one in self.sessions.items() if one.is_open and model.id in one.ends
             }
             last = registry.presence(name).last_heartbeat
-            assert (None if last is None else (last.seq, last.status)) == (model.beats[-1] if model.beats else None)
+            assert (None if last is None else (last.seq, last.status)) == model.last_beat
         assert {one.session_id: one.status for one in registry.list_sessions()} == {
             key: one.status for key, one in self.sessions.items() if one.is_open
         }
