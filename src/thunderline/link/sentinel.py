@@ -257,6 +257,10 @@ class Sentinel:
         if entry is None:
             return
         signal = Signal.SILENT if is_up(entry.node.observed_status) else Signal.GIVEN_UP
+        if signal is Signal.SILENT and (remaining_s := self.remaining_s(entry)) > 0:
+            # Its interval grew since it was heard: that is no fall which the guard should count.
+            self._deadlines.arm(node_id, self.now() + remaining_s)
+            return
         if (until := self._held_until(entry)) is not None:
             self._deadlines.arm(node_id, until)
             return
