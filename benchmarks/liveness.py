@@ -87,7 +87,7 @@ class Fleet:
             rng=self.rng,
         )
         for zone in range(ZONES):
-            self.engine.roster.groups.put(make_group(zone, name=f"zone-{zone}", group_type=GroupType.ZONE))
+            self.engine.roster.put_group(make_group(zone, name=f"zone-{zone}", group_type=GroupType.ZONE))
         before = resident()
         groups = [(f"zone-{zone}",) for zone in range(ZONES)]
         self.engine.roster.load(_node(number, groups[number % ZONES]) for number in range(nodes))

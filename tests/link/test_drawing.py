@@ -13,8 +13,9 @@ from thunderline.link import pieces
 from thunderline.link.drawing import CHANGES_MAX, DRAWINGS_MAX, Drawing, Drawings, scene_of
 from thunderline.link.filters import graph_filter
 from thunderline.link.graph import draw
+from thunderline.link.node_index import NodeFilter
 from thunderline.link.pieces import RUN, Pieces
-from thunderline.link.roster import NodeFilter, Roster
+from thunderline.link.roster import Roster
 from thunderline.testing.records import make_node, make_session, node_id
 
 FILTERS = [graph_filter(), graph_filter(include_offline=True), graph_filter(domain="east")]

@@ -35,9 +35,10 @@ from thunderline.link import group_plans
 from thunderline.link.actor import EMBEDDING_PROGRAM, Actor, ActorKind
 from thunderline.link.group_plans import DEPTH_MAX
 from thunderline.link.group_tree import GroupFilter, GroupTree, nearest_group
+from thunderline.link.node_index import NodeFilter
 from thunderline.link.overlay import Overlay
 from thunderline.link.registry import Registry
-from thunderline.link.roster import NodeFilter, Roster
+from thunderline.link.roster import Roster
 from thunderline.testing.clock import START_MS
 from thunderline.testing.harness import Cluster, open_cluster
 from thunderline.testing.records import START, batch_id, make_group, make_node, numbered_ids
@@ -492,7 +493,7 @@ async def loaded(store: MemoryStore) -> Roster:
     roster = Roster()
     roster.load(await store.scan_nodes(after=None, limit=100))
     for group in await store.scan_groups(after=None, limit=100):
-        roster.groups.put(group)
+        roster.put_group(group)
     return roster
 
 

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from thunderline.core.errors import InvalidInput
 from thunderline.core.records import NodeStatus
 from thunderline.link import listing as listings
-from thunderline.link import orders
+from thunderline.link import ordered, orders
 from thunderline.link.listing import SORTS, Listing, list_page
+from thunderline.link.node_index import NodeFilter
 from thunderline.link.orders import Order
-from thunderline.link.roster import Entry, NodeFilter, Roster
+from thunderline.link.roster import Entry, Roster
 from thunderline.testing.records import START, make_node, node_id
 
 NODES = st.lists(
@@ -114,6 +115,7 @@ def test_an_order_that_is_kept_is_as_sorted_anew(
 @pytest.mark.parametrize("many", [0, 1000])
 def test_an_order_takes_changes_one_by_one_and_all_at_once(monkeypatch: pytest.MonkeyPatch, many: int) -> None:
     monkeypatch.setattr(orders, "MANY", many)
+    monkeypatch.setattr(ordered, "MANY", many)
     roster = Roster()
     fill(roster, [(number, "a", NodeStatus.ONLINE, number % 3) for number in range(30)])
     order = Order.of(roster, "role", lambda entry: entry.node.role)

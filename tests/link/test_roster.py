@@ -12,8 +12,9 @@ from thunderline.core.clock import from_ms
 from thunderline.core.errors import UnknownNode
 from thunderline.core.ids import NodeId
 from thunderline.core.records import ClusterType, LinkSession, Node, NodeStatus, SessionStatus
+from thunderline.link.node_index import NodeFilter
 from thunderline.link.presence import Taken
-from thunderline.link.roster import NodeFilter, Roster
+from thunderline.link.roster import Roster
 from thunderline.testing.clock import START_MS
 from thunderline.testing.records import make_beat, make_group, make_node, make_session, node_id
 
@@ -75,7 +76,7 @@ def play(steps: list[tuple[str, Node]], *, crowd: bool) -> tuple[Roster, dict[No
     roster, model = Roster(), {node.id: node for node in CROWD if crowd}
     roster.load(model.values())
     for number, name in enumerate(BELOW):
-        roster.groups.put(make_group(number, name=name, parent="eu" if name == "eu-1" else None))
+        roster.put_group(make_group(number, name=name, parent="eu" if name == "eu-1" else None))
     for step, node in steps:
         if step == "remove":
             roster.remove_node(node.id)

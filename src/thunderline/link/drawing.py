@@ -16,8 +16,9 @@ from thunderline.core.ids import LinkId, NodeId
 from thunderline.core.records import LinkSession
 from thunderline.link.graph import Scene, graph_link, graph_node
 from thunderline.link.group_graph import draw_groups
+from thunderline.link.node_index import NodeFilter
 from thunderline.link.pieces import Pieces
-from thunderline.link.roster import NodeFilter, Roster
+from thunderline.link.roster import Roster
 
 DRAWINGS_MAX: Final = 4
 """Kept at once: each holds every node and link that it shows twice, encoded."""

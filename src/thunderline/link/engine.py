@@ -123,9 +123,9 @@ class Engine:
         head = await self.store.open()
         self.roster.log_id, self.roster.revision, self.log.oldest = head.log_id, head.revision, head.oldest
         with _collector_at_rest():
+            await self._load_groups()
             await self._load_nodes()
             await self._load_sessions()
-            await self._load_groups()
             replayed = await self._checkpoint.restore(self.store)
         await self._take_up_reports(head.revision)
         self.sentinel.start()
@@ -175,7 +175,7 @@ class Engine:
         after = None
         while page := await self.store.scan_groups(after=after, limit=LOAD_PAGE):
             for group in page:
-                self.roster.groups.put(group)
+                self.roster.put_group(group)
             after = page[-1].id
 
     async def _take_up_reports(self, revision: Revision) -> None:

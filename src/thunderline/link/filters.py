@@ -16,8 +16,8 @@ from thunderline.core.records import (
     SessionType,
 )
 from thunderline.link.group_tree import GroupFilter
+from thunderline.link.node_index import NodeFilter
 from thunderline.link.open_sessions import SessionFilter
-from thunderline.link.roster import NodeFilter
 
 _NOT_OFFLINE: Final = frozenset(NodeStatus) - {NodeStatus.OFFLINE}
 

@@ -22,8 +22,9 @@ from thunderline.link import plans
 from thunderline.link.actor import DETECTION, Action, authorise
 from thunderline.link.ages import Ages
 from thunderline.link.lanes import Lane
+from thunderline.link.node_index import NodeFilter
 from thunderline.link.overlay import Overlay
-from thunderline.link.roster import Entry, NodeFilter, Roster
+from thunderline.link.roster import Entry, Roster
 from thunderline.link.writer import Writer
 
 log = get_logger(__name__)

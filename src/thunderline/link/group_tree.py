@@ -30,6 +30,7 @@ class GroupTree:
         self._inside: dict[str, set[str]] = {}
         self.version = 0
         """Changes whenever a group does."""
+        self._above: dict[str, frozenset[str]] = {}
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -55,12 +56,29 @@ class GroupTree:
 
     def below(self, ref: str) -> frozenset[str]:
         """The name of the group with this id or name, and those of all groups below it. Raises: UnknownGroup."""
-        found = {self.find(ref).name}
+        return self.inside_of(self.find(ref).name)
+
+    def inside_of(self, name: str) -> frozenset[str]:
+        """This name, and those of all groups below the group that has it, or will have it."""
+        found = {name}
         level = set(found)
         while level:
             level = {inner for name in level for inner in self._inside.get(name, ())} - found
             found |= level
         return frozenset(found)
+
+    def above(self, name: str) -> frozenset[str]:
+        """This name, and those of all groups that the group which has it is in."""
+        found = self._above.get(name)
+        if found is None:
+            chain: dict[str, None] = {}
+            step: str | None = name
+            while step is not None and step not in chain:
+                chain[step] = None
+                group = self._by_name.get(step)
+                step = None if group is None else group.parent
+            found = self._above[name] = frozenset(chain)
+        return found
 
     def select(
         self, wanted: GroupFilter, *, after: str | None = None, limit: int | None = None
@@ -82,7 +100,7 @@ class GroupTree:
 
     def put(self, group: NodeGroup) -> None:
         """Add or replace a group."""
-        self.version += 1
+        self._change()
         known = self._by_id.get(group.id)
         if known is None:
             insort(self._names, group.name)
@@ -96,10 +114,14 @@ class GroupTree:
         """Drop a group; those in it have another parent by then, or have it within the same commit."""
         group = self._by_id.pop(group_id, None)
         if group is not None:
-            self.version += 1
+            self._change()
             self._leave(group)
             del self._by_name[group.name]
             del self._names[bisect_left(self._names, group.name)]
+
+    def _change(self) -> None:
+        self.version += 1
+        self._above = {}
 
     def _leave(self, group: NodeGroup) -> None:
         if group.parent is not None:

@@ -15,8 +15,9 @@ import msgspec
 
 from thunderline.core.clock import to_ms
 from thunderline.core.errors import InvalidInput
+from thunderline.link.node_index import NodeFilter
 from thunderline.link.orders import Key, Order, walk
-from thunderline.link.roster import Entry, NodeFilter, Roster
+from thunderline.link.roster import Entry, Roster
 
 BY_NAME: Final = "name"
 

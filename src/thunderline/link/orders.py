@@ -6,17 +6,15 @@ question; when more have changed than it would cost to sort anew, the order is l
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any
 
 from thunderline.core.ids import NodeId
 from thunderline.core.records import LinkSession
+from thunderline.link.ordered import MANY, mended
 from thunderline.link.roster import Entry, Roster
-
-MANY: Final = 16
-"""Changes from which on the list is put together anew, which is cheaper than a move of half of it for each."""
 
 Key = tuple[Any, str]
 """The value that a node is sorted by, and its name."""
@@ -62,13 +60,7 @@ class Order:
         if self._keys is None:
             return self._build()
         gone, come = self._take_changes()
-        if len(gone) + len(come) > MANY:
-            self._keys = _spliced(self._keys, sorted(gone), sorted(come))
-        else:
-            for key in gone:
-                del self._keys[bisect_left(self._keys, key)]
-            for key in come:
-                insort(self._keys, key)
+        self._keys = mended(self._keys, gone=gone, come=come)
         return self._keys
 
     def _build(self) -> list[Key]:
@@ -94,26 +86,6 @@ class Order:
                 come.append(new)
         self._changed = set()
         return gone, come
-
-
-def _spliced(keys: list[Key], gone: list[Key], come: list[Key]) -> list[Key]:
-    """`keys` without those of `gone` and with those of `come`, all sorted: whole stretches are taken over at once."""
-    left: list[Key] = []
-    start = 0
-    for key in gone:
-        end = bisect_left(keys, key, start)
-        left += keys[start:end]
-        start = end + 1
-    left += keys[start:]
-    merged: list[Key] = []
-    start = 0
-    for key in come:
-        end = bisect_left(left, key, start)
-        merged += left[start:end]
-        merged.append(key)
-        start = end
-    merged += left[start:]
-    return merged
 
 
 def walk(keys: Sequence[Key], *, after: Key | None, descends: bool) -> Iterator[Key]:

@@ -195,7 +195,8 @@ class Overlay:
 
     def members_of(self, name: str) -> list[Node]:
         """The nodes that are themselves members of this group, by name."""
-        ids = self._nodes.keys() | self._roster.members_of(name)
+        ids = dict.fromkeys(self._nodes)
+        ids |= {entry.node.id: None for each in self._roster.members_of(name) if (entry := self._roster.named(each))}
         nodes = [node for node_id in ids if (node := self.find(node_id)) is not None and name in node.groups]
         return sorted(nodes, key=lambda node: node.name)
 
@@ -306,10 +307,10 @@ class Overlay:
             roster.put_session(session)
         for group_id, group in self._groups.items():
             if group is None:
-                roster.groups.remove(group_id)
+                roster.remove_group(group_id)
         for group in self._groups.values():
             if group is not None:
-                roster.groups.put(group)
+                roster.put_group(group)
         for beat in self.beats:
             entry = roster.by_key(beat.node_key)
             if entry is not None:

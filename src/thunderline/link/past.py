@@ -12,7 +12,7 @@ from thunderline.core.ids import LinkId, NodeId, Revision
 from thunderline.core.records import OPEN_SESSION_STATUSES, Event, LinkSession, Node, NodeGroup
 from thunderline.link.graph import DrawnNode, DrawnSession, Scene
 from thunderline.link.group_tree import GroupTree
-from thunderline.link.roster import NodeFilter
+from thunderline.link.node_index import NodeFilter
 
 _PAGE: Final = 2_000
 

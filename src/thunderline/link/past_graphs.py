@@ -17,8 +17,8 @@ from thunderline.link.event_log import EventLog
 from thunderline.link.graph import Graph, GraphLevel, GraphLink, GraphNode, draw
 from thunderline.link.group_graph import draw_groups
 from thunderline.link.moments import Moment, Moments
+from thunderline.link.node_index import NodeFilter
 from thunderline.link.past import PastState
-from thunderline.link.roster import NodeFilter
 from thunderline.link.snapshots import made_of
 
 T = TypeVar("T", GraphNode, GraphLink)

@@ -1,13 +1,13 @@
 """The roster: every node in memory, with its open sessions and latest beat, indexed for reading.
 
 It holds committed state only: the writer changes it after a commit and before anybody is answered. A point query is a
-dictionary lookup; a listing walks the narrowest index. One task changes it; on one event loop no reader sees a half.
+dictionary lookup; a listing walks the narrowest part of the index. One task changes it; on one event loop no reader
+sees a half.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Iterator, KeysView, Mapping
+from collections.abc import Iterable, Iterator, Set
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -17,17 +17,18 @@ from thunderline.block.beats import PackedBeat, node_key, to_heartbeat
 from thunderline.block.store import PresenceRow
 from thunderline.core.clock import from_ms
 from thunderline.core.errors import UnknownNode
-from thunderline.core.ids import LinkId, LogId, NodeId, Revision
+from thunderline.core.ids import GroupId, LinkId, LogId, NodeId, Revision
 from thunderline.core.records import (
     OPEN_SESSION_STATUSES,
-    ClusterType,
     LinkSession,
     Node,
+    NodeGroup,
     NodeStatus,
     Presence,
 )
 from thunderline.link.detectors import Rhythm
 from thunderline.link.group_tree import GroupTree
+from thunderline.link.node_index import NodeFilter, NodeIndex
 from thunderline.link.open_sessions import OpenSessions, SessionFilter
 from thunderline.link.presence import SequenceWindow, Taken
 
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from thunderline.link.health import Strain
 
 _NODE_ENCODER: Final = msgspec.json.Encoder()
-_OUT_OF_CLUSTER: Final = ("cluster_type", ClusterType.OUT_OF_CLUSTER.value)
-"""The rare of the two: an index of the other would hold nearly everything."""
 
 
 class Entry:
@@ -151,39 +150,6 @@ class Entry:
         self.window_incarnation = row.incarnation
 
 
-class NodeFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which nodes to list: all given conditions hold. None does not ask; `name_prefix` is literal."""
-
-    status: frozenset[NodeStatus] | None = None
-    role: str | None = None
-    domain: str | None = None
-    cluster_type: ClusterType | None = None
-    labels: Mapping[str, str] | None = None
-    capability: str | None = None
-    """`key`, or `key:value`; one that is disabled does not count."""
-    group: str | None = None
-    """A group's id or name; members of the groups below it count."""
-    name: str | None = None
-    name_prefix: str | None = None
-
-    def holds(self, node: Node, *, groups: frozenset[str] | None = None) -> bool:
-        """Whether `node` is one of those asked for; `groups` is what `group` means: `Roster.groups_below`."""
-        return (
-            (self.status is None or node.status in self.status)
-            and (self.role is None or node.role == self.role)
-            and (self.domain is None or node.domain == self.domain)
-            and (self.cluster_type is None or node.cluster_type is self.cluster_type)
-            and (self.capability is None or self.capability in _capabilities(node))
-            and (self.group is None or (groups is not None and not groups.isdisjoint(node.groups)))
-            and (self.name is None or node.name == self.name)
-            and (self.name_prefix is None or node.name.startswith(self.name_prefix))
-            and (not self.labels or all(node.labels.get(key) == value for key, value in self.labels.items()))
-        )
-
-
-_EVERYONE: Final = NodeFilter()
-
-
 class RosterObserver(Protocol):
     """Is told of each change, after it was made."""
 
@@ -209,8 +175,7 @@ class Roster:
         self._by_id: dict[NodeId, Entry] = {}
         self._by_name: dict[str, Entry] = {}
         self._by_key: dict[bytes, Entry] = {}
-        self._names: list[str] = []  # sorted: the order of listings
-        self._index: dict[tuple[str, str], dict[NodeId, None]] = {}
+        self._index = NodeIndex(self.groups)
         self.sessions = OpenSessions()
 
     def __len__(self) -> int:
@@ -221,7 +186,7 @@ class Roster:
 
     def by_name(self) -> Iterator[Entry]:
         """All entries, by name."""
-        return map(self._by_name.__getitem__, self._names)
+        return map(self._by_name.__getitem__, self._index.everyone.in_order())
 
     def get(self, node_id: NodeId) -> Entry | None:
         """The entry with this id."""
@@ -244,9 +209,9 @@ class Roster:
         self.hits += 1
         return entry
 
-    def members_of(self, name: str) -> KeysView[NodeId]:
-        """The ids of the nodes that are themselves members of the group with this name; a view, not a copy."""
-        return self._index.get(("group", name), {}).keys()
+    def members_of(self, name: str) -> Set[str]:
+        """The names of the nodes that are themselves members of the group with this name; a view, not a copy."""
+        return self._index.members_of(name)
 
     def groups_below(self, ref: str) -> frozenset[str]:
         """The name of the group with this id or name, and those of all groups below it. Raises: UnknownGroup."""
@@ -256,7 +221,8 @@ class Roster:
         """Add many nodes at once, at start."""
         for node in nodes:
             self._add(Entry(node))
-        self._names = sorted(self._by_name)
+        # So that the first list need not wait for it.
+        self._index.everyone.in_order()
 
     def put_node(self, node: Node) -> Entry:
         """Add or replace a node."""
@@ -264,11 +230,9 @@ class Roster:
         if entry is None:
             entry = Entry(node)
             self._add(entry)
-            insort(self._names, node.name)
         else:
-            self._leave(entry.node)
+            self._index.replace(entry.node, node)
             entry.replace(node)
-            self._enter(node)
         for observer in self.observers:
             observer.node_changed(node.id)
         return entry
@@ -278,14 +242,27 @@ class Roster:
         entry = self._by_id.pop(node_id, None)
         if entry is None:
             return
-        self._leave(entry.node)
+        self._index.remove(entry.node)
         del self._by_key[entry.key]
         for session in list(entry.sessions.values()):
             self._drop_session(session)
         del self._by_name[entry.node.name]
-        del self._names[bisect_left(self._names, entry.node.name)]
         for observer in self.observers:
             observer.node_changed(node_id)
+
+    def put_group(self, group: NodeGroup) -> None:
+        """Add or replace a group."""
+        former = self.groups.above(group.name)
+        self.groups.put(group)
+        self._index.regroup(group.name, former=former, above=self.groups.above(group.name))
+
+    def remove_group(self, group_id: GroupId) -> None:
+        """Drop a group; nobody is a member of it by then, or will be within the same commit."""
+        group = self.groups.get(group_id)
+        if group is not None:
+            former = self.groups.above(group.name)
+            self.groups.remove(group_id)
+            self._index.regroup(group.name, former=former, above=self.groups.above(group.name))
 
     def put_session(self, session: LinkSession) -> None:
         """Add or replace an open session, or drop one that is no longer open or whose node is gone."""
@@ -323,132 +300,24 @@ class Roster:
 
         Raises: UnknownGroup when they should be of a group that is not there.
         """
-        found: list[Entry] = []
-        groups = None if wanted.group is None else self.groups_below(wanted.group)
-        for entry in self._candidates(wanted, groups, after, limit):
-            if wanted.holds(entry.node, groups=groups):
-                if limit is not None and len(found) >= limit:
-                    return found, True
-                found.append(entry)
-        return found, False
+        names = self._index.walk(wanted, after=after)
+        if limit is None:
+            return [self._by_name[name] for name in names], False
+        found = [self._by_name[name] for name in islice(names, limit)]
+        return found, next(names, None) is not None
 
     def at_most(self, wanted: NodeFilter) -> int:
         """A number of nodes that those who match cannot exceed, known without looking at them. Raises: UnknownGroup."""
-        if wanted.name is not None:
-            return 1
-        parts = self._narrowest(wanted, None if wanted.group is None else self.groups_below(wanted.group))
-        return len(self._by_id) if parts is None else sum(map(len, parts))
+        return self._index.at_most(wanted)
 
     def matching(self, wanted: NodeFilter) -> list[Entry]:
         """All that match, in no order. Raises: UnknownGroup."""
-        groups = None if wanted.group is None else self.groups_below(wanted.group)
-        parts = None if wanted.name is not None else self._narrowest(wanted, groups)
-        if parts is not None:
-            of_any = dict.fromkeys(node_id for part in parts for node_id in part)
-            found = [self._by_id[node_id] for node_id in of_any]
-        elif wanted == _EVERYONE:
-            return list(self._by_id.values())
-        else:
-            found = list(self._candidates(wanted, groups, None, None))
-        return [entry for entry in found if wanted.holds(entry.node, groups=groups)]
-
-    def _candidates(
-        self, wanted: NodeFilter, groups: frozenset[str] | None, after: str | None, limit: int | None
-    ) -> Iterator[Entry]:
-        if wanted.name is not None:
-            entry = self._by_name.get(wanted.name)
-            if entry is not None and (after is None or entry.node.name > after):
-                yield entry
-            return
-        parts = self._narrowest(wanted, groups)
-        if parts is None:
-            yield from self._walk(self._names, wanted, after)
-            return
-        size = sum(map(len, parts))
-        if limit is not None and size > limit:
-            # A page of a filter that many match is full after a few steps by name; to put all that match in order
-            # would cost more. Where that does not hold, it is given up after about as much as the order costs.
-            for entry in islice(self._walk(self._names, wanted, after), 2 * size):
-                after = entry.node.name
-                yield entry
-        # A node may be in several of the groups, but is listed once.
-        names = sorted({self._by_id[node_id].node.name for part in parts for node_id in part})
-        yield from self._walk(names, wanted, after)
-
-    def _walk(self, names: list[str], wanted: NodeFilter, after: str | None) -> Iterator[Entry]:
-        """The entries of sorted `names` beyond `after` that have the prefix that is asked for."""
-        start = 0 if after is None else bisect_right(names, after)
-        if wanted.name_prefix is not None:
-            start = max(start, bisect_left(names, wanted.name_prefix))
-        for index in range(start, len(names)):
-            name = names[index]
-            if wanted.name_prefix is not None and not name.startswith(wanted.name_prefix):
-                return
-            yield self._by_name[name]
-
-    def _narrowest(self, wanted: NodeFilter, groups: frozenset[str] | None) -> list[dict[NodeId, None]] | None:
-        """The smallest index that covers the filter, unless it is hardly smaller than everything."""
-        lists: list[list[dict[NodeId, None]]] = []
-        if wanted.status is not None:
-            lists.append([self._index.get(("status", status), {}) for status in wanted.status])
-        if wanted.role is not None:
-            lists.append([self._index.get(("role", wanted.role), {})])
-        if wanted.domain is not None:
-            lists.append([self._index.get(("domain", wanted.domain), {})])
-        if wanted.capability is not None:
-            lists.append([self._index.get(("capability", wanted.capability), {})])
-        if wanted.cluster_type is ClusterType.OUT_OF_CLUSTER:
-            lists.append([self._index.get(_OUT_OF_CLUSTER, {})])
-        for key, value in (wanted.labels or {}).items():
-            lists.append([self._index.get(("label", f"{key}={value}"), {})])
-        if groups is not None:
-            lists.append([self._index.get(("group", name), {}) for name in groups])
-        if not lists:
-            return None
-        best = min(lists, key=lambda parts: sum(map(len, parts)))
-        if sum(map(len, best)) * 8 > len(self._by_id):
-            return None
-        return best
+        return [self._by_name[name] for name in self._index.matching(wanted)]
 
     def counts(self, kind: str) -> dict[str, int]:
         """How many nodes there are of each `status`, `role` or `domain` (`kind`), those of none left out."""
-        return {value: len(ids) for (of, value), ids in sorted(self._index.items()) if of == kind}
+        return self._index.counts(kind)
 
     def _add(self, entry: Entry) -> None:
         self._by_id[entry.node.id] = self._by_name[entry.node.name] = self._by_key[entry.key] = entry
-        self._enter(entry.node)
-
-    def _enter(self, node: Node) -> None:
-        for key in _index_keys(node):
-            ids = self._index.get(key)
-            if ids is None:
-                ids = self._index[key] = {}
-            ids[node.id] = None
-
-    def _leave(self, node: Node) -> None:
-        for key in _index_keys(node):
-            ids = self._index[key]
-            del ids[node.id]
-            if not ids:
-                del self._index[key]
-
-
-def _index_keys(node: Node) -> list[tuple[str, str]]:
-    keys = [("status", node.status.value), ("role", node.role), ("domain", node.domain)]
-    if node.cluster_type is ClusterType.OUT_OF_CLUSTER:
-        keys.append(_OUT_OF_CLUSTER)
-    keys += [("label", f"{key}={value}") for key, value in node.labels.items()]
-    keys += [("capability", text) for text in _capabilities(node)]
-    keys += [("group", name) for name in node.groups]
-    return keys
-
-
-def _capabilities(node: Node) -> set[str]:
-    """What the node can do, as filters ask for it: each key, and each key with its value."""
-    texts = set()
-    for key, capability in node.capabilities.items():
-        if capability.enabled:
-            texts.add(key)
-            if capability.value is not None:
-                texts.add(f"{key}:{capability.value}")
-    return texts
+        self._index.add(entry.node)
