@@ -15,10 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from thunderline.block import recent
 from thunderline.block.beats import PackedBeat, node_key
+from thunderline.block.recent import Known, RecentBlocks
 from thunderline.block.rollups import MINUTE_MS, minute_of
-from thunderline.block.sqlite import SqliteStore, history, recent
-from thunderline.block.sqlite.recent import Known, RecentBlocks
+from thunderline.block.sqlite import SqliteStore, history
 from thunderline.block.store import WriteBatch
 from thunderline.core.errors import StoreUnavailable
 from thunderline.core.ids import Revision

@@ -15,9 +15,10 @@ import aiosql
 import pytest
 
 import thunderline
+from thunderline.block.migrations import Migration
 from thunderline.block.sqlite import SqliteStore
 from thunderline.block.sqlite import migrate as migrate_module
-from thunderline.block.sqlite.migrate import APPLICATION_ID, Migration, migrate, migrations
+from thunderline.block.sqlite.migrate import APPLICATION_ID, migrate, migrations
 from thunderline.block.store import WriteBatch
 from thunderline.core.errors import StoreIncompatible
 from thunderline.core.ids import Revision

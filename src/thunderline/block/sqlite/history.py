@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from thunderline.block.beats import PackedBeat, unpack_block
+from thunderline.block.recent import RecentBlocks
 from thunderline.block.rollups import (
     MINUTE_MS,
     Bucket,
@@ -33,8 +34,7 @@ from thunderline.block.rollups import (
     unpack_minute,
 )
 from thunderline.block.sqlite.bulk import BulkStatement
-from thunderline.block.sqlite.recent import RecentBlocks
-from thunderline.block.sqlite.wanted import Wanted
+from thunderline.block.wanted import Wanted
 from thunderline.core.clock import Clock
 
 Place = tuple[int, bytes]

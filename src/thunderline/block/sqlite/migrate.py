@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 import sqlite3
 import stat
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
+from thunderline.block.migrations import Migration, load_migrations, missing_from
 from thunderline.core.clock import Clock
 from thunderline.core.errors import StoreIncompatible, StoreUnavailable
 
 APPLICATION_ID: Final = 0x54484C4E
 """Marks a file as ours ("THLN"). Source: SQLite, `PRAGMA application_id`."""
 
-_FILE: Final = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
-
-
-class Migration(msgspec.Struct, frozen=True):
-    """One file of `migrations/`."""
-
-    version: int
-    name: str
-    sql: str
-
-    @property
-    def sha256(self) -> str:
-        """What tells that an applied file was changed afterwards."""
-        return hashlib.sha256(self.sql.encode()).hexdigest()
-
 
 def migrations() -> list[Migration]:
     """All migrations of this version, in order."""
-    files = (resources.files(__package__) / "migrations").iterdir()
-    found = [
-        Migration(int(match[1]), match[2], file.read_text(encoding="utf-8"))
-        for file in files
-        if (match := _FILE.fullmatch(file.name)) is not None
-    ]
-    return sorted(found, key=lambda migration: migration.version)
+    return load_migrations("thunderline.block.sqlite")
 
 
 def migrate(connection: sqlite3.Connection, queries: Any, *, clock: Clock) -> int:
@@ -52,18 +27,8 @@ def migrate(connection: sqlite3.Connection, queries: Any, *, clock: Clock) -> in
     """
     _claim(connection, queries)
     connection.execute(queries.create_migrations.sql)
-    applied = {row[0]: row for row in connection.execute(queries.select_migrations.sql)}
-    known = migrations()
-    for version, name, sha256 in applied.values():
-        ours = next((m for m in known if m.version == version), None)
-        if ours is None:
-            raise StoreIncompatible(
-                f"the database has migration {version:04d}_{name}, which this version does not know; "
-                "it was written by a later Thunderline"
-            )
-        if ours.sha256 != sha256:
-            raise StoreIncompatible(f"migration {version:04d}_{name} is not the one that was applied to this database")
-    missing = [m for m in known if m.version not in applied]
+    # A file belongs to one process at a time: there is no older one that a post migration would have to wait for.
+    missing = missing_from(connection.execute(queries.select_migrations.sql).fetchall(), migrations())
     for migration in missing:
         try:
             # `executescript` ends an open transaction first, so the script has to open its own.

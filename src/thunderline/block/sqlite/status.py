@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+from thunderline.block.migrations import title_of
 from thunderline.block.sqlite.migrate import check_claimed, migrations
 from thunderline.block.sqlite.reading import beside, size_of
 from thunderline.block.upkeep import DatabaseStatus, HeartbeatHistory, Holder
@@ -20,7 +21,7 @@ def read_status(
     # One snapshot: the counts are those of the revision beside them.
     connection.execute(upkeep.begin_reading.sql)
     applied = applied_migrations(connection, queries=queries, upkeep=upkeep)
-    known = {migration.version: migration_name(migration.version, migration.name) for migration in migrations()}
+    known = {migration.version: migration.title for migration in migrations()}
     head = _row(connection, queries.select_head.sql)
     # A database of before there were rollups has blocks alone.
     history = _row(connection, upkeep.sum_history.sql) or _row(connection, upkeep.sum_heartbeats.sql)
@@ -59,12 +60,7 @@ def applied_migrations(connection: sqlite3.Connection, *, queries: Any, upkeep: 
     """The migrations that a database has, by their version, in order."""
     (has_any,) = connection.execute(upkeep.has_migrations.sql).fetchone()
     rows = connection.execute(queries.select_migrations.sql).fetchall() if has_any else []
-    return {version: migration_name(version, name) for version, name, _ in rows}
-
-
-def migration_name(version: int, name: str) -> str:
-    """A migration as people are told of it."""
-    return f"{version:04d}_{name}"
+    return {version: title_of(version, name) for version, name, _ in rows}
 
 
 def _count(connection: sqlite3.Connection, sql: str) -> int | None:

@@ -22,6 +22,7 @@ import aiosql
 
 from thunderline.block.beats import PackedBeat, node_key, pack_block, unpack_block
 from thunderline.block.rollups import Bucket
+from thunderline.block.splits import Splits, weight
 from thunderline.block.sqlite import rows
 from thunderline.block.sqlite.answers import keep_answers
 from thunderline.block.sqlite.bulk import BulkStatement
@@ -31,7 +32,6 @@ from thunderline.block.sqlite.migrate import check_kind, check_ours, migrate
 from thunderline.block.sqlite.owner import OwnerLock
 from thunderline.block.sqlite.past import PastTables
 from thunderline.block.sqlite.paths import home_path, real_path
-from thunderline.block.sqlite.splits import Splits, weight
 from thunderline.block.sqlite.thread import ConnectionThread, describe
 from thunderline.block.sqlite.upkeep import SqliteUpkeep
 from thunderline.block.store import (
