@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.databases import PostgresDatabases
 from thunderline.core.ids import IdSource
 from thunderline.testing.clock import ManualClock
 from thunderline.testing.records import numbered_ids
@@ -39,3 +41,18 @@ def clock() -> ManualClock:
 @pytest.fixture
 def ids() -> IdSource:
     return numbered_ids()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresDatabases]:
+    """A PostgreSQL server for all tests of this process."""
+    with PostgresDatabases() as databases:
+        yield databases
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresDatabases) -> Iterator[str]:
+    """A database of the test's own, in which our schema is."""
+    url = postgres.new()
+    yield url
+    postgres.drop(url)

@@ -13,6 +13,7 @@ import pytest
 
 from thunderline.block.beats import PackedBeat
 from thunderline.block.memory import MemoryStore
+from thunderline.block.postgres import PostgresStore
 from thunderline.block.sqlite import SqliteStore
 from thunderline.block.store import CompactionStep, KeptAnswer, LogHead, TrimStep, WriteBatch
 from thunderline.core.errors import ContentRejected
@@ -37,11 +38,14 @@ def faulty_database() -> StoreFactory:
     return lambda: FaultyStore(store)
 
 
-@pytest.fixture(params=["sqlite", "memory", "faulty"])
+@pytest.fixture(params=["sqlite", "postgres", "memory", "faulty"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> StoreFactory:
     match request.param:
         case "sqlite":
             return sqlite_database(tmp_path)
+        case "postgres":
+            url = request.getfixturevalue("postgres_url")
+            return lambda: PostgresStore(url)
         case "memory":
             return memory_database()
         case _:

@@ -12,16 +12,18 @@ from thunderline.core.ids import IdSource
 
 _ENGINES: Final = {
     "sqlite": "thunderline.block.sqlite.store:SqliteStore",
+    "postgresql": "thunderline.block.postgres.store:PostgresStore",
+    "postgres": "thunderline.block.postgres.store:PostgresStore",
     "memory": "thunderline.block.memory:MemoryStore",
 }
-_FORMS: Final = "sqlite:///relative/path.db, sqlite:////absolute/path.db or memory://"
+_FORMS: Final = "sqlite:///relative/path.db, sqlite:////absolute/path.db, postgresql://HOST/DATABASE or memory://"
 
 
 def store_from_url(url: str, *, clock: Clock, ids: IdSource, writer_id: str) -> Store:
     """The store that `url` names, not yet opened. Raises: SettingsError naming `store`."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in _ENGINES:
-        raise SettingsError("store", f"{url!r} is none of {_FORMS}", source="store")
+        raise SettingsError("store", f"should be {_FORMS}", source="store")
     module, _, name = _ENGINES[scheme].partition(":")
     engine: type[Store] = getattr(import_module(module), name)
     return engine.from_url(rest, clock=clock, ids=ids, writer_id=writer_id)

@@ -98,18 +98,19 @@ class _Log:
         presence_block: int | None = None,
         answers: Sequence[KeptAnswer] = (),
     ) -> WriteBatch:
-        """A batch with one event for each record and each removal, in this order."""
+        """A batch with one event for each record and each removal, in this order; of a record given twice, both."""
         self.batches += 1
         gone = [make_event(self.revision + i, record, deleted=True) for i, record in enumerate(removed, start=1)]
         told = [make_event(self.revision + i, record) for i, record in enumerate(records, start=len(gone) + 1)]
+        newest = {record.id: record for record in records}.values()
         return WriteBatch(
             batch_id=batch_id(self.batches),
             base=Revision(self.revision),
             events=gone + told,
-            nodes=[record for record in records if isinstance(record, Node)],
+            nodes=[record for record in newest if isinstance(record, Node)],
             removed_nodes=[record.id for record in removed if isinstance(record, Node)],
-            sessions=[record for record in records if isinstance(record, LinkSession)],
-            groups=[record for record in records if isinstance(record, NodeGroup)],
+            sessions=[record for record in newest if isinstance(record, LinkSession)],
+            groups=[record for record in newest if isinstance(record, NodeGroup)],
             removed_groups=[record.id for record in removed if isinstance(record, NodeGroup)],
             beats=beats,
             presence=presence,

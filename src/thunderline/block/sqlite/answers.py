@@ -6,8 +6,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, Final
 
+from thunderline.block.rows import answer_row
 from thunderline.block.sqlite.bulk import BulkStatement
-from thunderline.block.sqlite.rows import answer_row
 from thunderline.block.store import KeptAnswer
 
 EXPIRED_STEP: Final = 64

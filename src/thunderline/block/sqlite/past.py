@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from thunderline.block.sqlite import rows
+from thunderline.block import rows
 from thunderline.block.store import LogMark, Snapshot
 from thunderline.core.ids import Revision
 from thunderline.core.records import Event

@@ -20,10 +20,10 @@ from urllib.parse import unquote
 
 import aiosql
 
+from thunderline.block import rows
 from thunderline.block.beats import PackedBeat, node_key, pack_block, unpack_block
 from thunderline.block.rollups import Bucket
 from thunderline.block.splits import Splits, weight
-from thunderline.block.sqlite import rows
 from thunderline.block.sqlite.answers import keep_answers
 from thunderline.block.sqlite.bulk import BulkStatement
 from thunderline.block.sqlite.forgetting import LogTail

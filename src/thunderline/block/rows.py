@@ -1,4 +1,4 @@
-"""Records to rows of the SQLite schema and back."""
+"""Records to rows of a database and back, the same for every engine that speaks SQL."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def node_row(node: Node, split: SplitRecord) -> Row:
 
 def session_row(session: LinkSession, split: SplitRecord) -> Row:
     """A row of `link_sessions`."""
-    is_open = int(session.status in OPEN_SESSION_STATUSES)
+    is_open = session.status in OPEN_SESSION_STATUSES
     return (session.id, session.session_id, session.node_id, is_open, split.record, split.meta_hash)
 
 
@@ -52,7 +52,7 @@ def event_row(event: Event, split: SplitRecord, *, commit_end: Revision) -> Row:
         event.correlation_id,
         event.causation_id,
         event.event_version,
-        int(event.deleted),
+        event.deleted,
         split.record,
         split.meta_hash,
         commit_end,
@@ -61,8 +61,9 @@ def event_row(event: Event, split: SplitRecord, *, commit_end: Revision) -> Row:
 
 def read_event(row: Sequence[Any]) -> Event:
     """The event of a row of `read_events`."""
-    (revision, id_, name, at_ms, source, actor, subject, kind, entity_id, correlation, causation, version) = row[:12]
-    deleted, payload, meta = row[12:]
+    values = tuple(row)
+    (revision, id_, name, at_ms, source, actor, subject, kind, entity_id, correlation, causation, version) = values[:12]
+    deleted, payload, meta = values[12:]
     return Event(
         id=EventId(id_),
         revision=Revision(revision),
@@ -82,9 +83,9 @@ def read_event(row: Sequence[Any]) -> Event:
 
 
 def minute_rows(events: Sequence[Event]) -> list[Row]:
-    """How many events of each name came in each minute."""
+    """How many events of each name came in each minute, in order: two commits then lock their rows in one order."""
     counts = Counter((to_ms(event.at) // MINUTE_MS, event.name) for event in events)
-    return [(minute, name, count) for (minute, name), count in counts.items()]
+    return [(minute, name, count) for (minute, name), count in sorted(counts.items())]
 
 
 def entity_of(row: Sequence[Any]) -> str:

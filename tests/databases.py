@@ -1,0 +1,45 @@
+"""Databases for tests on PostgreSQL: a server, a template in which the schema is, and a copy of it for each test."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+from thunderline.block.postgres import PostgresStore
+from thunderline.testing.postgres import PostgresServer
+
+
+class PostgresDatabases:
+    """A server, and new databases on it."""
+
+    def __init__(self) -> None:
+        self.server = PostgresServer()
+
+    def __enter__(self) -> Self:
+        self.server.__enter__()
+        try:
+            self.server.execute("postgres", "CREATE DATABASE template_thunderline TEMPLATE template0")
+            asyncio.run(_open_once(self.server.url("template_thunderline")))
+        except BaseException as error:
+            self.server.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.server.__exit__(kind, error, trace)
+
+    def new(self) -> str:
+        """The URL of a new database in which our schema is."""
+        return self.server.create_database(template="template_thunderline")
+
+    def drop(self, url: str) -> None:
+        """Remove it again."""
+        self.server.drop_database(url)
+
+
+async def _open_once(url: str) -> None:
+    async with PostgresStore(url):
+        pass
