@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, TypeVar
@@ -35,15 +35,20 @@ SILENCE_MAX_S: Final = KEEP_ALIVE_S * 10
 
 def status_of(upkeep: Upkeep) -> DatabaseStatus:
     """How the database stands, as its server says, or else as it is found. Raises: DatabaseFailed, StoreFault."""
-    control = Control.connect(upkeep.control_path)
+    control = _server_of(upkeep)
     if control is None:
         return upkeep.status()
     return control.ask(StatusRequest(), StatusAnswer, lambda step, done, total: None).status
 
 
+def migrate_of(upkeep: Upkeep, *, post: bool) -> list[str]:
+    """The migrations that were applied; a server saw to it when it opened the database. Raises: as `status_of`."""
+    return upkeep.migrate(post=post) if _server_of(upkeep) is None else []
+
+
 def back_up(upkeep: Upkeep, file: Path, *, overwrite: bool, report: Report) -> Backup:
     """A backup made by the server that holds the database, or else here. Raises: DatabaseFailed, StoreFault."""
-    control = Control.connect(upkeep.control_path)
+    control = _server_of(upkeep)
     if control is None:
         return upkeep.backup(file, overwrite=overwrite, report=report)
     whole = file.absolute()
@@ -53,6 +58,10 @@ def back_up(upkeep: Upkeep, file: Path, *, overwrite: bool, report: Report) -> B
         raise DatabaseFailed(f"{whole.parent}: {error.strerror}") from error
     request = BackupRequest(file=str(whole), overwrite=overwrite, directory=directory)
     return control.ask(request, BackupAnswer, report).backup
+
+
+def _server_of(upkeep: Upkeep) -> Control | None:
+    return None if upkeep.control_path is None else Control.connect(upkeep.control_path)
 
 
 class Control:
@@ -85,7 +94,8 @@ class Control:
         """What the server answers, once; `report` is told how it goes. Raises: DatabaseFailed."""
         with closing(self._connection), self._connection.makefile("rb") as answers:
             try:
-                self._connection.sendall(write_line(request))
+                with suppress(BrokenPipeError):  # it has refused us before we asked, and its answer can be read
+                    self._connection.sendall(write_line(request))
                 while line := answers.readline(LINE_MAX_BYTES):
                     answer = read_answer(line)
                     if isinstance(answer, Progress):
