@@ -102,10 +102,10 @@ async def open_server(settings: Settings, *, clock: Clock | None = None) -> Asyn
 async def _controlled(store: Store) -> AsyncIterator[None]:
     """A block in which the command line of this machine reaches the server, if the store has any use for that."""
     upkeep = store.upkeep()
-    if upkeep is None:
+    if upkeep is None or upkeep.control_path is None:
         yield
         return
-    control = ControlSocket(upkeep)
+    control = ControlSocket(upkeep, upkeep.control_path)
     try:
         await control.start()
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from thunderline.block.engines import store_from_url
 from thunderline.block.memory import MemoryStore
+from thunderline.block.postgres import PostgresStore
 from thunderline.block.sqlite import SqliteStore
 from thunderline.block.store import Store
 from thunderline.core.errors import SettingsError
@@ -74,7 +76,7 @@ def test_memory_url_gives_a_store_in_memory(open_url: Callable[[str], Store]) ->
 @pytest.mark.parametrize(
     "url",
     [
-        *("", "nodes.db", "/var/nodes.db", "sqlite:/nodes.db", "postgresql://host/db", "SQLITE:///nodes.db", "://x"),
+        *("", "nodes.db", "/var/nodes.db", "sqlite:/nodes.db", "mysql://host/db", "SQLITE:///nodes.db", "://x"),
         *("sqlite://", "sqlite:///", "sqlite:////", "sqlite://nodes.db", "sqlite:///data/", "sqlite://host/nodes.db"),
     ],
 )
@@ -89,3 +91,44 @@ def test_making_a_store_touches_nothing(open_url: Callable[[str], Store], tmp_pa
     store = open_url(f"sqlite:///{tmp_path}/a/nodes.db")
     assert isinstance(store, SqliteStore)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://zoe:s3cret@db.example:5433/nodes?sslmode=verify-full", "postgresql://db.example:5433/nodes"),
+        ("postgres://zoe:s3cret@one:1,two:2/nodes", "postgresql://one:1,two:2/nodes"),
+        ("postgresql:///nodes?host=/run/postgresql&password=s3cret", "postgresql:///run/postgresql/nodes"),
+        ("postgresql://db.example/?dbname=nodes&password=s3cret", "postgresql://db.example/nodes"),
+    ],
+)
+def test_a_postgresql_url_is_shown_without_its_secrets(open_url: Callable[[str], Store], url: str, shown: str) -> None:
+    store = open_url(url)
+    assert isinstance(store, PostgresStore)
+    assert store.location == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://zoe:s3cret@db.example/nodes?sslmod=require",
+        "postgresql://zoe:s3cret#@db.example/nodes",
+        "postgresql://zoe:s3cret@[db.example/nodes",
+        "postgresq://zoe:s3cret@db.example/nodes",
+    ],
+)
+def test_a_wrong_url_with_a_secret_is_refused_without_showing_it(open_url: Callable[[str], Store], url: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        open_url(url)
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.__cause__ is None or "s3cret" not in str(caught.value.__cause__)
+
+
+def test_an_engine_whose_library_is_missing_says_how_to_install_it(
+    open_url: Callable[[str], Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("thunderline.block.postgres")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
+    with pytest.raises(SettingsError, match=r"thunderline\[postgres\]"):
+        open_url("postgresql:///nodes")

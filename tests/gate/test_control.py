@@ -37,7 +37,8 @@ from thunderline.gate.control_messages import (
 async def controlled(database: Path) -> AsyncIterator[SqliteStore]:
     """An open store with its control socket."""
     async with SqliteStore(database) as store:
-        control = ControlSocket(store.upkeep())
+        upkeep = store.upkeep()
+        control = ControlSocket(upkeep, upkeep.control_path)
         await control.start()
         try:
             yield store
@@ -222,6 +223,9 @@ class SlowUpkeep(Upkeep):
     def status(self) -> DatabaseStatus:
         raise ZeroDivisionError("a bug")
 
+    def migrate(self, *, post: bool) -> list[str]:
+        raise NotImplementedError
+
     def backup(self, file: Path, *, overwrite: bool, report: Report) -> Backup:
         done = 0
         self.began.set()
@@ -239,7 +243,7 @@ class SlowUpkeep(Upkeep):
 @pytest.fixture
 async def slow(tmp_path: Path) -> AsyncIterator[tuple[SlowUpkeep, ControlSocket]]:
     upkeep = SlowUpkeep(tmp_path / "nodes.db.sock")
-    control = ControlSocket(upkeep)
+    control = ControlSocket(upkeep, upkeep.control_path)
     await control.start()
     yield upkeep, control
     await control.close()

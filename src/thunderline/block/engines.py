@@ -16,6 +16,8 @@ _ENGINES: Final = {
     "postgres": "thunderline.block.postgres.store:PostgresStore",
     "memory": "thunderline.block.memory:MemoryStore",
 }
+_EXTRAS: Final = {"asyncpg": "postgres"}
+"""What the base install does without, and the extra that brings it."""
 _FORMS: Final = "sqlite:///relative/path.db, sqlite:////absolute/path.db, postgresql://HOST/DATABASE or memory://"
 
 
@@ -25,5 +27,12 @@ def store_from_url(url: str, *, clock: Clock, ids: IdSource, writer_id: str) -> 
     if not separator or scheme not in _ENGINES:
         raise SettingsError("store", f"should be {_FORMS}", source="store")
     module, _, name = _ENGINES[scheme].partition(":")
-    engine: type[Store] = getattr(import_module(module), name)
+    try:
+        engine: type[Store] = getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        if (extra := _EXTRAS.get(error.name or "")) is None:
+            raise
+        raise SettingsError(
+            "store", f"{scheme}:// needs a library: pip install 'thunderline[{extra}]'", source="store"
+        ) from error
     return engine.from_url(rest, clock=clock, ids=ids, writer_id=writer_id)

@@ -35,7 +35,8 @@ class DatabaseStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A database as it stands. What is None cannot be read in a schema that this version does not know.
 
     `pending` are migrations that it lacks, `unknown` those of a later version, both by name, in order. `oldest` is the
-    revision before the oldest event that is kept. `wal_bytes` are commits that are not yet folded into the file.
+    revision before the oldest event that is kept. `wal_bytes` are commits that are not yet folded into the file, None
+    where an engine's log is not this database's alone.
     """
 
     location: str
@@ -51,7 +52,7 @@ class DatabaseStatus(msgspec.Struct, frozen=True, kw_only=True):
     events: int | None
     heartbeats: HeartbeatHistory | None
     file_bytes: int
-    wal_bytes: int
+    wal_bytes: int | None
     engine: str
 
 
@@ -81,8 +82,8 @@ Report = Callable[[str, int, int], None]
 class Upkeep(ABC):
     """The upkeep of one database, opened or not. Every method blocks, and may run beside the store's own threads."""
 
-    control_path: Path
-    """Where the socket of a process that serves the database belongs."""
+    control_path: Path | None
+    """Where the socket of a process that serves the database belongs; None: nothing needs to go through it."""
 
     @abstractmethod
     def holder(self) -> Holder | None:
@@ -93,8 +94,16 @@ class Upkeep(ABC):
         """How the database stands. Nothing of it is changed. Raises: NoDatabase, StoreIncompatible, UpkeepFailed."""
 
     @abstractmethod
+    def migrate(self, *, post: bool) -> list[str]:
+        """Bring the schema to this version, and give the migrations that were missing; those at the end that older
+        processes could not live with only with `post`, or where there can be no such process.
+
+        Raises: StoreLocked, NoDatabase, StoreIncompatible, UpkeepFailed.
+        """
+
+    @abstractmethod
     def backup(self, file: Path, *, overwrite: bool, report: Report) -> Backup:
-        """Copy the database as of one revision into `file`, while others read and write it.
+        """Copy the database as of one revision into `file`, an SQLite database, while others read and write it.
 
         On return the copy is durable, whole, and for its owner alone; until then nothing stands under that name, or
         what stood there before. Raises: NoDatabase, FileInTheWay, StoreIncompatible, UpkeepFailed.

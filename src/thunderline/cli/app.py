@@ -7,7 +7,7 @@ from typing import Final, NoReturn
 import typer
 
 from thunderline.cli.agent import agent
-from thunderline.cli.db import backup, migrate, restore, status
+from thunderline.cli.db import backup, copy, migrate, restore, status
 from thunderline.cli.diff import diff
 from thunderline.cli.failures import CommandFailed
 from thunderline.cli.graph import graph
@@ -96,7 +96,7 @@ app.command(epilog=_examples("version", "version --json"))(version)
 
 db = typer.Typer(
     name="db",
-    help="Look at the database, back it up, restore it, migrate it.",
+    help="Look at the database, back it up, restore it, copy it to another engine, migrate it.",
     epilog=_examples("db status", "db backup /backup/nodes.db", "db restore --help"),
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -111,6 +111,12 @@ db.command(
         "db restore nodes-backup.db --force",
     )
 )(restore)
+db.command(
+    epilog=_examples(
+        "db copy sqlite:////var/lib/thunderline/thunderline.db postgresql://db.example/thunderline",
+        "db copy postgresql:///thunderline sqlite:///copy.db --json",
+    )
+)(copy)
 app.add_typer(db)
 
 

@@ -5,10 +5,10 @@ What speaks to either is imported when it is needed: commands that only ask a se
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -34,7 +34,8 @@ StoreOption = Annotated[
         "--store",
         metavar="URL",
         show_default="as 'thunderline serve' finds it",
-        help="The database: sqlite:///PATH. Otherwise THUNDERLINE_STORE, the settings file, the user's data directory.",
+        help="The database: sqlite:///PATH or postgresql://HOST/NAME. Otherwise THUNDERLINE_STORE, the settings file, "
+        "the user's data directory.",
     ),
 ]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file of settings that names the store.")]
@@ -42,11 +43,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON doc
 
 
 class Migrated(msgspec.Struct, frozen=True, kw_only=True):
-    """What `migrate` did: `applied` are the migrations that were missing, in order."""
+    """What `migrate` did: `applied` are the migrations that were missing, `pending` those that still are, in order."""
 
     location: str
     schema_version: int
     applied: list[str]
+    pending: list[str]
 
 
 def status(*, store: StoreOption = None, config: ConfigOption = None, as_json: AsJson = False) -> None:
@@ -68,33 +70,38 @@ def status(*, store: StoreOption = None, config: ConfigOption = None, as_json: A
         write_rows(("FIELD", "VALUE"), _leaves(found))
 
 
-def migrate(*, store: StoreOption = None, config: ConfigOption = None, as_json: AsJson = False) -> None:
+def migrate(
+    *,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    post: Annotated[
+        bool, typer.Option("--post", help="Also what older servers cannot live with, once the last of them is gone.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Bring the database's schema to this version.
 
-    A server does the same when it starts, so this is for doing it before. With nothing to do it ends with exit code 0.
+    A server does the same when it starts, so this is for doing it before, or with rights that the server has not. With
+    nothing to do it ends with exit code 0.
     """
-    from thunderline.cli.control import status_of
+    from thunderline.cli.control import migrate_of, status_of
 
-    opened = _store(store, config)
+    upkeep = _upkeep(_store(store, config))
     with _told():
-        before = status_of(_upkeep(opened))
-    if before.pending or before.unknown:
-        asyncio.run(_open_once(opened))
-    done = Migrated(
-        location=before.location,
-        # Numbers may be missing between migrations, so they are read and not counted.
-        schema_version=max([before.schema_version, *(int(name.partition("_")[0]) for name in before.pending)]),
-        applied=before.pending,
-    )
+        applied = migrate_of(upkeep, post=post)
+        now = status_of(upkeep)
+    done = Migrated(location=now.location, schema_version=now.schema_version, applied=applied, pending=now.pending)
     if as_json:
         write_json(msgspec.json.encode(done))
     elif not on_terminal():
         write_rows(("FIELD", "VALUE"), _leaves(done))
-    elif before.pending:
-        write_line(f"applied {', '.join(before.pending)} to {before.location}")
+    elif applied:
+        write_line(f"applied {', '.join(applied)} to {now.location}")
+    elif done.pending:
+        write_line(f"left for --post, once no older server runs: {', '.join(done.pending)}")
     else:
-        by = "" if before.held_by is None else f"; {told_holder(before.held_by)} saw to it when it opened the database"
-        write_line(f"nothing to do: {before.location} has schema {before.schema_version}{by}")
+        by = "" if now.held_by is None else f"; {told_holder(now.held_by)} saw to it when it opened the database"
+        write_line(f"nothing to do: {now.location} has schema {now.schema_version}{by}")
 
 
 def backup(
@@ -141,12 +148,53 @@ def restore(
     _write_done(done, f"restored {done.location} to revision {done.revision}, as log {done.log_id}{kept}", as_json)
 
 
+def copy(
+    *,
+    origin: Annotated[str, typer.Argument(metavar="FROM", show_default=False, help="The URL of the database to copy.")],
+    target: Annotated[str, typer.Argument(metavar="TO", show_default=False, help="The URL of the one to fill.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a database that TO holds; it is kept beside, under another name.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Copy a database into another one, of the same engine or not.
+
+    It is a backup of FROM, which may be in use, restored into TO, which no server may hold: nodes, sessions and groups
+    with their ids, the whole log with its revisions, and heartbeats. TO is another log; whoever watched the old one is
+    told to list again. Pass URLs with a password by variables, or use a .pgpass file: others can see arguments.
+    """
+    from thunderline.cli.control import back_up
+
+    taken_from, filled = _upkeep(_engine(origin)), _upkeep(_engine(target))
+    between = _between(taken_from, filled)
+    with _told(), shown_progress() as report:
+        try:
+            back_up(taken_from, between, overwrite=False, report=lambda step, *of: report(f"{step}, out of FROM", *of))
+            done = filled.restore(between, replace=force, report=lambda step, *of: report(f"{step}, into TO", *of))
+        finally:
+            between.unlink(missing_ok=True)
+    kept = "" if done.replaced is None else f"; what was there is kept as {done.replaced}"
+    _write_done(
+        done, f"{done.location} holds everything up to revision {done.revision}, as log {done.log_id}{kept}", as_json
+    )
+
+
+def _between(taken_from: Upkeep, filled: Upkeep) -> Path:
+    """A file for what is under way: beside a database that is one, where a server that holds it may write, too."""
+    beside = next((each.control_path for each in (taken_from, filled) if each.control_path is not None), None)
+    folder = Path(gettempdir()) if beside is None else beside.parent
+    return folder / f".thunderline-copy-{new_uuid7()}.db"
+
+
 def _store(url: str | None, config: Path | None) -> Store:
+    return _engine(load_settings(file=config, flags={"store": url}).store)
+
+
+def _engine(url: str) -> Store:
     # Imported here: --help need not wait for the engine.
     from thunderline.block.engines import store_from_url
 
-    settings = load_settings(file=config, flags={"store": url})
-    return store_from_url(settings.store, clock=SystemClock(), ids=new_uuid7, writer_id="registry")
+    return store_from_url(url, clock=SystemClock(), ids=new_uuid7, writer_id="registry")
 
 
 def _upkeep(store: Store) -> Upkeep:
@@ -156,11 +204,6 @@ def _upkeep(store: Store) -> Upkeep:
             "store", f"{store.location} is not a database that this command can work on", source="store"
         )
     return upkeep
-
-
-async def _open_once(store: Store) -> None:
-    async with store:
-        pass
 
 
 @contextmanager

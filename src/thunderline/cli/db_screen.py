@@ -78,7 +78,8 @@ def _contents(found: DatabaseStatus) -> dict[str, str | None]:
 
 
 def _files(found: DatabaseStatus) -> dict[str, str]:
-    return {"database": size(found.file_bytes), "write-ahead log": size(found.wal_bytes)}
+    files = {"database": size(found.file_bytes)}
+    return files if found.wal_bytes is None else {**files, "write-ahead log": size(found.wal_bytes)}
 
 
 def _count(value: int | None) -> str | None:

@@ -10,7 +10,6 @@ from types import FrameType
 from typing import Final
 
 from thunderline.block.upkeep import Report
-from thunderline.cli.figures import size
 
 _EXIT_TERMINATED: Final = 128 + signal.SIGTERM
 
@@ -42,7 +41,7 @@ def shown_progress() -> Iterator[Report]:
                     tasks[step] = bars.add_task(step, total=None, told="")
                 # Steps of few parts, or of none, are only said to be under way.
                 if total > 1:
-                    bars.update(tasks[step], completed=done, total=total, told=f"{size(done)} of {size(total)}")
+                    bars.update(tasks[step], completed=done, total=total, told=f"{done * 100 // total} %")
 
             yield report
     finally:

@@ -19,7 +19,10 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0: a free one.", show_default="4040")] = None,
     store: Annotated[
-        str | None, typer.Option(help="Where records are kept: sqlite:///PATH.", show_default="user data directory")
+        str | None,
+        typer.Option(
+            help="Where records are kept: sqlite:///PATH or postgresql://HOST/NAME.", show_default="user data directory"
+        ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file of settings; see docs/configuration.md.")] = None,
 ) -> None:

@@ -43,10 +43,12 @@ CLIENTS_MAX: Final = 16
 
 
 class ControlSocket:
-    """Answers at `upkeep.control_path` from `start` to `close`, for the process that holds the database."""
+    """Answers at `path` from `start` to `close`, for the process that holds the database."""
 
-    def __init__(self, upkeep: Upkeep) -> None:
+    def __init__(self, upkeep: Upkeep, path: Path) -> None:
+        """`path` is that of `upkeep`."""
         self._upkeep = upkeep
+        self._path = path
         self._threads = ThreadPoolExecutor(CLIENTS_MAX, thread_name_prefix="control")
         self._ending = asyncio.Event()
         self._clients: set[asyncio.Task[None]] = set()
@@ -55,7 +57,7 @@ class ControlSocket:
 
     async def start(self) -> None:
         """Listen. Where no socket can be made the server goes on without one, and says so in its log."""
-        path = self._upkeep.control_path
+        path = self._path
         try:
             self._listener = await asyncio.to_thread(ControlListener, path)
         except OSError as error:
@@ -96,7 +98,7 @@ class ControlSocket:
             if not _is_trusted(writer):
                 raise NotPermitted("another user of this machine", "use the control socket")
             if len(self._clients) > CLIENTS_MAX:
-                raise UpkeepFailed(str(self._upkeep.control_path), problem="too many clients at a time; try again")
+                raise UpkeepFailed(str(self._path), problem="too many clients at a time; try again")
             request = await self._read(reader)
             log.info("control request", request=type(request).__name__)
             last = await self._work(request, reader, writer)

@@ -25,6 +25,7 @@ from thunderline.block.postgres.history import HistoryTables
 from thunderline.block.postgres.migrate import migrate
 from thunderline.block.postgres.owner import LEASE_S, Owner
 from thunderline.block.postgres.past import LogTail, PastTables
+from thunderline.block.postgres.upkeep import PostgresUpkeep
 from thunderline.block.postgres.writing import BatchWriter
 from thunderline.block.rollups import Bucket, minute_of
 from thunderline.block.store import (
@@ -266,6 +267,11 @@ class PostgresStore(Store):
 
     async def compact_log(self) -> bool:
         return await self._keeping.run(partial(_in_transaction, self._tail.compact))
+
+    def upkeep(self) -> PostgresUpkeep:
+        return PostgresUpkeep(
+            self._dialler, location=self.location, writer=self._writer_id, clock=self._clock, ids=self._ids
+        )
 
     # Connections
 

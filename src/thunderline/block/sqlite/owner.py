@@ -10,14 +10,15 @@ import fcntl
 import os
 import socket
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from thunderline.core.clock import Clock
-from thunderline.core.errors import StoreLocked, StoreUnavailable
+from thunderline.core.errors import StoreLocked, StoreUnavailable, UpkeepFailed
 
 _OWNER_MAX_BYTES: Final = 4096
 _KERNEL_LOCKS: Final = Path("/proc/locks")
@@ -148,6 +149,26 @@ class OwnerLock:
         if self._file_fd is not None:
             os.close(self._file_fd)
             self._file_fd = self._identity = None
+
+
+@contextmanager
+def holding(database: Path, *, clock: Clock) -> Iterator[None]:
+    """A block for which the database is ours, without a server. Raises: StoreLocked, UpkeepFailed."""
+    lock = OwnerLock(database, clock=clock)
+    try:
+        lock.acquire()
+        if database.is_file():
+            lock.hold_file()
+    except StoreUnavailable as error:
+        lock.release()
+        raise UpkeepFailed(str(database), problem=error.reason) from error
+    except BaseException:
+        lock.release()
+        raise
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def owner_of(database: Path) -> Owner | None:

@@ -10,37 +10,28 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from thunderline.block.sqlite.backup import FLUSHING, copy_database
-from thunderline.block.sqlite.migrate import check_claimed, migrate
-from thunderline.block.sqlite.owner import OwnerLock
+from thunderline.block.sqlite.backup import FLUSHING
+from thunderline.block.sqlite.checked import CheckedBackup
+from thunderline.block.sqlite.migrate import check_claimed
+from thunderline.block.sqlite.owner import holding
 from thunderline.block.sqlite.partial import PartialFile, flush_directory
 from thunderline.block.sqlite.reading import beside, reading, told_as_ours
-from thunderline.block.sqlite.status import applied_migrations, check_known
 from thunderline.block.upkeep import Report, Restored
 from thunderline.core.clock import Clock
 from thunderline.core.errors import (
     FileInTheWay,
-    NoDatabase,
     NotABackup,
     StoreFault,
-    StoreIncompatible,
-    StoreUnavailable,
     UpkeepFailed,
-    UpkeepFault,
 )
 from thunderline.core.ids import IdSource
 
-CHECKING: Final = "checking"
-
 _LOGS: Final = ("-wal", "-journal")
 """What SQLite keeps beside a database and would apply to whatever has its name."""
-_OPS_BETWEEN_REPORTS: Final = 200_000
-_PROBLEMS_TOLD: Final = 3
 
 
 class Restore:
@@ -52,6 +43,7 @@ class Restore:
         self._ids = ids
         self._queries = queries
         self._upkeep = upkeep
+        self._checked = CheckedBackup(clock=clock, queries=queries, upkeep=upkeep)
 
     def run(self, file: Path, *, replace: bool, report: Report) -> Restored:
         """See `Upkeep.restore`."""
@@ -60,7 +52,7 @@ class Restore:
             if not file.exists():
                 raise NotABackup(str(file), problem="there is no such file")
             self._target.parent.mkdir(parents=True, exist_ok=True)
-            with self._held():
+            with holding(self._target, clock=self._clock):
                 exists = self._target.exists()
                 if exists and file.samefile(self._target):
                     raise NotABackup(str(file), problem="it is the database itself")
@@ -69,7 +61,7 @@ class Restore:
                         str(self._target), hint="pass --force to replace it; it is then kept beside under another name"
                     )
                 with PartialFile(self._target) as partial:
-                    migrated = self._prepare(file, partial, report)
+                    migrated = self._checked.prepare(file, partial, report)
                     log_id, revision = self._begin_log(partial.path)
                     self._dress(partial)
                     report(FLUSHING, 0, 1)
@@ -80,77 +72,6 @@ class Restore:
         return Restored(
             location=str(self._target), log_id=log_id, revision=revision, migrated=migrated, replaced=replaced
         )
-
-    @contextmanager
-    def _held(self) -> Iterator[None]:
-        """The database is ours for the length of the block. Raises: StoreLocked, UpkeepFailed."""
-        lock = OwnerLock(self._target, clock=self._clock)
-        try:
-            lock.acquire()
-            if self._target.is_file():
-                lock.hold_file()
-        except StoreUnavailable as error:
-            lock.release()
-            raise UpkeepFailed(str(self._target), problem=error.reason) from error
-        except BaseException:
-            lock.release()
-            raise
-        try:
-            yield
-        finally:
-            lock.release()
-
-    def _prepare(self, file: Path, partial: PartialFile, report: Report) -> list[str]:
-        """Fill `partial` with the backup, checked and in this version's schema; gives what that took.
-
-        Raises: NotABackup.
-        """
-        try:
-            with reading(file, is_at_rest=True) as source:
-                if not check_claimed(source, self._queries):
-                    raise StoreIncompatible("it is empty")
-                check_known(source, queries=self._queries, upkeep=self._upkeep)
-                copy_database(source, partial, queries=self._queries, upkeep=self._upkeep, report=report)
-            # Apart from what others could make of it: nothing of it is written beside, and nobody else has it.
-            with told_as_ours(file), closing(sqlite3.connect(partial.path, isolation_level=None)) as copy:
-                copy.execute("PRAGMA journal_mode = MEMORY")
-                self._check_whole(copy, file, report)
-                before = applied_migrations(copy, queries=self._queries, upkeep=self._upkeep)
-                migrate(copy, self._queries, clock=self._clock)
-                after = applied_migrations(copy, queries=self._queries, upkeep=self._upkeep)
-                return [name for version, name in after.items() if version not in before]
-        except NoDatabase as error:
-            raise NotABackup(str(file), problem="it is no file") from error
-        except UpkeepFault:
-            raise
-        except StoreIncompatible as error:
-            # Their hints are about --store, which is not what is wrong here.
-            raise NotABackup(str(file), problem=str(error).replace(f"{file} ", "it ", 1).partition("; ")[0]) from error
-
-    def _check_whole(self, copy: sqlite3.Connection, file: Path, report: Report) -> None:
-        raised: list[BaseException] = []
-
-        def look() -> bool:
-            try:
-                report(CHECKING, 0, 0)
-            except BaseException as error:  # SQLite would drop it; it is raised below
-                raised.append(error)
-                return True
-            return False
-
-        report(CHECKING, 0, 0)
-        copy.set_progress_handler(look, _OPS_BETWEEN_REPORTS)
-        try:
-            found = [row[0] for row in copy.execute(f"PRAGMA integrity_check({_PROBLEMS_TOLD})")]
-        except sqlite3.Error:
-            if raised:
-                raise raised[0] from None
-            raise
-        finally:
-            copy.set_progress_handler(None, 0)
-        if found != ["ok"]:
-            told = ", ".join(line for problem in found for line in str(problem).splitlines())
-            raise NotABackup(str(file), problem=f"it is damaged ({told})")
 
     def _begin_log(self, path: Path) -> tuple[str, int]:
         """Make its log another one, so that cursors into the old one are found out; gives its id and its head."""

@@ -5,16 +5,19 @@ POSIX drops SQLite's locks when any descriptor of the database is closed; so not
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from thunderline.block.sqlite.backup import write_backup
-from thunderline.block.sqlite.owner import owner_of
+from thunderline.block.sqlite.migrate import check_ours, migrate
+from thunderline.block.sqlite.owner import holding, owner_of
 from thunderline.block.sqlite.reading import beside, load_statements, reading, told_as_ours
 from thunderline.block.sqlite.restore import Restore
-from thunderline.block.sqlite.status import read_status
+from thunderline.block.sqlite.status import applied_migrations, read_status
 from thunderline.block.upkeep import Backup, DatabaseStatus, Holder, Report, Restored, Upkeep
 from thunderline.core.clock import Clock
-from thunderline.core.errors import UpkeepFailed
+from thunderline.core.errors import NoDatabase, UpkeepFailed
 from thunderline.core.ids import IdSource
 
 
@@ -37,6 +40,17 @@ class SqliteUpkeep(Upkeep):
         holder = self.holder()
         with reading(self._path, is_at_rest=holder is None) as connection:
             return read_status(connection, self._path, queries=self._queries, upkeep=self._upkeep, holder=holder)
+
+    def migrate(self, *, post: bool) -> list[str]:
+        if not self._path.exists():
+            raise NoDatabase(str(self._path))
+        with told_as_ours(self._path), holding(self._path, clock=self._clock):
+            check_ours(self._path, self._queries)
+            with closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
+                before = applied_migrations(connection, queries=self._queries, upkeep=self._upkeep)
+                migrate(connection, self._queries, clock=self._clock)
+                after = applied_migrations(connection, queries=self._queries, upkeep=self._upkeep)
+        return [name for version, name in after.items() if version not in before]
 
     def backup(self, file: Path, *, overwrite: bool, report: Report) -> Backup:
         target = file.absolute()
