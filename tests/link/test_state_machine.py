@@ -344,10 +344,19 @@ class RegistryMachine(RuleBasedStateMachine):
         elif status is not None and status != known.status:
             known.put(status)
 
-    @rule(group=GROUPS, parent=st.one_of(st.none(), GROUPS), way=st.sampled_from(["create", "move"]), fault=FAULTS)
+    @rule(
+        group=GROUPS,
+        parent=st.one_of(st.none(), GROUPS),
+        way=st.sampled_from(["ensure", "create", "create", "move", "move"]),
+        fault=FAULTS,
+    )
     def put_group(self, group: str, parent: str | None, way: str, fault: Fault | None) -> None:
+        """A parent of null is the top, and so differs from a group; to `ensure` says nothing about the parent."""
         registry = self.cluster.registry
-        if way == "create":
+        if way == "ensure":
+            parent = self.parents.get(group)
+            action = registry.create_group({"name": group, "group_type": "zone"})
+        elif way == "create":
             action = registry.create_group({"name": group, "group_type": "zone", "parent": parent})
         else:
             action = registry.update_group(group, {"parent": parent})
@@ -355,9 +364,9 @@ class RegistryMachine(RuleBasedStateMachine):
         known = group in self.parents
         if way == "move" and not known:
             assert isinstance(error, UnknownGroup)
-        elif way == "create" and known and parent is not None and parent != self.parents[group]:
+        elif way != "move" and known and parent != self.parents[group]:
             assert isinstance(error, Mismatch | StoreUnavailable)
-        elif way == "create" and known:
+        elif way != "move" and known:
             assert error is None or isinstance(error, StoreUnavailable)
         elif parent is not None and parent != group and parent not in self.parents:
             assert isinstance(error, InvalidInput | StoreUnavailable)
