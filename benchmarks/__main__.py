@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import sqlite3
 import sys
 
 import msgspec
@@ -14,32 +13,36 @@ from rich.table import Table
 
 from benchmarks import http_writes, links
 from benchmarks.server import running_server
+from benchmarks.stores import add_store_option, new_databases, status_of
 
 
 def main() -> int:
     """Print what was measured; 1 when a figure is below what the design says it must be."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
-    parser.add_argument("--store", help="measure on this store instead of SQLite in a new temporary directory")
+    add_store_option(parser)
     options = parser.parse_args()
     progress = Console(stderr=True)
     measured = []
-    with running_server(store=options.store) as server:
-        for benchmark in (
-            http_writes.registrations,
-            http_writes.heartbeats,
-            links.beats_one_by_one,
-            links.beats_ahead,
-        ):
-            with progress.status(f"measuring {benchmark.__name__}"):
-                measured.append(benchmark(server))
-    with running_server(store=options.store) as server, progress.status("measuring links that only stand"):
-        held = links.held(server)
+    with new_databases(options.store) as new_database:
+        written = new_database()
+        with running_server(store=written) as server:
+            for benchmark in (
+                http_writes.registrations,
+                http_writes.heartbeats,
+                links.beats_one_by_one,
+                links.beats_ahead,
+            ):
+                with progress.status(f"measuring {benchmark.__name__}"):
+                    measured.append(benchmark(server))
+        engine = status_of(written).engine
+        with running_server(store=new_database()) as server, progress.status("measuring links that only stand"):
+            held = links.held(server)
     if options.json:
-        document = {"writes": [_row(item) for item in measured], "held_links": held}
+        document = {"engine": engine, "writes": [_row(item) for item in measured], "held_links": held}
         sys.stdout.buffer.write(msgspec.json.encode(document) + b"\n")
     else:
-        _print(measured, held)
+        _print(measured, held, engine=engine)
     return 0 if all(item.result.per_second >= item.must for item in measured) else 1
 
 
@@ -47,7 +50,7 @@ def _row(item: http_writes.Measured) -> dict[str, object]:
     return {"per_second": round(item.result.per_second), **msgspec.to_builtins(item)}
 
 
-def _print(measured: list[http_writes.Measured], held: links.Held) -> None:
+def _print(measured: list[http_writes.Measured], held: links.Held, *, engine: str) -> None:
     table = Table(title="Durable writes, each answered behind its flush, client included on the same machine")
     for column in ("what", "must/s", "measured/s", "p50 ms", "p99 ms", "server CPU us each"):
         table.add_column(column, justify="left" if column == "what" else "right")
@@ -63,7 +66,7 @@ def _print(measured: list[http_writes.Measured], held: links.Held) -> None:
     console = Console()
     console.print(table)
     console.print(
-        f"{os.cpu_count()} cores, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, "
+        f"{os.cpu_count()} cores, Python {platform.python_version()}, {engine}, "
         f"HTTP: {http_writes.CONNECTIONS} connections with one request under way each"
     )
     console.print(

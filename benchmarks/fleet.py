@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from benchmarks.stores import store_at
 from thunderline.block.beats import PackedBeat, node_key
-from thunderline.block.sqlite import SqliteStore
 from thunderline.block.store import PresenceRow, Store, WriteBatch
 from thunderline.core.clock import Clock, from_ms
 from thunderline.core.ids import BatchId, NodeId, Revision, new_uuid7
@@ -61,13 +60,13 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
         return Sizes(nodes=self.nodes // 10, sessions=self.sessions // 10, beats=self.beats // 10, hours=self.hours)
 
 
-async def fill(path: Path, sizes: Sizes, *, clock: Clock, told: Callable[[str], None]) -> None:
-    """Write such a fleet to a new store at `path`.
+async def fill(url: str, sizes: Sizes, *, clock: Clock, told: Callable[[str], None]) -> None:
+    """Write such a fleet to the empty database at `url`.
 
     All beats are compacted but those of the newest minute, which are stamped as if they had just arrived: what a
     server leaves that is killed now.
     """
-    async with SqliteStore(path, clock=clock) as store:
+    async with store_at(url, clock=clock) as store:
         records = [*_groups(sizes), *_nodes(sizes), *_sessions(sizes)]
         for start in range(0, len(records), BATCH):
             await store.commit(_with_events(records[start : start + BATCH], base=start))
@@ -75,9 +74,9 @@ async def fill(path: Path, sizes: Sizes, *, clock: Clock, told: Callable[[str], 
         await _fill_beats(store, sizes, clock=clock, base=len(records), told=told)
 
 
-async def compact_all(path: Path, sizes: Sizes, *, clock: Clock) -> int:
+async def compact_all(url: str, sizes: Sizes, *, clock: Clock) -> int:
     """Bring the newest minute of a filled store to the others; gives how many beats that were."""
-    store = SqliteStore(path, clock=clock)
+    store = store_at(url, clock=clock)
     head = await store.open()
     try:
         newest = 0

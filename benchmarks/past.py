@@ -12,15 +12,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import gc
 import os
 import platform
 import random
-import sqlite3
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
@@ -32,8 +29,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.server import VAR
-from thunderline.block.sqlite import SqliteStore
+from benchmarks.stores import VAR, add_store_option, new_databases, status_of, store_at
 from thunderline.block.store import Store
 from thunderline.core.clock import SystemClock, from_ms
 from thunderline.core.ids import Revision
@@ -75,8 +71,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     nodes: int
     links: int
     events: int
-    snapshots: int
-    snapshot_bytes: int
+    engine: str
     file_bytes: int
     fill_s: float
     beats_per_s: float
@@ -140,22 +135,22 @@ class Churn:
 
 
 async def measure(
-    path: Path, *, nodes: int, links: int, events: int, moments: int, seed: int, progress: Console
+    url: str, *, nodes: int, links: int, events: int, moments: int, seed: int, progress: Console
 ) -> Measured:
-    """Fill a store at `path`, and read its past."""
+    """Fill the empty database at `url`, and read its past."""
     rng = random.Random(seed)
     clock = SystemClock()
     began = time.perf_counter()
-    store = SqliteStore(path, clock=clock)
+    store = store_at(url, clock=clock)
     async with Registry.open(store, SETTINGS, clock=clock) as registry:
         churn = Churn(registry, nodes=nodes, links=links, rng=rng)
-        with progress.status(f"filling: {nodes:,} nodes, {links:,} links") as status:
+        with progress.status(f"filling: {nodes:,} nodes, {links:,} links") as shown:
             await churn.begin()
             first = registry.log.revision
             first_at = clock.now_ms()
             while registry.log.revision < events:
                 await churn.go_on()
-                status.update(f"filling: {registry.log.revision:,} of {events:,} events")
+                shown.update(f"filling: {registry.log.revision:,} of {events:,} events")
             last_at = clock.now_ms()
             fill_s = time.perf_counter() - began
         with progress.status("waiting for the newest snapshot"):
@@ -173,14 +168,13 @@ async def measure(
             answers = await _timed([partial(registry.past.json_at, at, EVERYTHING, "nodes") for at in asked])
         beating.cancel()
         await asyncio.wait([beating])
-    kept, snapshot_bytes, file_bytes = await asyncio.to_thread(_sizes, path)
+    status = await asyncio.to_thread(status_of, url)
     return Measured(
         nodes=nodes,
         links=links,
         events=events,
-        snapshots=kept,
-        snapshot_bytes=snapshot_bytes,
-        file_bytes=file_bytes,
+        engine=status.engine,
+        file_bytes=status.file_bytes,
         fill_s=fill_s,
         beats_per_s=beats.kept / (clock.monotonic() - beats.began_at),
         figures=[
@@ -229,14 +223,6 @@ async def _until_kept(store: Store, revision: Revision) -> None:
         await clock.sleep(1)
 
 
-def _sizes(path: Path) -> tuple[int, int, int]:
-    """Snapshots, their bytes, and those of the whole file."""
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        query = "SELECT count(DISTINCT revision), sum(length(body)) FROM snapshots"
-        kept, size_bytes = connection.execute(query).fetchone()
-    return kept, size_bytes or 0, path.stat().st_size
-
-
 async def _timed(calls: Sequence[Callable[[], Awaitable[object]]]) -> list[float]:
     took = []
     for call in calls:
@@ -269,17 +255,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--moments", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--folder", type=Path, default=VAR, help="where the store is written, and removed again")
+    add_store_option(parser)
+    parser.add_argument("--folder", type=Path, default=VAR, help="where a file is written, and removed again")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
     options = parser.parse_args(arguments)
-    options.folder.mkdir(parents=True, exist_ok=True)
     configure_logging(level="error")
     # As in a server.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+    with new_databases(options.store, folder=options.folder) as new_database:
         measured = asyncio.run(
             measure(
-                Path(folder) / "past.db",
+                new_database(),
                 nodes=options.nodes,
                 links=options.links,
                 events=options.events,
@@ -307,10 +293,9 @@ def _print(measured: Measured) -> None:
     console.print(table)
     console.print(
         f"{measured.beats_per_s:,.0f} beats a second arrived meanwhile. Filled in {measured.fill_s:,.0f} s; "
-        f"{measured.file_bytes / 1e6:,.0f} MB on disk, of which {measured.snapshots} snapshots take "
-        f"{measured.snapshot_bytes / 1e6:,.0f} MB."
+        f"{measured.file_bytes / 1e6:,.0f} MB on disk."
     )
-    console.print(f"{os.cpu_count()} cores, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}")
+    console.print(f"{os.cpu_count()} cores, Python {platform.python_version()}, {measured.engine}")
 
 
 if __name__ == "__main__":

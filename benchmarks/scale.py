@@ -15,10 +15,8 @@ import gc
 import multiprocessing
 import os
 import platform
-import sqlite3
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -33,8 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.fleet import RACK, Sizes, compact_all, fill
-from benchmarks.server import VAR
-from thunderline.block.sqlite import SqliteStore
+from benchmarks.stores import VAR, add_store_option, new_databases, status_of, store_at
 from thunderline.core.clock import SystemClock
 from thunderline.core.logging import configure_logging
 from thunderline.core.settings import Settings
@@ -53,7 +50,11 @@ STEP: Final = 7919
 SETTINGS: Final = Settings(offline_after_s=86_400, mutation_lane_max=100_000)
 """So that detection changes nothing while reads are measured."""
 
-MUST_MS: Final = {"start, file cold, newest minute to replay": 10_000.0, "get_node by id": 0.01}
+MUST_MS: Final = {
+    "start, file cold, newest minute to replay": 10_000.0,
+    "start, file cached, newest minute to replay": 10_000.0,
+    "get_node by id": 0.01,
+}
 """Bounds of the larger store."""
 
 GRAPH_NODES: Final = 10_000
@@ -90,6 +91,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     """One store: how it was filled, what it takes on disk, and what it costs."""
 
     sizes: Sizes
+    engine: str
     fill_s: float
     file_bytes: int
     bytes_a_node: int
@@ -108,20 +110,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--hours", type=float, default=6.0, help="over which the beats are spread, in whole minutes")
     parser.add_argument("--repetitions", type=int, default=200, help="of what takes little time; a tenth of the rest")
     parser.add_argument("--starts", type=int, default=3, help="of each kind, each in a new process")
-    parser.add_argument("--folder", type=Path, default=VAR, help="where the stores are written, and removed again")
+    add_store_option(parser)
+    parser.add_argument("--folder", type=Path, default=VAR, help="where files are written, and removed again")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
     parser.add_argument("--in-process", action="store_true", help="measure here, not in processes of their own")
     options = parser.parse_args(arguments)
     sizes = Sizes(nodes=options.nodes, sessions=options.sessions, beats=options.beats, hours=options.hours)
-    options.folder.mkdir(parents=True, exist_ok=True)
     apart = _here if options.in_process else _apart
     progress = Console(stderr=True)
     measured = []
     for each in (sizes.tenth(), sizes):
-        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-            path = Path(folder) / "scale.db"
+        with new_databases(options.store, folder=options.folder) as new_database:
+            url = new_database()
             measured.append(
-                _measure(path, each, options.repetitions, starts=options.starts, apart=apart, progress=progress)
+                _measure(url, each, options.repetitions, starts=options.starts, apart=apart, progress=progress)
             )
     small, large = measured
     if options.json:
@@ -132,33 +134,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(
-    path: Path, sizes: Sizes, repetitions: int, *, starts: int, apart: Callable[..., Any], progress: Console
+    url: str, sizes: Sizes, repetitions: int, *, starts: int, apart: Callable[..., Any], progress: Console
 ) -> Measured:
     clock = SystemClock()
     began = time.perf_counter()
     with progress.status(f"filling {sizes.nodes:,} nodes") as status:
-        asyncio.run(fill(path, sizes, clock=clock, told=status.update))
+        asyncio.run(fill(url, sizes, clock=clock, told=status.update))
     fill_s = time.perf_counter() - began
     with progress.status(f"measuring {sizes.nodes:,} nodes, newest minute not compacted"):
         cold = []
-        for _ in range(starts):
-            _forget_cached(path)
-            cold.append(apart(_only_open, path).start_s)
-        found: Opened = apart(_open_as_found, path, sizes, repetitions)
-        cached = [found.start_s, *(apart(_only_open, path).start_s for _ in range(starts - 1))]
-    late_beats = asyncio.run(compact_all(path, sizes, clock=clock))
+        if (path := _file_of(url)) is not None:
+            for _ in range(starts):
+                _forget_cached(path)
+                cold.append(apart(_only_open, url).start_s)
+        found: Opened = apart(_open_as_found, url, sizes, repetitions)
+        cached = [found.start_s, *(apart(_only_open, url).start_s for _ in range(starts - 1))]
+    late_beats = asyncio.run(compact_all(url, sizes, clock=clock))
     with progress.status(f"measuring {sizes.nodes:,} nodes, all compacted"):
-        kept: Opened = apart(_open_compacted, path, sizes, repetitions)
-        compacted = [kept.start_s, *(apart(_only_open, path).start_s for _ in range(starts - 1))]
+        kept: Opened = apart(_open_compacted, url, sizes, repetitions)
+        compacted = [kept.start_s, *(apart(_only_open, url).start_s for _ in range(starts - 1))]
+    status = status_of(url)
     start_rows = [
-        _row("start, file cold, newest minute to replay", sizes.nodes, "nodes", cold),
+        *([_row("start, file cold, newest minute to replay", sizes.nodes, "nodes", cold)] if cold else []),
         _row("start, file cached, newest minute to replay", sizes.nodes, "nodes", cached),
         _row("start, file cached, no beats to replay", sizes.nodes, "nodes", compacted),
     ]
     return Measured(
         sizes=sizes,
         fill_s=fill_s,
-        file_bytes=path.stat().st_size,
+        engine=status.engine,
+        file_bytes=status.file_bytes,
         bytes_a_node=kept.rss_bytes // sizes.nodes,
         late_beats=late_beats,
         rows=[*start_rows, *found.rows, *kept.rows],
@@ -177,6 +182,12 @@ def _here(measure: Callable[..., T], *arguments: Any) -> T:
     return measure(*arguments)
 
 
+def _file_of(url: str) -> Path | None:
+    """The file that the database is, if it is one: the cache of a server cannot be emptied from here."""
+    location = Path(store_at(url).location)
+    return location if location.is_file() else None
+
+
 def _forget_cached(path: Path) -> None:
     """Have the system drop the file from memory, where it lets itself be asked."""
     if hasattr(os, "posix_fadvise"):
@@ -188,23 +199,23 @@ def _forget_cached(path: Path) -> None:
 # In the processes that measure.
 
 
-def _only_open(path: Path) -> Opened:
+def _only_open(url: str) -> Opened:
     async def read(_: Registry) -> list[Row]:
         return []
 
-    return asyncio.run(_opened(path, read))
+    return asyncio.run(_opened(url, read))
 
 
-def _open_as_found(path: Path, sizes: Sizes, repetitions: int) -> Opened:
+def _open_as_found(url: str, sizes: Sizes, repetitions: int) -> Opened:
     async def read(registry: Registry) -> list[Row]:
         # Compaction begins 12 s after the start, so these are few.
         few = max(3, repetitions // 40)
         return await _read_history(registry, sizes, few, suffix=", newest minute not compacted")
 
-    return asyncio.run(_opened(path, read))
+    return asyncio.run(_opened(url, read))
 
 
-def _open_compacted(path: Path, sizes: Sizes, repetitions: int) -> Opened:
+def _open_compacted(url: str, sizes: Sizes, repetitions: int) -> Opened:
     async def read(registry: Registry) -> list[Row]:
         return [
             *_read_lists(registry, repetitions),
@@ -213,15 +224,15 @@ def _open_compacted(path: Path, sizes: Sizes, repetitions: int) -> Opened:
             *await _read_graphs(registry, sizes, max(3, repetitions // 10)),
         ]
 
-    return asyncio.run(_opened(path, read))
+    return asyncio.run(_opened(url, read))
 
 
-async def _opened(path: Path, read: Callable[[Registry], Awaitable[list[Row]]]) -> Opened:
+async def _opened(url: str, read: Callable[[Registry], Awaitable[list[Row]]]) -> Opened:
     process = psutil.Process()
     gc.collect()
     before = process.memory_info().rss
     began = time.perf_counter()
-    async with _open(path) as registry:
+    async with _open(url) as registry:
         start_s = time.perf_counter() - began
         gc.collect()
         rss_bytes = process.memory_info().rss - before
@@ -235,9 +246,9 @@ async def _opened(path: Path, read: Callable[[Registry], Awaitable[list[Row]]]) 
 
 
 @asynccontextmanager
-async def _open(path: Path) -> AsyncIterator[Registry]:
+async def _open(url: str) -> AsyncIterator[Registry]:
     clock = SystemClock()
-    async with Registry.open(SqliteStore(path, clock=clock), SETTINGS, clock=clock) as registry:
+    async with Registry.open(store_at(url, clock=clock), SETTINGS, clock=clock) as registry:
         yield registry
 
 
@@ -428,11 +439,11 @@ def _print(large: Measured, small: Measured) -> None:
         )
     console.print(
         f"Lists are pages of {PAGE}. Every read was done once before the clock started; but for the cold starts the "
-        "file is in the system's cache, not in SQLite's: history asks for another node each time."
+        "data is in the system's cache, not in a connection's: history asks for another node each time."
     )
     slower = slower_with_size(large.rows, small.rows)
     console.print(f"Slower by more than what they return: {'; '.join(slower) or 'none'}")
-    console.print(f"{os.cpu_count()} cores, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}")
+    console.print(f"{os.cpu_count()} cores, Python {platform.python_version()}, {large.engine}")
 
 
 def _size(each: Measured) -> str:

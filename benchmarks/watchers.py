@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.server import Running, running_server
+from benchmarks.stores import add_store_option, new_databases
 from benchmarks.watch_load import Readers, watching
 
 WATCHERS: Final = 1_000
@@ -123,10 +124,11 @@ def main() -> int:
     """Print what was measured; 1 when it is worse than the design says it must be."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.watchers", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
+    add_store_option(parser)
     parser.add_argument("--watchers", type=int, default=WATCHERS)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each rate")
     options = parser.parse_args()
-    with running_server() as server:
+    with new_databases(options.store) as new_database, running_server(store=new_database()) as server:
         rows = [
             measure(
                 server,

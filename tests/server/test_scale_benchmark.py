@@ -18,8 +18,9 @@ SIZES = Sizes(nodes=40, sessions=60, beats=40 * 14, hours=1)
 
 async def test_a_filled_store_leaves_only_the_newest_minute_uncompacted(tmp_path: Path) -> None:
     clock = SystemClock()
-    await fill(tmp_path / "nodes.db", SIZES, clock=clock, told=lambda _: None)
-    assert await compact_all(tmp_path / "nodes.db", SIZES, clock=clock) == SIZES.nodes * 6
+    url = f"sqlite:///{tmp_path}/nodes.db"
+    await fill(url, SIZES, clock=clock, told=lambda _: None)
+    assert await compact_all(url, SIZES, clock=clock) == SIZES.nodes * 6
     async with SqliteStore(tmp_path / "nodes.db", clock=clock) as store:
         beats = await store.read_beats(node_id=None, since_ms=0, until_ms=clock.now_ms(), limit=10_000)
         sessions = await store.scan_open_sessions(after=None, limit=1_000)
@@ -29,11 +30,26 @@ async def test_a_filled_store_leaves_only_the_newest_minute_uncompacted(tmp_path
     assert {beat.seq for beat in beats} == set(range(14))
 
 
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 def test_both_stores_are_measured_with_the_same_rows(
-    tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+    tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes], engine: str
 ) -> None:
     sizes = ["--nodes", "40", "--sessions", "60", "--beats", "560", "--hours", "1"]
-    scale.main([*sizes, "--repetitions", "2", "--starts", "1", "--folder", str(tmp_path), "--json", "--in-process"])
+    scale.main(
+        [
+            *sizes,
+            "--store",
+            engine,
+            "--repetitions",
+            "2",
+            "--starts",
+            "1",
+            "--folder",
+            str(tmp_path),
+            "--json",
+            "--in-process",
+        ]
+    )
     told = msgspec.json.decode(capsysbinary.readouterr().out)
     large = {row["name"]: row for row in told["large"]["rows"]}
     assert list(large) == [row["name"] for row in told["small"]["rows"]]

@@ -64,7 +64,7 @@ LEFT JOIN age_clock AS a ON true;
 SELECT NOT EXISTS (SELECT FROM events) AND NOT EXISTS (SELECT FROM nodes) AND NOT EXISTS (SELECT FROM heartbeat_blocks)
   AND NOT EXISTS (SELECT FROM heartbeat_rollups) AND NOT EXISTS (SELECT FROM kept_answers);
 
--- name: step_aside
+-- name: step_aside#
 ALTER SCHEMA thunderline RENAME TO {name};
 
 -- name: write_head!
