@@ -7,6 +7,7 @@ import random
 import sqlite3
 import tempfile
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -385,3 +386,26 @@ def test_the_index_knows_what_pages_in_a_row_came_by() -> None:
     index.seed(8, [(9, beats_of(2))])
     assert index.of(key).since == 5
     assert [block for block in index.of(key).blocks if block > 5] == [6, 8]
+
+
+def test_an_index_that_begins_anew_does_not_go_on_with_an_earlier_scan() -> None:
+    index, key = RecentBlocks(), node_key(node_id(1))
+    index.begin(3)
+    index.seed(0, [(1, beats_of(1)), (2, beats_of(2)), (3, beats_of(1))])
+    index.begin(4)
+    index.seed(3, [(4, beats_of(2))])
+    assert index.of(key) == Known([], since=3, forgotten=0)
+
+
+def test_a_page_during_which_the_index_began_anew_is_none_to_go_on_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recent, "BEATS_MAX", 1)
+    index, key = RecentBlocks(), node_key(node_id(1))
+    index.begin(2)
+
+    def page() -> Iterator[tuple[int, list[PackedBeat]]]:
+        yield 1, beats_of(1, 2)
+        index.add(3, beats_of(2))
+
+    index.seed(0, page())
+    index.seed(1, [(2, beats_of(1)), (3, beats_of(2))])
+    assert index.of(key) == Known([2], since=1, forgotten=0)

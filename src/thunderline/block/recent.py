@@ -45,21 +45,18 @@ class RecentBlocks:
         self._since = 0
         self._forgotten = 0
         self._seeded = (0, 0)  # from where a scan went, and how far it came
+        self._beginnings = 0
 
     def begin(self, newest_block: int) -> None:
         """Know the blocks after `newest_block` from now on."""
         with self._lock:
-            self._blocks = {}
-            self._beats = 0
-            self._since = newest_block
+            self._begin(newest_block)
 
     def add(self, block_id: int, beats: Sequence[PackedBeat]) -> None:
         """A block that is about to be committed. Called for every commit: it should cost next to nothing."""
         with self._lock:
             if self._beats > BEATS_MAX:
-                self._blocks = {}
-                self._beats = 0
-                self._since = block_id
+                self._begin(block_id)
                 return
             self._beats += len(beats)
             blocks = self._blocks
@@ -73,7 +70,7 @@ class RecentBlocks:
     def seed(self, after: int, page: Iterable[tuple[int, Sequence[PackedBeat]]]) -> None:
         """Blocks that a scan from `after` on has come by; pages that reach `since` in a row are known from then on."""
         with self._lock:
-            since = self._since
+            since, beginning = self._since, self._beginnings
             began, came_to = self._seeded
         if after >= since:
             return
@@ -95,6 +92,9 @@ class RecentBlocks:
                     else:
                         insort(blocks[key], block_id)
         with self._lock:
+            if beginning != self._beginnings:
+                # The index began anew in between, and some of this page is no longer in it.
+                return
             self._seeded = (began, came_to)
             if came_to >= since == self._since:
                 self._since = began
@@ -123,3 +123,11 @@ class RecentBlocks:
                         del self._blocks[key]
                     elif gone:
                         del ids[:gone]
+
+    def _begin(self, since: int) -> None:
+        self._blocks = {}
+        self._beats = 0
+        self._since = since
+        # What a scan came by so far went with the blocks: a later page must not go on from there.
+        self._seeded = (0, 0)
+        self._beginnings += 1

@@ -218,6 +218,22 @@ async def compaction_goes_on_after_a_restart(make: StoreFactory) -> None:
             await log.check_rollups("after a restart", of=node_id(1), bucket_ms=MINUTE_MS)
 
 
+async def beats_are_found_however_often_a_store_is_opened(make: StoreFactory) -> None:
+    """Also where each start scans from another block on, as behind a checkpoint of presence."""
+    log = HistoryLog(make())
+    nodes, scanned = (node_id(1), node_id(2)), 0
+    for number in range(4):
+        await log.store.open()
+        try:
+            await log.check_beats(f"after {number} openings", nodes=nodes)
+            while blocks := await log.store.scan_blocks(after=scanned, limit=1):
+                scanned = blocks[-1].id
+            await log.check_beats(f"after {number} openings and a scan", nodes=nodes)
+            await log.write(make_beat(nodes[number % 2], START_MS + number, cpu_load=1.0))
+        finally:
+            await log.store.close()
+
+
 async def a_pass_takes_closed_minutes_and_settled_blocks(make: StoreFactory) -> None:
     """The oldest blocks, up to the first with a beat that is not yet closed, unless its id is settled."""
     minutes = [START_MS + number * MINUTE_MS for number in range(4)]
@@ -353,6 +369,7 @@ async def the_clock_of_ages_is_kept(make: StoreFactory) -> None:
 HISTORY_CHECKS: Final[tuple[StoreCheck, ...]] = (
     beats_are_read_the_same_whatever_is_compacted,
     compaction_goes_on_after_a_restart,
+    beats_are_found_however_often_a_store_is_opened,
     a_pass_takes_closed_minutes_and_settled_blocks,
     blocks_stay_until_the_presence_checkpoint_has_them,
     late_beats_join_their_minute,
