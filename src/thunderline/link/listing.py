@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from itertools import islice
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +21,9 @@ from thunderline.link.orders import Key, Order, walk
 from thunderline.link.roster import Entry, Roster
 
 BY_NAME: Final = "name"
+
+STEPS_FOR_ONE_SORTED: Final = 3
+"""Names that are passed over along an order in the time in which one that matches is sorted in."""
 
 _KEYS: Final[dict[str, Callable[[Entry], Any]]] = {
     "role": lambda entry: entry.node.role,
@@ -82,20 +86,15 @@ def _walked(roster: Roster, listing: Listing, *, after: Key | None, limit: int) 
     at_most = roster.at_most(wanted)
     if listing.sort in UNREVISIONED_SORTS or at_most <= limit:
         return None
-    groups = None if wanted.group is None else roster.groups_below(wanted.group)
-    keys = Order.of(roster, field, _KEYS.get(field, _name)).keys()
-    # As by name: given up after about as much as sorting costs.
-    steps = len(keys) if at_most == len(roster) else min(2 * at_most, len(keys))
-    found: list[Entry] = []
-    last = None
+    order = Order.of(roster, field, _KEYS.get(field, _name))
+    keys = order.keys()
+    # Given up after about as much as sorting costs.
+    steps = len(keys) if at_most == len(roster) else min(STEPS_FOR_ONE_SORTED * at_most, len(keys))
     rest = walk(keys, after=after, descends=listing.sort.startswith("-"))
-    for key in islice(rest, steps):
-        entry = roster.named(key[1])
-        if entry is not None and wanted.holds(entry.node, groups=groups):
-            if len(found) == limit:
-                return ListPage(found, last)
-            found.append(entry)
-            last = ListKey(*key)
+    names = roster.sift(wanted, map(itemgetter(1), islice(rest, steps)))
+    found = [roster.find(name) for name in islice(names, limit)]
+    if next(names, None) is not None:
+        return ListPage(found, ListKey(*order.key_of(found[-1].node.id)))
     return ListPage(found, None) if next(rest, None) is None else None
 
 

@@ -7,7 +7,7 @@ asked for each name on the way; no record is looked at.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Collection, Iterator, Mapping, Set
 from itertools import filterfalse
 from typing import Final
 
@@ -144,18 +144,24 @@ class NodeIndex:
             else:
                 names = narrowest.walk(after=after, prefix=wanted.name_prefix)
                 conditions.remove(narrowest)
-        for condition in sorted(conditions, key=len):
-            names = condition.sift(names)
-        return names
+        return _sifted(names, conditions)
 
-    def matching(self, wanted: NodeFilter) -> Set[str]:
+    def sift(self, wanted: NodeFilter, names: Iterator[str]) -> Iterator[str]:
+        """See `Roster.sift`."""
+        if wanted.name is not None:
+            names = filter(wanted.name.__eq__, names)
+        if (prefix := wanted.name_prefix) is not None:
+            names = (name for name in names if name.startswith(prefix))
+        return _sifted(names, self._conditions(wanted))
+
+    def matching(self, wanted: NodeFilter) -> Collection[str]:
         """The names of all that match, in no order. Raises: UnknownGroup."""
         if wanted.name is not None or wanted.name_prefix is not None:
-            return set(self.walk(wanted))
-        found: Set[str] = self.everyone.members
-        for condition in sorted(self._conditions(wanted), key=len):
-            found = found & condition.members()
-        return found
+            return list(self.walk(wanted))
+        conditions = sorted(self._conditions(wanted), key=len)
+        if not conditions:
+            return self.everyone.members
+        return list(_sifted(iter(conditions[0].members()), conditions[1:]))
 
     def at_most(self, wanted: NodeFilter) -> int:
         """A number of nodes that those who match cannot exceed, known without looking at them. Raises: UnknownGroup."""
@@ -212,6 +218,13 @@ class NodeIndex:
             keys.add(("group", group))
             keys.update(("within", name) for name in self._groups.above(group))
         return keys
+
+
+def _sifted(names: Iterator[str], conditions: list[_Condition]) -> Iterator[str]:
+    """Those of `names` for which all conditions hold, the one asked first that holds for the fewest."""
+    for condition in sorted(conditions, key=len):
+        names = condition.sift(names)
+    return names
 
 
 def _capabilities(node: Node) -> set[str]:

@@ -63,6 +63,10 @@ class Order:
         self._keys = mended(self._keys, gone=gone, come=come)
         return self._keys
 
+    def key_of(self, node_id: NodeId) -> Key:
+        """The key of a node in `keys`."""
+        return self._by_node[node_id]
+
     def _build(self) -> list[Key]:
         self._by_node = {entry.node.id: (self._value_of(entry), entry.node.name) for entry in self._roster.by_name()}
         # By name they stand already, and sorting keeps what is equal as it stands.

@@ -306,6 +306,13 @@ class Roster:
         found = [self._by_name[name] for name in islice(names, limit)]
         return found, next(names, None) is not None
 
+    def sift(self, wanted: NodeFilter, names: Iterator[str]) -> Iterator[str]:
+        """Those of `names`, of nodes that there are, that match; to be used up before anything changes.
+
+        Raises: UnknownGroup.
+        """
+        return self._index.sift(wanted, names)
+
     def at_most(self, wanted: NodeFilter) -> int:
         """A number of nodes that those who match cannot exceed, known without looking at them. Raises: UnknownGroup."""
         return self._index.at_most(wanted)
