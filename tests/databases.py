@@ -35,6 +35,22 @@ class PostgresDatabases:
         """The URL of a new database in which our schema is."""
         return self.server.create_database(template="template_thunderline")
 
+    def execute(self, url: str, statement: str) -> str:
+        """What one statement gives in the database at `url`, by the superuser."""
+        return self.server.execute(self.name_of(url), statement)
+
+    def end_sessions(self, url: str) -> None:
+        """End every session in the database at `url`, and return once they are gone."""
+        self.server.execute(
+            "postgres",
+            f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{self.name_of(url)}'",
+        )
+
+    @staticmethod
+    def name_of(url: str) -> str:
+        """The name of the database at `url`."""
+        return url.partition("@/")[2].partition("?")[0]
+
     def drop(self, url: str) -> None:
         """Remove it again."""
         self.server.drop_database(url)

@@ -20,6 +20,9 @@ OLDEST_SERVER: Final = 140_000
 CONNECT_TIMEOUT_S: Final = 10.0
 COMMAND_TIMEOUT_S: Final = 60.0
 """After which a connection that says nothing is given up; the server itself ends a statement before."""
+WRITE_TIMEOUT_S: Final = 20.0
+"""The same over the connection that commits: until then everybody waits for one that was lost without a word."""
+MIGRATION_TIMEOUT_S: Final = 3600.0
 CLOSE_TIMEOUT_S: Final = 5.0
 
 SETTINGS: Final = {
@@ -52,10 +55,10 @@ class Dialler:
         self._url = url
         self._queries = queries
 
-    async def connect(self) -> Any:
+    async def connect(self, *, command_timeout_s: float = COMMAND_TIMEOUT_S) -> Any:
         """A connection on which everything is set. Raises: StoreUnavailable, StoreIncompatible."""
         try:
-            connection = await asyncpg.connect(self._url, timeout=CONNECT_TIMEOUT_S, command_timeout=COMMAND_TIMEOUT_S)
+            connection = await asyncpg.connect(self._url, timeout=CONNECT_TIMEOUT_S, command_timeout=command_timeout_s)
         except DRIVER_ERRORS as error:
             raise _refused(error) from error
         try:
@@ -144,13 +147,10 @@ class OwnedConnection:
                 if self._connection is None:
                     self._connection = await self._connect()
                 return await body(self._connection)
-            except TimeoutError as error:
-                # What the server is doing then, nobody knows.
-                self._give_up()
-                raise told(error) from error
             except DRIVER_ERRORS as error:
-                if is_about(error, "25006"):
-                    # It has become a standby: a fresh connection may find the server that took over.
+                # Not the server's word: what it is doing, and in which state the driver is, nobody knows. 25006: it has
+                # become a standby, and a fresh connection may find the server that took over.
+                if not isinstance(error, asyncpg.PostgresError) or is_about(error, "25006"):
                     self._give_up()
                 raise told(error) from error
             finally:

@@ -8,7 +8,10 @@ import asyncpg
 
 from thunderline.core.errors import ContentRejected, StoreUnavailable
 
-DRIVER_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, EOFError)
+DRIVER_ERRORS: Final = (
+    *(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError),
+    *(OSError, TimeoutError, EOFError),
+)
 """All that the driver raises."""
 
 _CONTENT: Final = ("22", "23", "54")

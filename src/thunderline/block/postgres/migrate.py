@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 
 from thunderline.block.migrations import Migration, due_at_open, load_migrations, missing_from
+from thunderline.block.postgres.connection import MIGRATION_TIMEOUT_S
 from thunderline.block.postgres.failures import describe, is_about
 from thunderline.core.clock import Clock
 from thunderline.core.errors import StoreIncompatible
@@ -67,7 +68,9 @@ async def _apply(connection: Any, queries: Any, migration: Migration, *, clock: 
         applied = await connection.fetch(queries.select_migrations.sql)
         if any(row["version"] == migration.version for row in applied):
             return False
-        await connection.execute(migration.sql)
+        # However long it takes: what it does to a table follows from what is in there.
+        await connection.execute(queries.no_statement_timeout.sql)
+        await connection.execute(migration.sql, timeout=MIGRATION_TIMEOUT_S)
         row = (migration.version, migration.name, migration.sha256, clock.now_ms())
         await connection.execute(queries.insert_migration.sql, *row)
     return True

@@ -31,6 +31,10 @@ CREATE TABLE thunderline.migrations (
 -- name: lock_migrations#
 LOCK TABLE migrations IN EXCLUSIVE MODE;
 
+-- name: no_statement_timeout#
+-- Until the end of the transaction.
+SET LOCAL statement_timeout = 0;
+
 -- name: select_migrations
 SELECT version, name, sha256 FROM migrations ORDER BY version;
 

@@ -19,7 +19,14 @@ import asyncpg
 from thunderline.block import rows
 from thunderline.block.beats import PackedBeat, node_key, unpack_block
 from thunderline.block.postgres.address import Address
-from thunderline.block.postgres.connection import CLOSE_TIMEOUT_S, Dialler, OwnedConnection, load_queries
+from thunderline.block.postgres.connection import (
+    CLOSE_TIMEOUT_S,
+    COMMAND_TIMEOUT_S,
+    WRITE_TIMEOUT_S,
+    Dialler,
+    OwnedConnection,
+    load_queries,
+)
 from thunderline.block.postgres.failures import DRIVER_ERRORS, is_about, told
 from thunderline.block.postgres.history import HistoryTables
 from thunderline.block.postgres.migrate import migrate
@@ -96,11 +103,11 @@ class PostgresStore(Store):
         self._owner = self._new_owner()
         self._batches = BatchWriter(self._queries, self._owner)
         self._writer = self._owned(self._connect_writer)
-        self._keeper = self._owned(self._dialler.connect)
+        self._keeper = self._owned(self._connect)
         try:
             head = await self._writer.run(self._prepare)
             self._readers = await asyncpg.create_pool(
-                min_size=1, max_size=READERS, connect=self._connect_reader, reset=_keep_settings
+                min_size=0, max_size=READERS, connect=self._connect_reader, reset=_keep_settings
             )
         except DRIVER_ERRORS as error:
             await self.close()
@@ -281,8 +288,17 @@ class PostgresStore(Store):
     def _owned(self, connect: Callable[[], Awaitable[Any]]) -> OwnedConnection:
         return OwnedConnection(connect, rollback=self._queries.rollback.sql)
 
+    async def _connect(self, *, command_timeout_s: float = COMMAND_TIMEOUT_S) -> Any:
+        try:
+            return await self._dialler.connect(command_timeout_s=command_timeout_s)
+        except StoreIncompatible as error:
+            if not self._owner.epoch:
+                raise
+            # It was not so when this store was opened, and need not stay so.
+            raise StoreUnavailable(str(error)) from error
+
     async def _connect_writer(self) -> Any:
-        connection = await self._dialler.connect()
+        connection = await self._connect(command_timeout_s=WRITE_TIMEOUT_S)
         if self._owner.epoch:
             try:
                 await self._owner.resume(connection)
@@ -295,7 +311,7 @@ class PostgresStore(Store):
         return connection
 
     async def _connect_reader(self, *_: Any, **__: Any) -> Any:
-        return await self._dialler.connect()
+        return await self._connect()
 
     async def _prepare(self, connection: Any) -> LogHead:
         applied = await migrate(connection, self._queries, clock=self._clock)
