@@ -46,9 +46,9 @@ def complaints(log: str) -> list[str]:
 
 
 class ServerProcess:
-    """A `thunderline serve` that answers at `url`; `store` is its file."""
+    """A `thunderline serve` that answers at `url`; `store` is its file, or the URL of its database."""
 
-    def __init__(self, process: subprocess.Popen[str], url: str, store: Path) -> None:
+    def __init__(self, process: subprocess.Popen[str], url: str, store: Path | str) -> None:
         self.process = process
         self.url = url
         self.store = store
@@ -70,15 +70,15 @@ class ServerProcess:
         return complaints(self.process.stderr.read())
 
 
-def serve_command(store: Path, *options: str) -> list[str]:
-    """The command that serves `store` on a free port."""
+def serve_command(store: Path | str, *options: str) -> list[str]:
+    """The command that serves `store`, a file or a URL, on a free port."""
     command = [sys.executable, "-m", "thunderline.cli", "serve", "--port", "0"]
-    return [*command, "--store", f"sqlite:///{store}", *options]
+    return [*command, "--store", store if isinstance(store, str) else f"sqlite:///{store}", *options]
 
 
 @contextlib.contextmanager
 def running(
-    store: Path, *options: str, under: Sequence[str] = (), environ: dict[str, str] | None = None
+    store: Path | str, *options: str, under: Sequence[str] = (), environ: dict[str, str] | None = None
 ) -> Iterator[ServerProcess]:
     """A server over `store`, ready to answer; killed at the end if it still runs. `under` wraps the command."""
     process = subprocess.Popen(

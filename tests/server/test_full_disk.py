@@ -13,11 +13,11 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
+from tests.server.load import check_kept, events_of, taken_by
 from tests.server.processes import ServerProcess, running, serve_command, until
 from thunderline.client import Link
 
@@ -69,27 +69,9 @@ class Load:
                     assert answer.status_code in (200, 201), answer.text
 
 
-def events_of(http: httpx.Client) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    while page := http.get("/api/events", params={"since": str(len(found)), "limit": "10000"}).json()["events"]:
-        found += page
-        assert [event["revision"] for event in found] == list(range(1, len(found) + 1))
-    return found
-
-
 def check(server: ServerProcess, load: Load, links: dict[str, int]) -> None:
     """All that was acknowledged is there, and nobody was convicted."""
-    nodes = {node["name"]: node for node in server.http.get("/api/nodes?limit=10000").json()["nodes"]}
-    assert {name: nodes[name]["id"] for name in load.nodes} == load.nodes
-    for node_id, seqs in load.beats.items():
-        kept = server.http.get(f"/api/nodes/{node_id}/heartbeats?minutes=60&limit=10000").json()["heartbeats"]
-        count = Counter(beat["seq"] for beat in kept)
-        assert seqs <= set(count)
-        assert set(count.values()) == {1}
-    for name, taken in links.items():
-        beats = server.http.get(f"/api/nodes/{name}/heartbeats?minutes=60&limit=10000").json()["heartbeats"]
-        count = Counter(beat["seq"] for beat in beats)
-        assert [seq for seq in range(1, taken + 1) if count[seq] != 1] == [], name
+    check_kept(server.http, nodes=load.nodes, beats=load.beats, links=links)
     shown = {event["data"].get("status") for event in events_of(server.http) if event["entitykind"] == "node"}
     assert shown == {"connecting", "online"}
 
@@ -147,7 +129,7 @@ async def test_a_full_disk_refuses_loses_nothing_convicts_nobody_and_ends_by_its
             load.stopping = True
             await asyncio.gather(*clients)
             await asyncio.gather(*(link.flush() for link in links))
-            taken = {link.name: link.stats.beats_taken for link in links}
+            taken = taken_by(links)
             assert [(link.stats.links, link.stats.beats_dropped, link.stats.beats_refused) for link in links] == [
                 (1, 0, 0)
             ] * 5

