@@ -53,8 +53,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str,
         Meta(
             description="Where records are kept: `sqlite:///PATH` (absolute when PATH starts with a further slash), "
-            "`postgresql://HOST/DATABASE` (see `docs/postgresql.md`), or `memory://`, which keeps nothing over a restart. "
-            "Default: a file in the user's data directory."
+            "`postgresql://HOST/DATABASE` (see `docs/postgresql.md`), or `memory://`, which keeps nothing over a "
+            "restart. Default: a file in the user's data directory."
         ),
     ] = msgspec.field(default_factory=default_store)
     allowed_hosts: Annotated[

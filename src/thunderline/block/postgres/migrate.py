@@ -25,9 +25,11 @@ async def migrate(connection: Any, queries: Any, *, clock: Clock, post: bool = F
     role; what the driver raises.
     """
     try:
-        is_new = await _claim_schema(connection, queries)
+        await _claim_schema(connection, queries)
+        # On a schema in which nothing is yet there is nobody to wait for.
+        post = post or not await connection.fetch(queries.select_migrations.sql)
         applied: list[Migration] = []
-        while due := await _due(connection, queries, post=post or is_new):
+        while due := await _due(connection, queries, post=post):
             if not await _apply(connection, queries, due[0], clock=clock):
                 continue
             applied.append(due[0])
@@ -41,18 +43,25 @@ async def migrate(connection: Any, queries: Any, *, clock: Clock, post: bool = F
         ) from error
 
 
-async def _claim_schema(connection: Any, queries: Any) -> bool:
-    """Have a schema of ours; whether it is new."""
-    found = await connection.fetchrow(queries.has_schema.sql)
-    if found["is_ours"]:
-        return False
-    if found["relations"]:
-        raise StoreIncompatible("the database has a schema named thunderline that is not ours; use another database")
-    async with connection.transaction():
-        if not found["has_schema"]:
-            await connection.execute(queries.create_schema.sql)
-        await connection.execute(queries.create_migrations.sql)
-    return True
+async def _claim_schema(connection: Any, queries: Any) -> None:
+    """Have a schema of ours."""
+    while True:
+        found = await connection.fetchrow(queries.has_schema.sql)
+        if found["is_ours"]:
+            return
+        if found["relations"]:
+            raise StoreIncompatible(
+                "the database has a schema named thunderline that is not ours; use another database"
+            )
+        try:
+            async with connection.transaction():
+                if not found["has_schema"]:
+                    await connection.execute(queries.create_schema.sql)
+                await connection.execute(queries.create_migrations.sql)
+        except asyncpg.PostgresError as error:
+            # Another process makes it, too, and was faster.
+            if not is_about(error, "42P06", "42P07", "23505"):
+                raise
 
 
 async def _due(connection: Any, queries: Any, *, post: bool) -> list[Migration]:

@@ -1,8 +1,8 @@
 """Who writes: one process at a time holds the row of a writer, and every commit asserts that it still does.
 
-The holder keeps an advisory lock on the connection that it writes over, so that its end is seen at once. Where an
-engine has no such locks it renews a lease instead, and its end is seen when that runs out. Neither is what safety
-rests on: the row's `epoch` is. A holder that was taken for dead writes nothing any more, and finds out by that.
+The holder keeps an advisory lock on the connection that it writes over, so that its end is seen at once. It also renews
+a lease, by which it is known where an engine or a role has no such locks. Neither is what safety rests on: the row's
+`epoch` is. A holder that was taken for dead writes nothing any more, and finds out by that.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from thunderline.block.postgres.connection import SETTINGS
 from thunderline.block.postgres.failures import describe, is_about
 from thunderline.block.upkeep import Holder
 from thunderline.core.clock import Clock
@@ -24,10 +25,10 @@ from thunderline.core.logging import get_logger
 log = get_logger(__name__)
 
 LEASE_S: Final = 15.0
-"""How long a holder without a lock counts as alive after its last sign; it renews after a third of that."""
+"""How long a holder counts as alive after its last sign; commits renew it, and so does it itself after a third."""
 
-PATIENCE_S: Final = 3.0
-"""How long an open waits for a session that has just ended to let go of its lock."""
+PATIENCE_S: Final = 2.0
+"""How long a claim waits for the lock: the session of a process that was just killed takes a moment to end."""
 
 LOOK_S: Final = 0.1
 
@@ -53,31 +54,24 @@ class Owner:
 
     async def claim(self, connection: Any) -> None:
         """Become the holder. Raises: StoreLocked when another is alive; what the driver raises."""
-        started = self._clock.monotonic()
+        has_lock = await self._take_lock(connection)
+        self.by_lock = has_lock is True
         seen_lease = None
-        while True:
-            has_lock = await self._try_lock(connection)
-            self.by_lock = has_lock is not None
-            row = None
-            if has_lock is not False:
-                row = await connection.fetchrow(
-                    self._queries.claim_writer.sql, self.writer, self._holder, self.by_lock, LEASE_S, os.getpid(),
-                    socket.gethostname(),
-                )  # fmt: skip
-            if row is not None:
-                self.epoch = row["epoch"]
+        while has_lock is not False:
+            me = (self.writer, self._holder, self.by_lock, LEASE_S, os.getpid(), socket.gethostname())
+            epoch = await connection.fetchval(self._queries.claim_writer.sql, *me)
+            if epoch is not None:
+                self.epoch = epoch
                 await self._note_session(connection)
                 return
+            # Nothing tells of the holder's end but its lease: if it renews that, it is alive.
             found = await connection.fetchrow(self._queries.select_holder.sql, self.writer)
-            if found is not None and has_lock is None:
-                # Nothing tells of its end but the lease: whoever renews it is alive.
-                seen_lease = seen_lease or found["lease_until"]
-                if found["lease_until"] != seen_lease:
-                    raise StoreLocked(self._location, owner=_told(found))
-            elif self._clock.monotonic() - started > PATIENCE_S:
-                owner = "another process" if found is None else _told(found)
-                raise StoreLocked(self._location, owner=owner)
+            seen_lease = seen_lease or found["lease_until"]
+            if found["lease_until"] != seen_lease:
+                break
             await self._clock.sleep(LOOK_S)
+        found = await connection.fetchrow(self._queries.select_holder.sql, self.writer)
+        raise StoreLocked(self._location, owner="another process" if found is None else _told(found))
 
     async def resume(self, connection: Any) -> None:
         """Go on over a new connection, and bar what the former one may still have under way.
@@ -85,10 +79,10 @@ class Owner:
         `newest_batch` is then what it was, durably. Raises: StoreUnavailable; what the driver raises.
         """
         await self._end_former_session(connection)
-        has_lock = await self._try_lock(connection)
+        has_lock = await self._take_lock(connection)
         if has_lock is False:
             raise StoreUnavailable("the session of the former connection has not ended yet")
-        self.by_lock = has_lock is not None
+        self.by_lock = has_lock is True
         row = await connection.fetchrow(self._queries.begin_epoch.sql, self.writer, self._holder, LEASE_S, self.by_lock)
         if row is None:
             raise await self.lost(connection)
@@ -106,15 +100,22 @@ class Owner:
         """Let go, so that the next one need not wait."""
         await connection.execute(self._queries.release_writer.sql, self.writer, self._holder)
 
-    async def _try_lock(self, connection: Any) -> bool | None:
+    async def _take_lock(self, connection: Any) -> bool | None:
         """Whether the lock is ours on this connection; None where there are no such locks."""
+        await connection.execute(self._queries.set_lock_timeout.sql, f"{PATIENCE_S:g}s")
         try:
-            return bool(await connection.fetchval(self._queries.try_lock.sql, self._key))
+            await connection.execute(self._queries.take_lock.sql, self._key)
+        except asyncpg.LockNotAvailableError:
+            return False
         except asyncpg.PostgresError as error:
             if not is_about(error, *_NO_LOCKS):
                 raise
             log.debug("no advisory locks, going by the lease", reason=describe(error))
             return None
+        finally:
+            if not connection.is_closed():
+                await connection.execute(self._queries.set_lock_timeout.sql, SETTINGS["lock_timeout"])
+        return True
 
     async def _note_session(self, connection: Any) -> None:
         with suppress(asyncpg.PostgresError):

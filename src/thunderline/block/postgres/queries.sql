@@ -54,6 +54,13 @@ COMMIT;
 -- name: rollback#
 ROLLBACK;
 
+-- name: set_lock_timeout#
+SELECT set_config('lock_timeout', $1, false);
+
+-- name: take_lock#
+-- Waits for it for as long as `lock_timeout`.
+SELECT pg_advisory_lock($1);
+
 -- name: try_lock
 SELECT pg_try_advisory_lock($1);
 
@@ -183,11 +190,10 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::integer[], $5::byt
 
 -- name: delete_expired_answers!
 -- Those of these callers and keys, and at most so many others.
-DELETE FROM kept_answers WHERE expires_at_ms <= $3 AND (
-  (caller, key) IN (SELECT * FROM unnest($1::text[], $2::text[]))
-  OR (caller, key) IN (
-    SELECT caller, key FROM kept_answers WHERE expires_at_ms <= $3 ORDER BY expires_at_ms LIMIT $4
-  )
+DELETE FROM kept_answers WHERE expires_at_ms <= $3 AND (caller, key) IN (
+  SELECT * FROM unnest($1::text[], $2::text[])
+  UNION
+  (SELECT caller, key FROM kept_answers WHERE expires_at_ms <= $3 ORDER BY expires_at_ms LIMIT $4)
 );
 
 -- name: find_answer
@@ -261,13 +267,14 @@ WITH RECURSIVE entities (id) AS (
   SELECT min(entity_id) FROM events WHERE entity_id > $1
   UNION ALL
   SELECT (SELECT min(entity_id) FROM events WHERE entity_id > entities.id) FROM entities WHERE entities.id IS NOT NULL
+), newest AS MATERIALIZED (
+  SELECT e.* FROM entities CROSS JOIN LATERAL (
+    SELECT * FROM events WHERE entity_id = entities.id AND revision <= $2 ORDER BY revision DESC LIMIT 1
+  ) AS e LIMIT $3
 )
 SELECT e.revision, e.id, e.name, e.at_ms, e.source, e.actor, e.subject, e.entity_kind, e.entity_id, e.correlation_id,
   e.causation_id, e.event_version, e.deleted, e.payload, m.body
-FROM entities CROSS JOIN LATERAL (
-  SELECT * FROM events WHERE entity_id = entities.id AND revision <= $2 ORDER BY revision DESC LIMIT 1
-) AS e LEFT JOIN LATERAL (SELECT body FROM metas WHERE hash = e.meta_hash) AS m ON true
-LIMIT $3;
+FROM newest AS e LEFT JOIN metas AS m ON m.hash = e.meta_hash ORDER BY e.entity_id;
 
 -- name: events_by_bin
 SELECT (minute - $1) / $3, name, sum(events)::bigint FROM event_minutes
@@ -303,7 +310,7 @@ UPDATE log_tail SET oldest = $1 WHERE id = 1 AND oldest <= $1;
 UPDATE log_tail SET compacted = $1 WHERE id = 1;
 
 -- name: delete_event_minutes!
-DELETE FROM event_minutes WHERE minute < (SELECT floor(at_ms / 60000.0) FROM events WHERE revision = $1);
+DELETE FROM event_minutes WHERE minute < (SELECT floor(at_ms / 60000.0)::bigint FROM events WHERE revision = $1);
 
 -- name: delete_snapshots!
 DELETE FROM snapshots WHERE (revision, part) IN (
@@ -311,10 +318,12 @@ DELETE FROM snapshots WHERE (revision, part) IN (
 );
 
 -- name: delete_superseded!
--- What came before an event of the same entity. Each event is looked at once, as the one that came after.
+-- What came before an event of the same entity. Each event is looked at once, as the one that came after. OFFSET 0: for
+-- each of these events its index, never the whole log beside them, however many the planner believes them to be.
 DELETE FROM events WHERE revision IN (
-  SELECT earlier.revision FROM events AS e
-  JOIN events AS earlier ON earlier.entity_id = e.entity_id AND earlier.revision < e.revision
+  SELECT earlier.revision FROM events AS e CROSS JOIN LATERAL (
+    SELECT revision FROM events WHERE entity_id = e.entity_id AND revision < e.revision OFFSET 0
+  ) AS earlier
   WHERE e.revision > $1 AND e.revision <= $2
 );
 
@@ -505,5 +514,6 @@ WHERE node_key = $1 AND minute >= $2 AND minute <= $3 AND (late OR minute >= $4)
 SELECT 1 FROM heartbeat_rollups AS r
 WHERE r.node_key = $1 AND r.minute >= $2 AND r.minute <= $3 AND (r.late OR r.minute >= $4) AND NOT EXISTS (
   SELECT FROM heartbeat_minutes AS m
-  WHERE m.node_key = r.node_key AND m.minute = r.minute AND (m.late OR m.minute >= $5)
+  WHERE m.node_key = r.node_key AND m.minute = r.minute AND m.minute >= $2 AND m.minute <= $3
+    AND (m.late OR m.minute >= $5)
 ) LIMIT 1;

@@ -115,8 +115,7 @@ class PostgresStore(Store):
         except BaseException:
             await self.close()
             raise
-        if not self._owner.by_lock:
-            self._renewing = asyncio.create_task(self._renew(), name="postgres lease")
+        self._renewing = asyncio.create_task(self._renew(), name="postgres lease")
         return head
 
     async def close(self) -> None:
@@ -355,12 +354,18 @@ class PostgresStore(Store):
 
     async def _renew(self) -> None:
         """Keep the lease up while nothing is committed, until cancelled."""
+        told = ""
         while True:
             await self._clock.sleep(LEASE_S / 3)
             try:
                 await self.probe()
-            except StoreUnavailable as error:
-                log.warning("lease not renewed", reason=error.reason)
+            except (StoreUnavailable, ContentRejected, OutcomeUnknown) as error:
+                # Once for each reason: the writer tells, too, that the store is away.
+                if str(error) != told:
+                    log.warning("lease not renewed", reason=str(error))
+                told = str(error)
+            else:
+                told = ""
 
     # On the writer's connection
 
