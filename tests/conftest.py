@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.databases import PostgresDatabases
+from tests.engines import ENGINES, Stores
 from thunderline.core.ids import IdSource
 from thunderline.testing.clock import ManualClock
 from thunderline.testing.records import numbered_ids
@@ -31,6 +34,16 @@ settings.load_profile("thunderline")
 # A job in the background of a shell ignores Ctrl-C, and so would every program that the tests start from there.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--engine",
+        choices=[*ENGINES, "all"],
+        default="memory",
+        help="what the tests of the gate keep their records in, those aside that ask for a store of their own: "
+        "memory (default), sqlite, postgres, or all three one after another",
+    )
 
 
 @pytest.fixture
@@ -56,3 +69,14 @@ def postgres_url(postgres: PostgresDatabases) -> Iterator[str]:
     url = postgres.new()
     yield url
     postgres.drop(url)
+
+
+@pytest.fixture
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
+    """Makes stores of each engine for the test.
+
+    A server is started for the first of PostgreSQL, which a running event loop does not allow: fixtures ask for that.
+    """
+    made = Stores(tmp_path, lambda: cast(PostgresDatabases, request.getfixturevalue("postgres")))
+    yield made
+    made.drop()

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from thunderline.block.memory import MemoryStore
-from thunderline.block.sqlite import SqliteStore
+from tests.engines import ENGINES, Stores
 from thunderline.block.store import Store
 from thunderline.core.errors import Conflict, InvalidInput, NotFound
 from thunderline.core.ids import Revision
@@ -24,9 +22,9 @@ SESSIONS = [f"s{number}" for number in range(8)]
 DOWN = (NodeStatus.DISCONNECTED, NodeStatus.OFFLINE)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "nodes.db")
+@pytest.fixture(params=ENGINES)
+def store(request: pytest.FixtureRequest, stores: Stores) -> Store:
+    return stores.new(request.param)
 
 
 async def test_two_hundred_at_once_ensure_one_name_and_get_one_id(store: Store) -> None:

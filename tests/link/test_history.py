@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.engines import ENGINES, Stores
 from thunderline.block.memory import MemoryStore
 from thunderline.block.rollups import MINUTE_MS
-from thunderline.block.sqlite import SqliteStore
 from thunderline.block.store import HistoryClock, Store
 from thunderline.core.errors import InvalidInput, UnknownNode
 from thunderline.core.settings import Settings
@@ -121,8 +120,9 @@ def test_ages_are_never_ahead_of_the_wall_nor_faster_than_time_but_for_what_stoo
 # The task
 
 
-def stores(tmp_path: Path) -> dict[str, Store]:
-    return {"memory": MemoryStore(), "sqlite": SqliteStore(tmp_path / "nodes.db")}
+@pytest.fixture(params=ENGINES)
+def store(request: pytest.FixtureRequest, stores: Stores) -> Store:
+    return stores.new(request.param)
 
 
 async def history_of(cluster: Cluster, name: str, minutes: float = 60 * 24 * 300) -> list[float]:
@@ -133,9 +133,8 @@ async def blocks(cluster: Cluster) -> int:
     return len(await cluster.store.scan_blocks(after=0, limit=1_000_000))
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
-async def test_blocks_are_compacted_and_every_beat_is_still_there(kind: str, tmp_path: Path) -> None:
-    async with open_cluster(store=stores(tmp_path)[kind]) as cluster:
+async def test_blocks_are_compacted_and_every_beat_is_still_there(store: Store) -> None:
+    async with open_cluster(store=store) as cluster:
         node = await cluster.node("a", heartbeat_interval_ms=60_000)
         for number in range(1, 13):
             await cluster.turn(20)
@@ -239,10 +238,10 @@ async def test_history_outlives_what_goes_wrong_in_it_and_tells_once(
         assert (step.more, step.beats) == (False, 0)
 
 
-async def test_history_stays_over_a_restart(tmp_path: Path) -> None:
+async def test_history_stays_over_a_restart(store: Store) -> None:
     clock = ManualClock()
     for start in range(3):
-        async with open_cluster(store=SqliteStore(tmp_path / "nodes.db"), clock=clock) as cluster:
+        async with open_cluster(store=store, clock=clock) as cluster:
             if start == 0:
                 await cluster.node("a", heartbeat_interval_ms=3_600_000)
             await cluster.http.post("/api/nodes/a/heartbeats", json={"cpu_load": start + 1})

@@ -5,14 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 
 import msgspec
 import pytest
 
+from tests.engines import ENGINES, Stores
 from tests.link.turning import turn_on
 from thunderline.block.memory import MemoryStore
-from thunderline.block.sqlite.store import SqliteStore
 from thunderline.core.errors import CursorGone, InvalidInput, ThunderlineError
 from thunderline.core.ids import Revision
 from thunderline.link import snapshots
@@ -26,11 +25,10 @@ from thunderline.testing.faults import FaultyStore
 NAMES = [f"n-{number}" for number in range(6)]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> FaultyStore:
+@pytest.fixture(params=ENGINES)
+def store(request: pytest.FixtureRequest, stores: Stores, clock: ManualClock) -> FaultyStore:
     """Each engine."""
-    is_memory = request.param == "memory"
-    return FaultyStore(MemoryStore() if is_memory else SqliteStore(tmp_path / "nodes.db", clock=clock))
+    return FaultyStore(stores.new(request.param, clock=clock))
 
 
 async def act(registry: Registry, rng: random.Random, turn: int) -> None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.engines import ENGINES, Stores
 from tests.link.test_past import act, everything
 from tests.link.turning import turn_on
 from thunderline.block.memory import MemoryStore
-from thunderline.block.sqlite.store import SqliteStore
 from thunderline.core.errors import CursorGone, StoreUnavailable
 from thunderline.core.ids import Revision
 from thunderline.core.records import Event
@@ -30,11 +29,10 @@ DAY_S = 24 * 60 * MINUTE_S
 KEPT = Settings(log_retention_s=10 * MINUTE_S, log_events_min=0)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> FaultyStore:
+@pytest.fixture(params=ENGINES)
+def store(request: pytest.FixtureRequest, stores: Stores, clock: ManualClock) -> FaultyStore:
     """Each engine."""
-    is_memory = request.param == "memory"
-    return FaultyStore(MemoryStore() if is_memory else SqliteStore(tmp_path / "nodes.db", clock=clock))
+    return FaultyStore(stores.new(request.param, clock=clock))
 
 
 def retention(registry: Registry) -> Retention:

@@ -9,14 +9,16 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.databases import PostgresDatabases
 from thunderline.block.memory import MemoryStore
+from thunderline.block.postgres import PostgresStore
 from thunderline.block.sqlite import SqliteStore
 from thunderline.block.store import Store
 from thunderline.core.errors import (
@@ -710,6 +712,27 @@ class SqliteRegistryMachine(RegistryMachine):
             self.folder.cleanup()
 
 
+class PostgresRegistryMachine(RegistryMachine):
+    """The same over a database of each example's own."""
+
+    databases: ClassVar[PostgresDatabases]
+    """Set by the fixture `machines_on_postgres`: a machine is made by hypothesis, and has no fixtures."""
+
+    def make_store(self) -> Store:
+        self.url = self.databases.new()
+        return PostgresStore(self.url)
+
+    def teardown(self) -> None:
+        super().teardown()
+        if hasattr(self, "url"):
+            self.databases.drop(self.url)
+
+
+@pytest.fixture(scope="module")
+def machines_on_postgres(postgres: PostgresDatabases) -> None:
+    PostgresRegistryMachine.databases = postgres
+
+
 CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large]
 TestRegistry = RegistryMachine.TestCase
 TestRegistry.settings = settings(max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=CHECKS)
@@ -717,6 +740,8 @@ TestSqliteRegistry = SqliteRegistryMachine.TestCase
 TestSqliteRegistry.settings = settings(
     max_examples=8, stateful_step_count=40, deadline=None, suppress_health_check=CHECKS
 )
+TestPostgresRegistry = pytest.mark.usefixtures("machines_on_postgres")(PostgresRegistryMachine.TestCase)
+TestPostgresRegistry.settings = settings(TestSqliteRegistry.settings, max_examples=5)
 
 
 class LongRegistryMachine(RegistryMachine):
@@ -727,7 +752,15 @@ class LongSqliteRegistryMachine(SqliteRegistryMachine):
     """The same over a file, for longer than one waits."""
 
 
+class LongPostgresRegistryMachine(PostgresRegistryMachine):
+    """The same over PostgreSQL, for longer than one waits."""
+
+
 TestLongRegistry = pytest.mark.slow(LongRegistryMachine.TestCase)
 TestLongRegistry.settings = settings(TestRegistry.settings, max_examples=200)
 TestLongSqliteRegistry = pytest.mark.slow(LongSqliteRegistryMachine.TestCase)
 TestLongSqliteRegistry.settings = settings(TestSqliteRegistry.settings, max_examples=60)
+TestLongPostgresRegistry = pytest.mark.usefixtures("machines_on_postgres")(
+    pytest.mark.slow(LongPostgresRegistryMachine.TestCase)
+)
+TestLongPostgresRegistry.settings = settings(TestPostgresRegistry.settings, max_examples=60)

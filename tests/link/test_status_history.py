@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import random
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
+from tests.engines import ENGINES, Stores
 from tests.link.turning import turn_on
 from thunderline.block.memory import MemoryStore
-from thunderline.block.sqlite.store import SqliteStore
 from thunderline.core.errors import CursorGone, InvalidInput, UnknownNode
 from thunderline.core.records import NodeStatus
 from thunderline.core.settings import Settings
@@ -20,11 +19,10 @@ from thunderline.testing.clock import ManualClock
 from thunderline.testing.faults import FaultyStore
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> FaultyStore:
+@pytest.fixture(params=ENGINES)
+def store(request: pytest.FixtureRequest, stores: Stores, clock: ManualClock) -> FaultyStore:
     """Each engine."""
-    is_memory = request.param == "memory"
-    return FaultyStore(MemoryStore() if is_memory else SqliteStore(tmp_path / "nodes.db", clock=clock))
+    return FaultyStore(stores.new(request.param, clock=clock))
 
 
 def told(history: StatusHistory) -> list[tuple[str, str]]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.engines import ENGINES, Stores
 from tests.link.turning import turn_on
 from thunderline.block.memory import MemoryStore
-from thunderline.block.sqlite.store import SqliteStore
 from thunderline.core.errors import InvalidInput
 from thunderline.core.settings import Settings
 from thunderline.link.registry import Registry
@@ -19,11 +18,10 @@ from thunderline.testing.clock import ManualClock
 from thunderline.testing.faults import FaultyStore
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> FaultyStore:
+@pytest.fixture(params=ENGINES)
+def store(request: pytest.FixtureRequest, stores: Stores, clock: ManualClock) -> FaultyStore:
     """Each engine."""
-    is_memory = request.param == "memory"
-    return FaultyStore(MemoryStore() if is_memory else SqliteStore(tmp_path / "nodes.db", clock=clock))
+    return FaultyStore(stores.new(request.param, clock=clock))
 
 
 async def test_events_are_counted_by_kind_where_they_happened(store: FaultyStore, clock: ManualClock) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
+from tests.engines import ENGINES, Stores
 from thunderline.block.memory import MemoryStore
-from thunderline.block.sqlite import SqliteStore
 from thunderline.block.store import Store, WriteBatch
 from thunderline.core.errors import (
     ContentRejected,
@@ -32,10 +31,9 @@ from thunderline.testing.faults import Fault, FaultyStore
 from thunderline.testing.harness import Cluster, open_cluster
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> FaultyStore:
-    inner: Store = MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "writer.db")
-    return FaultyStore(inner)
+@pytest.fixture(params=ENGINES)
+def store(request: pytest.FixtureRequest, stores: Stores) -> FaultyStore:
+    return FaultyStore(stores.new(request.param))
 
 
 class HeldStore(FaultyStore):
