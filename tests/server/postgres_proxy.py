@@ -146,7 +146,7 @@ class Conduit:
         match tag:
             case b"P":  # Parse: the statement's name and its text
                 name, text, _ = body.split(b"\0", 2)
-                self._is_writer = self._is_writer or b"pg_try_advisory_lock" in text
+                self._is_writer = self._is_writer or b"pg_advisory_lock" in text or b"pg_try_advisory_lock" in text
                 if b"INSERT INTO heartbeat_blocks" in text and b"FROM me" in text:
                     self._appends.add(name)
             case b"B":  # Bind: the portal's name, the statement's name, its arguments

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import asyncpg
@@ -104,6 +105,24 @@ class _Pass(msgspec.Struct):
     beats: int
 
 
+class _Attempt(msgspec.Struct):
+    succeeded: bool = False
+
+
+@asynccontextmanager
+async def _unless_in_use() -> AsyncIterator[_Attempt]:
+    """Try what needs a lock that others must not wait for; not having it is no error."""
+    attempt = _Attempt()
+    try:
+        yield attempt
+    except asyncpg.PostgresError as error:
+        if not is_about(error, "55P03", "40P01"):
+            raise
+        log.debug("partitions are in use, later", reason=describe(error))
+    else:
+        attempt.succeeded = True
+
+
 class HistoryTables:
     """What the store does with its history tables; each method within a connection that the caller has."""
 
@@ -112,7 +131,7 @@ class HistoryTables:
         self._clock = clock
         self.recent = RecentBlocks()
         self._made: dict[str, int] = {}
-        """By table, the minute before which there are partitions, as far as this process has seen to it."""
+        """By table, the span for which this process has last seen to its partitions."""
 
     # Compaction
 
@@ -194,35 +213,45 @@ class HistoryTables:
                 wanted = now
             else:
                 wanted = minute
-            if wanted not in _SANE_MINUTES or self._made.get(table, _NO_PLACE) > wanted + span:
-                continue
             first = wanted // span * span
+            if wanted not in _SANE_MINUTES or self._made.get(table) == first:
+                continue
             for low in range(first - span, first + (PARTITIONS_AHEAD + 1) * span, span):
-                if not await self._quickly(connection, self._queries.add_partition.sql, table, key, low, low + span):
+                async with _unless_in_use() as attempt:
+                    await connection.fetchval(self._queries.add_partition.sql, table, key, low, low + span)
+                if not attempt.succeeded:
                     break
             else:
-                self._made[table] = first + (PARTITIONS_AHEAD + 1) * span
+                self._made[table] = first
 
     async def _drop_blocks(self, connection: Any) -> None:
         """Drop partitions of blocks that nobody needs any more."""
+        before = await self._blocks_needed_from(connection)
+        if not await connection.fetchval(self._queries.has_blocks_before.sql, before):
+            return
+        async with _unless_in_use(), connection.transaction():
+            # A commit that is under way may have a block in there that nobody sees yet; so may one that comes
+            # meanwhile, after a step of the database's clock.
+            await connection.execute(self._queries.lock_blocks.sql)
+            before = await self._blocks_needed_from(connection)
+            await connection.fetchval(self._queries.drop_partitions.sql, "heartbeat_blocks", "kept_minute", before)
+
+    async def _blocks_needed_from(self, connection: Any) -> int:
         needed = await connection.fetchval(self._queries.oldest_needed_minute.sql)
-        now = await connection.fetchval(self._queries.kept_minute.sql)
-        await self._drop(connection, "heartbeat_blocks", "kept_minute", now if needed is None else min(needed, now))
+        now: int = await connection.fetchval(self._queries.kept_minute.sql)
+        return now if needed is None else min(needed, now)
 
-    async def _drop(self, connection: Any, table: str, key: str, before: int) -> None:
-        if before > _NO_PLACE:
-            await self._quickly(connection, self._queries.drop_partitions.sql, table, key, before)
-
-    async def _quickly(self, connection: Any, statement: str, *arguments: object) -> bool:
-        """Do what needs a lock that others must not wait for; False when it could not be had at once."""
-        try:
-            await connection.fetchval(statement, *arguments)
-        except asyncpg.PostgresError as error:
-            if not is_about(error, "55P03", "40P01"):
-                raise
-            log.debug("partitions are in use, later", reason=describe(error))
-            return False
-        return True
+    async def _drop_minutes(self, connection: Any, state: _State) -> None:
+        """Drop partitions of minutes in which all is forgotten."""
+        late = await connection.fetchrow(self._queries.oldest_late.sql)
+        for table, before, oldest_late in (
+            ("heartbeat_minutes", state.raw_from, late["minutes"]),
+            ("heartbeat_rollups", state.rollups_from, late["rollups"]),
+        ):
+            if before > _NO_PLACE:
+                before = before if oldest_late is None else min(before, oldest_late)
+                async with _unless_in_use():
+                    await connection.fetchval(self._queries.drop_partitions.sql, table, "minute", before)
 
     # Retention
 
@@ -247,8 +276,7 @@ class HistoryTables:
                 size_bytes = await connection.fetchval(self._queries.sum_sizes.sql)
                 changed = True
         if not changed:
-            await self._drop(connection, "heartbeat_minutes", "minute", state.raw_from)
-            await self._drop(connection, "heartbeat_rollups", "minute", state.rollups_from)
+            await self._drop_minutes(connection, state)
         return TrimStep(more=changed, size_bytes=size_bytes + in_blocks)
 
     async def _forget(self, connection: Any, state: _State, *, raw_before: int, rollups_before: int) -> _State:

@@ -18,7 +18,7 @@ PARTS: Final = 16
 
 
 class PastTables:
-    """Reads of the log as history."""
+    """The log as history, and the states that are kept of it."""
 
     def __init__(self, queries: Any) -> None:
         self._queries = queries
@@ -54,6 +54,12 @@ class PastTables:
             return None
         parts = [row["body"] for row in await connection.fetch(self._queries.snapshot_parts.sql, found)]
         return Snapshot(revision=Revision(found), parts=parts)
+
+    async def keep(self, connection: Any, snapshot: Snapshot) -> None:
+        """See `Store.keep_snapshot`; within one transaction, since commits need not wait for it."""
+        await connection.execute(self._queries.delete_snapshot.sql, snapshot.revision)
+        for part, body in enumerate(snapshot.parts):
+            await connection.execute(self._queries.insert_snapshot.sql, snapshot.revision, part, body)
 
     async def mark(self, connection: Any, *, age_ms: int, revision: Revision) -> LogMark | None:
         """See `Store.read_mark`."""

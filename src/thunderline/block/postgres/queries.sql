@@ -290,15 +290,16 @@ SELECT revision, at_ms FROM events WHERE revision >= $1 AND revision <= $2 ORDER
 SELECT commit_end FROM events WHERE revision = $1;
 
 -- name: snapshot_below
--- The first part is written last: without it the others are of no use.
 SELECT revision FROM snapshots WHERE revision <= $1 AND revision >= $2 AND part = 0 ORDER BY revision DESC LIMIT 1;
 
 -- name: snapshot_parts
 SELECT body FROM snapshots WHERE revision = $1 ORDER BY part;
 
+-- name: delete_snapshot!
+DELETE FROM snapshots WHERE revision = $1;
+
 -- name: insert_snapshot!
-INSERT INTO snapshots (revision, part, body) VALUES ($1, $2, $3)
-ON CONFLICT (revision, part) DO UPDATE SET body = excluded.body;
+INSERT INTO snapshots (revision, part, body) VALUES ($1, $2, $3);
 
 -- name: select_tail
 SELECT oldest, compacted FROM log_tail WHERE id = 1 FOR UPDATE;
@@ -364,6 +365,20 @@ SELECT drop_partitions($1, $2, $3);
 
 -- name: kept_minute
 SELECT floor(extract(epoch FROM clock_timestamp()) / 60)::bigint;
+
+-- name: has_blocks_before
+-- Whether something may be dropped.
+SELECT EXISTS (SELECT FROM partitions WHERE parent = 'heartbeat_blocks' AND high <= $1)
+  OR EXISTS (SELECT FROM heartbeat_blocks_rest WHERE kept_minute < $1);
+
+-- name: lock_blocks#
+-- Until the end of the transaction nobody writes blocks. Whoever comes meanwhile waits for as long as this waits.
+SET LOCAL lock_timeout = '50ms';
+LOCK TABLE ONLY heartbeat_blocks IN SHARE MODE;
+
+-- name: oldest_late
+SELECT (SELECT min(minute) FROM heartbeat_minutes WHERE late) AS minutes,
+  (SELECT min(minute) FROM heartbeat_rollups WHERE late) AS rollups;
 
 -- name: oldest_needed_minute
 SELECT min(kept_minute) FROM heartbeat_blocks

@@ -253,10 +253,7 @@ class PostgresStore(Store):
         return found[0] if found else revision
 
     async def keep_snapshot(self, snapshot: Snapshot) -> None:
-        # Without the first part, the others are none.
-        for part in reversed(range(len(snapshot.parts))):
-            row = (snapshot.revision, part, snapshot.parts[part])
-            await self._keeping.run(partial(self._execute, self._queries.insert_snapshot.sql, row))
+        await self._keeping.run(partial(_in_transaction, lambda connection: self._past.keep(connection, snapshot)))
 
     async def read_snapshot(self, *, revision: Revision, least: int = 0) -> Snapshot | None:
         return await self._read(lambda connection: self._past.snapshot(connection, revision, least))
