@@ -59,6 +59,8 @@ class Dialler:
         """A connection on which everything is set. Raises: StoreUnavailable, StoreIncompatible."""
         try:
             connection = await asyncpg.connect(self._url, timeout=CONNECT_TIMEOUT_S, command_timeout=command_timeout_s)
+        except asyncpg.ClientConfigurationError as error:
+            raise StoreIncompatible(f"the store's URL does not say how to connect: {error}") from error
         except DRIVER_ERRORS as error:
             raise _refused(error) from error
         try:
@@ -98,8 +100,9 @@ def check_server(facts: Any) -> None:
 
 
 def _refused(error: BaseException) -> StoreUnavailable | StoreIncompatible:
-    if is_about(error, *WRONG_DATABASE):
-        return StoreIncompatible(f"PostgreSQL refuses us: {describe(error)}")
+    for states, what_to_do in WRONG_DATABASE.items():
+        if is_about(error, states):
+            return StoreIncompatible(f"PostgreSQL refuses us: {describe(error)}; {what_to_do}")
     return StoreUnavailable(f"PostgreSQL cannot be reached: {describe(error)}")
 
 

@@ -21,8 +21,12 @@ Source: PostgreSQL, appendix A."""
 _MAY_HAVE_HAPPENED: Final = ("08", "57", "58", "XX")
 """Classes in which a commit can have been carried out: the connection, an operator, the system, the server itself."""
 
-WRONG_DATABASE: Final = ("28", "3D", "42501")
-"""Refusals at connecting, or of rights, that no later try mends by itself."""
+WRONG_DATABASE: Final = {
+    "28": "check the user and its password in the store's URL, and the server's pg_hba.conf",
+    "3D": "create that database with ENCODING 'UTF8', or correct its name in the store's URL",
+    "42501": "grant this role CONNECT on the database",
+}
+"""Refusals at connecting that no later try mends by itself, and what does."""
 
 
 def told(error: BaseException) -> StoreUnavailable | ContentRejected:

@@ -81,6 +81,9 @@ class Owner:
         await self._end_former_session(connection)
         has_lock = await self._take_lock(connection)
         if has_lock is False:
+            found = await connection.fetchrow(self._queries.select_holder.sql, self.writer)
+            if found is None or found["holder"] != self._holder:
+                raise await self.lost(connection)
             raise StoreUnavailable("the session of the former connection has not ended yet")
         self.by_lock = has_lock is True
         row = await connection.fetchrow(self._queries.begin_epoch.sql, self.writer, self._holder, LEASE_S, self.by_lock)

@@ -77,7 +77,7 @@ WHERE w.lease_until <= clock_timestamp() OR (w.by_lock AND excluded.by_lock)
 RETURNING epoch;
 
 -- name: select_holder
-SELECT pid, host, since, lease_until, lease_until > clock_timestamp() AS is_held,
+SELECT holder, pid, host, since, lease_until, lease_until > clock_timestamp() AS is_held,
   extract(epoch FROM lease_until - clock_timestamp())::double precision AS left_s
 FROM writers WHERE writer = $1;
 

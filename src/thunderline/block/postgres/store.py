@@ -50,7 +50,7 @@ from thunderline.block.store import (
 )
 from thunderline.core.clock import Clock, SystemClock
 from thunderline.core.codec import join_group, join_link, join_node
-from thunderline.core.errors import ContentRejected, OutcomeUnknown, StoreIncompatible, StoreUnavailable
+from thunderline.core.errors import ContentRejected, OutcomeUnknown, StoreIncompatible, StoreLocked, StoreUnavailable
 from thunderline.core.ids import BatchId, GroupId, IdSource, LinkId, LogId, NodeId, Revision, new_uuid7
 from thunderline.core.logging import get_logger
 from thunderline.core.records import Event, LinkSession, Node, NodeGroup
@@ -99,6 +99,8 @@ class PostgresStore(Store):
         return cls(f"postgresql://{rest}", clock=clock, ids=ids, writer_id=writer_id)
 
     async def open(self) -> LogHead:
+        if self._writer is not None:
+            raise StoreLocked(self.location, owner="this very store, which is open")
         self._closing = None
         self._owner = self._new_owner()
         self._batches = BatchWriter(self._queries, self._owner)
@@ -326,12 +328,12 @@ class PostgresStore(Store):
         return LogHead(log_id=LogId(log_id), revision=Revision(revision), oldest=Revision(oldest))
 
     async def _close(self) -> None:
+        writer, keeper, readers = self._writer, self._keeper, self._readers
+        self._writer = self._keeper = self._readers = None
         if self._renewing is not None:
             self._renewing.cancel()
             await asyncio.wait([self._renewing])
             self._renewing = None
-        writer, keeper, readers = self._writer, self._keeper, self._readers
-        self._writer = self._keeper = self._readers = None
         if readers is not None:
             try:
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
