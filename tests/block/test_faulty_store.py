@@ -9,7 +9,8 @@ import pytest
 from thunderline.block.memory import MemoryStore
 from thunderline.block.store import WriteBatch
 from thunderline.core.errors import ContentRejected, OutcomeUnknown, StoreUnavailable
-from thunderline.core.ids import IdSource, Revision
+from thunderline.core.ids import IdSource, NodeId, Revision
+from thunderline.core.records import Node
 from thunderline.testing import Fault, FaultyStore, ManualClock
 from thunderline.testing.records import batch_id, make_node
 
@@ -82,3 +83,24 @@ async def test_rejected_content_is_rejected_each_time(store: FaultyStore) -> Non
 def test_faulty_store_has_no_url(clock: ManualClock, ids: IdSource) -> None:
     with pytest.raises(TypeError):
         FaultyStore.from_url("", clock=clock, ids=ids, writer_id="test")
+
+
+async def test_a_store_is_busy_while_it_writes_or_reads() -> None:
+    class Watched(MemoryStore):
+        idle: list[bool]
+
+        async def commit(self, batch: WriteBatch) -> int | None:
+            self.idle.append(store.idle.is_set())
+            return await super().commit(batch)
+
+        async def scan_nodes(self, *, after: NodeId | None, limit: int) -> list[Node]:
+            self.idle.append(store.idle.is_set())
+            return await super().scan_nodes(after=after, limit=limit)
+
+    inner = Watched()
+    inner.idle = []
+    store = FaultyStore(inner)
+    async with store:
+        await store.commit(BATCH)
+        await store.scan_nodes(after=None, limit=9)
+        assert (inner.idle, store.idle.is_set()) == ([False, False], True)

@@ -55,7 +55,7 @@ class FaultyStore(Store):
         self.commits: list[WriteBatch] = []
         """What was committed, in order."""
         self.idle = asyncio.Event()
-        """Clear while `inner` is busy with a write: that takes real time, ahead of which no manual clock should run."""
+        """Clear while `inner` is busy: that takes real time, ahead of which no manual clock should run."""
         self.idle.set()
         self._busy = 0
 
@@ -95,37 +95,48 @@ class FaultyStore(Store):
             await self.inner.probe()
 
     async def scan_nodes(self, *, after: NodeId | None, limit: int) -> list[Node]:
-        return await self.inner.scan_nodes(after=after, limit=limit)
+        with self._counted():
+            return await self.inner.scan_nodes(after=after, limit=limit)
 
     async def scan_open_sessions(self, *, after: LinkId | None, limit: int) -> list[LinkSession]:
-        return await self.inner.scan_open_sessions(after=after, limit=limit)
+        with self._counted():
+            return await self.inner.scan_open_sessions(after=after, limit=limit)
 
     async def find_session(self, session_id: str) -> LinkSession | None:
-        return await self.inner.find_session(session_id)
+        with self._counted():
+            return await self.inner.find_session(session_id)
 
     async def get_session(self, link_id: LinkId) -> LinkSession | None:
-        return await self.inner.get_session(link_id)
+        with self._counted():
+            return await self.inner.get_session(link_id)
 
     async def scan_groups(self, *, after: GroupId | None, limit: int) -> list[NodeGroup]:
-        return await self.inner.scan_groups(after=after, limit=limit)
+        with self._counted():
+            return await self.inner.scan_groups(after=after, limit=limit)
 
     async def find_answer(self, caller: str, key: str) -> KeptAnswer | None:
-        return await self.inner.find_answer(caller, key)
+        with self._counted():
+            return await self.inner.find_answer(caller, key)
 
     async def scan_presence(self, *, after: NodeId | None, limit: int) -> list[PresenceRow]:
-        return await self.inner.scan_presence(after=after, limit=limit)
+        with self._counted():
+            return await self.inner.scan_presence(after=after, limit=limit)
 
     async def presence_block(self) -> int:
-        return await self.inner.presence_block()
+        with self._counted():
+            return await self.inner.presence_block()
 
     async def scan_blocks(self, *, after: int, limit: int) -> list[StoredBlock]:
-        return await self.inner.scan_blocks(after=after, limit=limit)
+        with self._counted():
+            return await self.inner.scan_blocks(after=after, limit=limit)
 
     async def read_beats(self, **wanted: Any) -> list[PackedBeat]:
-        return await self.inner.read_beats(**wanted)
+        with self._counted():
+            return await self.inner.read_beats(**wanted)
 
     async def read_rollups(self, **wanted: Any) -> list[Bucket] | None:
-        return await self.inner.read_rollups(**wanted)
+        with self._counted():
+            return await self.inner.read_rollups(**wanted)
 
     async def compact_beats(self, **limits: int) -> CompactionStep:
         self._check()
@@ -138,7 +149,8 @@ class FaultyStore(Store):
             return await self.inner.trim_beats(**limits)
 
     async def history_clock(self) -> HistoryClock | None:
-        return await self.inner.history_clock()
+        with self._counted():
+            return await self.inner.history_clock()
 
     async def set_history_clock(self, clock: HistoryClock) -> None:
         self._check()
@@ -146,28 +158,36 @@ class FaultyStore(Store):
             await self.inner.set_history_clock(clock)
 
     async def read_events(self, *, after: Revision, limit: int, before: Revision | None = None) -> list[Event]:
-        return await self.inner.read_events(after=after, limit=limit, before=before)
+        with self._counted():
+            return await self.inner.read_events(after=after, limit=limit, before=before)
 
     async def read_past(self, *, revision: Revision, after: str | None, limit: int) -> list[Event]:
-        return await self.inner.read_past(revision=revision, after=after, limit=limit)
+        with self._counted():
+            return await self.inner.read_past(revision=revision, after=after, limit=limit)
 
     async def read_entity(self, entity_id: str, *, after: Revision, until: Revision, limit: int) -> list[Event]:
-        return await self.inner.read_entity(entity_id, after=after, until=until, limit=limit)
+        with self._counted():
+            return await self.inner.read_entity(entity_id, after=after, until=until, limit=limit)
 
     async def read_entity_at(self, entity_id: str, revision: Revision) -> Event | None:
-        return await self.inner.read_entity_at(entity_id, revision)
+        with self._counted():
+            return await self.inner.read_entity_at(entity_id, revision)
 
     async def count_events(self, *, since_minute: int, until_minute: int, width: int) -> list[tuple[int, str, int]]:
-        return await self.inner.count_events(since_minute=since_minute, until_minute=until_minute, width=width)
+        with self._counted():
+            return await self.inner.count_events(since_minute=since_minute, until_minute=until_minute, width=width)
 
     async def read_changes(self, *, after: Revision, until: Revision) -> list[Event]:
-        return await self.inner.read_changes(after=after, until=until)
+        with self._counted():
+            return await self.inner.read_changes(after=after, until=until)
 
     async def revision_at(self, at_ms: int) -> Revision:
-        return await self.inner.revision_at(at_ms)
+        with self._counted():
+            return await self.inner.revision_at(at_ms)
 
     async def commit_end(self, revision: Revision) -> Revision:
-        return await self.inner.commit_end(revision)
+        with self._counted():
+            return await self.inner.commit_end(revision)
 
     async def keep_snapshot(self, snapshot: Snapshot) -> None:
         self._check()
@@ -175,7 +195,8 @@ class FaultyStore(Store):
             await self.inner.keep_snapshot(snapshot)
 
     async def read_snapshot(self, *, revision: Revision, least: int = 0) -> Snapshot | None:
-        return await self.inner.read_snapshot(revision=revision, least=least)
+        with self._counted():
+            return await self.inner.read_snapshot(revision=revision, least=least)
 
     async def mark_log(self, mark: LogMark) -> None:
         self._check()
@@ -183,7 +204,8 @@ class FaultyStore(Store):
             await self.inner.mark_log(mark)
 
     async def read_mark(self, *, age_ms: int, revision: Revision) -> LogMark | None:
-        return await self.inner.read_mark(age_ms=age_ms, revision=revision)
+        with self._counted():
+            return await self.inner.read_mark(age_ms=age_ms, revision=revision)
 
     async def begin_log(self, oldest: Revision) -> None:
         self._check()
@@ -197,7 +219,7 @@ class FaultyStore(Store):
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
-        # One task commits and one compacts, as the contract of a store has it: they may overlap.
+        # One task commits and one compacts, as the contract of a store has it, and many read: they may overlap.
         self._busy += 1
         self.idle.clear()
         try:

@@ -33,6 +33,10 @@ T = TypeVar("T")
 
 BASE_URL = "http://127.0.0.1"
 
+_QUIET_ROUNDS = 3
+"""How often in a row nothing may be under way in the store until nothing is expected of it: between an answer of it and
+what somebody asks of it next lie turns of the loop."""
+
 
 class ClusterNode:
     """A node as the harness plays it, over the HTTP API. It beats when told to, with numbers of its own."""
@@ -85,9 +89,23 @@ class Cluster:
         would make it look hung.
         """
         end = self.clock.monotonic() + duration_s
+        await self.settle()
         while (remaining_s := end - self.clock.monotonic()) > 0:
             await self.clock.advance(min(step_s, remaining_s))
-            await self.store.idle.wait()
+            if not self.store.idle.is_set():
+                await self.settle()
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Let everything happen that waits for the store, and for no time to pass."""
+        quiet = 0
+        while quiet < _QUIET_ROUNDS:
+            await self.clock.advance(0)
+            if self.store.idle.is_set():
+                quiet += 1
+            else:
+                quiet = 0
+                await self.store.idle.wait()
 
     async def turn_until(self, awaited: Awaitable[T], *, step_s: float = 0.1, limit_s: float = 600.0) -> T:
         """Turn the clock until `awaited` is done, and give its result. Raises: TimeoutError after `limit_s` of it."""
