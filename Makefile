@@ -23,12 +23,12 @@ run: install ## Start the registry with its embedded store under var/
 test: install-dev ## Run the test suite
 	@.ci/system-packages
 	@.ci/phoenix-client
-	$(BIN)/pytest -m "not slow" --numprocesses $(JOBS) --dist worksteal $(ARGS)
+	$(BIN)/pytest -m "not slow" --engine all --numprocesses $(JOBS) --dist worksteal $(ARGS)
 
 test-slow: install-dev ## Run the tests that take longer than one waits
 	@.ci/system-packages
 	@.ci/phoenix-client
-	$(BIN)/pytest -m slow --timeout 1800 $(ARGS)
+	$(BIN)/pytest -m slow --engine all --timeout 1800 $(ARGS)
 
 check: install-dev ## Lint, types, layers, generated docs
 	$(BIN)/ruff format --check .

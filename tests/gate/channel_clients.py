@@ -24,7 +24,7 @@ class Client:
         self.closed: tuple[int, str] | None = None
         self.held = False
         self.unread_since: float | None = None
-        self._clock = cluster.clock
+        self._cluster = cluster
         self._ws = Protocol(CLIENT, state=State.OPEN, max_size=None)
         self._parts: list[bytes] = []
         self._ref = 0
@@ -89,7 +89,7 @@ class Client:
 
     async def settle(self) -> None:
         """Let everything happen that does not wait for time to pass."""
-        await self._clock.advance(0)
+        await self._cluster.settle()
 
     async def take(self) -> list[list[Any]]:
         """What was told since the last time, once nothing more comes by itself."""

@@ -1,15 +1,66 @@
-"""A cluster in memory, behind the real gate."""
+"""A cluster behind the real gate, over the engine that `--engine` names."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from thunderline.testing.harness import Cluster, open_cluster
+from tests.engines import ENGINES, Engine, Opening, Stores
+from thunderline.block.store import Store
+from thunderline.core.settings import Settings
+from thunderline.testing import harness
+from thunderline.testing.clock import ManualClock
+from thunderline.testing.harness import Cluster
+
+# What reads and writes records by itself. With `--engine all` the rest of the gate is tested on real stores in
+# `make test-slow`: links, channels and streams do with a store what these do.
+RESOURCES = frozenset(
+    f"test_{name}"
+    for name in (
+        *("batches", "capabilities", "conditions", "groups", "heartbeats", "history_route", "idempotency", "nodes"),
+        *("sessions", "topology_and_events"),
+    )
+)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "engine" not in metafunc.fixturenames or metafunc.config.getoption("engine") != "all":
+        return
+    is_resource = metafunc.module.__name__.rpartition(".")[2] in RESOURCES
+    marks = [] if is_resource else [pytest.mark.slow]
+    engines = [pytest.param(engine, marks=[] if engine == "memory" else marks) for engine in ENGINES]
+    metafunc.parametrize("engine", engines, indirect=True)
 
 
 @pytest.fixture
-async def cluster() -> AsyncIterator[Cluster]:
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """What this test keeps its records in."""
+    chosen: Engine = getattr(request, "param", None) or request.config.getoption("engine")
+    if chosen == "postgres":
+        # Here, since a running event loop does not allow it.
+        request.getfixturevalue("postgres")
+    return chosen
+
+
+@pytest.fixture
+def open_cluster(engine: Engine, stores: Stores) -> Opening:
+    def opening(
+        *,
+        store: Store | None = None,
+        settings: Settings | None = None,
+        clock: ManualClock | None = None,
+        seed: int = 0,
+    ) -> AbstractAsyncContextManager[Cluster]:
+        clock = clock or ManualClock()
+        store = store or stores.new(engine, clock=clock)
+        return harness.open_cluster(store=store, settings=settings, clock=clock, seed=seed)
+
+    return opening
+
+
+@pytest.fixture
+async def cluster(open_cluster: Opening) -> AsyncIterator[Cluster]:
     async with open_cluster() as opened:
         yield opened

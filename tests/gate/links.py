@@ -96,6 +96,4 @@ class Links:
 
     async def settle(self) -> None:
         """Let what is queued be committed and told."""
-        for _ in range(3):
-            await self.cluster.clock.advance(0)
-            await self.cluster.store.idle.wait()
+        await self.cluster.settle()

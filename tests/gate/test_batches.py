@@ -7,12 +7,13 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.engines import Opening
 from thunderline.core.settings import Settings
 from thunderline.testing.faults import Fault
-from thunderline.testing.harness import Cluster, open_cluster
+from thunderline.testing.harness import Cluster
 
 NODES = "/api/nodes/batch"
 BEATS = "/api/heartbeats"
@@ -116,11 +117,11 @@ async def test_all_or_nothing_does_nothing_when_an_item_cannot_be_done(cluster: 
 
 async def test_a_refused_atomic_batch_of_beats_counts_as_signs_of_life(cluster: Cluster) -> None:
     node = await cluster.node("a")
-    await cluster.clock.advance(29)
+    await cluster.turn(29)
     answer = await send(cluster, BEATS, [{"node": "a", "seq": 50}, {"node": "nobody"}], params={"atomic": "true"})
     assert (answer.status_code, statuses(answer)) == (409, [424, 404])
     assert len(await cluster.registry.recent_heartbeats()) == 1
-    await cluster.clock.advance(29)
+    await cluster.turn(29)
     assert cluster.registry.get_node("a").status == "online"
     assert (await node.beat(seq=50)).status_code == 201
 
@@ -134,7 +135,7 @@ async def test_a_stale_number_refuses_an_atomic_batch(cluster: Cluster) -> None:
     assert (await send(cluster, BEATS, items)).json()["results"][0]["status"] == 201
 
 
-async def test_items_beyond_a_full_lane_are_told_when_to_come_back() -> None:
+async def test_items_beyond_a_full_lane_are_told_when_to_come_back(open_cluster: Opening) -> None:
     async with open_cluster(settings=Settings(mutation_lane_max=50)) as cluster:
         answer = await send(cluster, NODES, [{"name": f"n{i}"} for i in range(100)])
         assert answer.status_code == 200
@@ -148,12 +149,12 @@ async def test_items_beyond_a_full_lane_are_told_when_to_come_back() -> None:
 
 async def test_a_lost_store_is_told_of_each_item_and_all_beats_count(cluster: Cluster) -> None:
     await cluster.node("a")
-    await cluster.clock.advance(29)
+    await cluster.turn(29)
     cluster.store.faults.append(Fault.AWAY)
     answer = await send(cluster, BEATS, [{"node": "a"}, {"node": "a"}])
     assert statuses(answer) == [503, 503]
     assert answer.json()["results"][0]["problem"]["retry_after_s"] == 1.0
-    await cluster.clock.advance(2)
+    await cluster.turn(2)
     assert cluster.registry.presence("a").last_seen_at is not None
     assert cluster.registry.get_node("a").status == "online"
 
@@ -162,7 +163,7 @@ async def test_an_atomic_batch_without_a_store_is_a_503_of_the_whole(cluster: Cl
     cluster.store.faults.append(Fault.AWAY)
     answer = await send(cluster, NODES, [{"name": "a"}], params={"atomic": "true"})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-    await cluster.clock.advance(2)
+    await cluster.turn(2)
 
 
 MANY = json.dumps({"nodes": [{"name": f"n{i}"} for i in range(1_001)]}).encode()
@@ -220,7 +221,7 @@ async def test_a_bad_parameter_is_refused_by_name(cluster: Cluster, query: str, 
     assert cluster.registry.list_nodes() == []
 
 
-async def test_a_batch_may_be_longer_than_other_bodies_up_to_its_own_bound() -> None:
+async def test_a_batch_may_be_longer_than_other_bodies_up_to_its_own_bound(open_cluster: Opening) -> None:
     async with open_cluster(settings=Settings(batch_body_max_bytes=200_000)) as cluster:
         items = [{"name": f"n{i}", "meta": {"a": "b" * 1_000}} for i in range(150)]
         assert statuses(await send(cluster, NODES, items)) == [201] * 150
@@ -284,9 +285,11 @@ async def one_by_one(cluster: Cluster, nodes: list[Any], beats: list[Any]) -> li
     return got
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(REGISTRATIONS, max_size=8), st.lists(HEARTBEATS, max_size=8))
-async def test_a_batch_is_the_same_single_calls_in_order(nodes: list[Any], beats: list[Any]) -> None:
+async def test_a_batch_is_the_same_single_calls_in_order(
+    open_cluster: Opening, nodes: list[Any], beats: list[Any]
+) -> None:
     async with open_cluster() as single, open_cluster() as batched:
         wanted = await one_by_one(single, nodes, beats)
         got = statuses(await send(batched, NODES, nodes)) + statuses(await send(batched, BEATS, beats))
@@ -294,9 +297,9 @@ async def test_a_batch_is_the_same_single_calls_in_order(nodes: list[Any], beats
         assert seen(batched) == seen(single)
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(REGISTRATIONS, max_size=8))
-async def test_an_atomic_batch_is_all_single_calls_or_none(nodes: list[Any]) -> None:
+async def test_an_atomic_batch_is_all_single_calls_or_none(open_cluster: Opening, nodes: list[Any]) -> None:
     async with open_cluster() as single, open_cluster() as atomic:
         wanted = await one_by_one(single, nodes, [])
         answer = await send(atomic, NODES, nodes, params={"atomic": "true"})

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
+from tests.engines import Opening
 from thunderline.core.errors import InvalidInput, NotPermitted, UnknownCapability, UnknownNode
 from thunderline.core.inputs import CAPABILITIES_MAX
 from thunderline.link.actor import Actor, ActorKind
-from thunderline.link.registry import Registry
 from thunderline.testing.harness import Cluster
 
 
@@ -141,9 +139,9 @@ async def test_a_node_changes_its_own_capabilities_alone(cluster: Cluster) -> No
         await cluster.registry.remove_capability("a", "gpu", actor=Actor(kind=ActorKind.SYSTEM, name="liveness"))
 
 
-async def test_capabilities_survive_a_restart_and_are_found_after_it(cluster: Cluster) -> None:
-    await cluster.node("a")
-    await cluster.registry.add_capability("a", "gpu", "a100")
-    store = cluster.store.inner
-    async with Registry.open(store, clock=cluster.clock, rng=random.Random(0)) as again:
-        assert [node.name for node in again.nodes_with_capability("gpu", "a100")] == ["a"]
+async def test_capabilities_survive_a_restart_and_are_found_after_it(open_cluster: Opening) -> None:
+    async with open_cluster() as cluster:
+        await cluster.node("a")
+        await cluster.registry.add_capability("a", "gpu", "a100")
+    async with open_cluster(store=cluster.store, clock=cluster.clock) as again:
+        assert [node.name for node in again.registry.nodes_with_capability("gpu", "a100")] == ["a"]

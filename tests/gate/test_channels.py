@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from tests.engines import Opening
 from tests.gate.channel_clients import GRAPH, Client
 from thunderline.core.settings import Settings
 from thunderline.flow.taxonomy import NODE_ONLINE
 from thunderline.gate.channels import CHANNELS_MAX, INBOX_MAX, LOOK_S, SILENCE_MAX_S, UNREAD_MAX_S
-from thunderline.testing.harness import Cluster, open_cluster
+from thunderline.testing.harness import Cluster
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ class TestJoiningTheGraph:
             await worker.beat(cpu_load=load)
         await client.settle()
         first = await client.take()
-        await cluster.clock.advance(0.25)
+        await cluster.turn(0.25)
         second = await client.take()
         told = [(message[3], message[4]["data"]["cpu_load"]) for message in first + second]
         assert told == [("node_heartbeat", 0), ("node_heartbeat", 7)]
@@ -111,7 +112,7 @@ class TestJoiningTheGraph:
         for _ in range(10):
             await worker.leave()
             await worker.announce()
-            await cluster.clock.advance(0.5)
+            await cluster.turn(0.5)
         told = [event for event, _ in await client.take_events()]
         assert told.count("node_down") < 5
         assert told[-1] == "node_changed"
@@ -181,10 +182,10 @@ class TestJoiningANode:
         topic = "thunderlink:node:worker-1"
         await client.join(topic)
         await change(cluster, times=5, name="worker-2")
-        await cluster.clock.advance(LOOK_S)
+        await cluster.turn(LOOK_S)
         told = await client.take()
         assert told == [["1", None, topic, "cursor", {"cursor": cluster.registry.cursor}]]
-        await cluster.clock.advance(LOOK_S)
+        await cluster.turn(LOOK_S)
         assert await client.take() == []
         resumed = Client(cluster)
         assert await resumed.join(topic, since=told[0][4]["cursor"]) == told[0][4]
@@ -317,21 +318,21 @@ class TestTheOrderOfThings:
 class TestEndings:
     async def test_a_client_that_says_nothing_is_cut_off(self, cluster: Cluster, client: Client) -> None:
         await client.join()
-        await cluster.clock.advance(SILENCE_MAX_S - LOOK_S)
+        await cluster.turn(SILENCE_MAX_S - LOOK_S)
         client.say(None, "2", "phoenix", "heartbeat", {})
         for _ in range(int(SILENCE_MAX_S / LOOK_S) - 1):
-            await cluster.clock.advance(LOOK_S)
+            await cluster.turn(LOOK_S)
         assert client.closed is None
-        await cluster.clock.advance(2 * LOOK_S)
+        await cluster.turn(2 * LOOK_S)
         assert client.closed == (1013, "no_heartbeat: nothing came for 60 s")
 
     async def test_a_client_that_reads_nothing_is_cut_off(self, cluster: Cluster, client: Client) -> None:
         await client.join()
         client.unread_since = cluster.clock.monotonic()
-        await cluster.clock.advance(UNREAD_MAX_S)
+        await cluster.turn(UNREAD_MAX_S)
         assert client.closed == (1013, "watch_stalled: nothing was read for 30 s; join with since")
 
-    async def test_a_watcher_that_fell_behind_is_told_so_and_where_to_go_on(self) -> None:
+    async def test_a_watcher_that_fell_behind_is_told_so_and_where_to_go_on(self, open_cluster: Opening) -> None:
         async with open_cluster(settings=Settings(watch_backlog_max=10)) as cluster:
             client = Client(cluster)
             await cluster.registry.ensure_node({"name": "worker-1"})

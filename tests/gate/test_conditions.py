@@ -186,7 +186,7 @@ async def test_a_list_in_an_order_that_beats_change_is_no_list_to_keep(cluster: 
     first, _ = await cluster.node("a"), await cluster.node("b")
     path = "/api/nodes?presence=false&sort=-last_seen_at"
     before = await cluster.http.get(path)
-    await cluster.clock.advance(1)
+    await cluster.turn(1)
     await first.beat()
     after = await cluster.http.get(path, headers={"If-None-Match": before.headers.get("etag", '"none"')})
     assert (after.status_code, after.headers["cache-control"]) == (200, "no-store")

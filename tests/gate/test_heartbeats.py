@@ -9,7 +9,7 @@ from thunderline.testing.harness import Cluster
 
 async def test_series_are_columns_with_null_where_nothing_came(cluster: Cluster) -> None:
     node = await cluster.node("a", heartbeat_interval_ms=3_600_000)
-    await cluster.clock.advance(60)
+    await cluster.turn(60)
     await node.beat("degraded", cpu_load=10, mem_used_mb=512)
     await node.beat(cpu_load=20)
     answer = await cluster.http.get("/api/nodes/a/series?minutes=2&resolution=60")
@@ -74,7 +74,7 @@ async def test_the_series_of_an_unknown_node_is_404_and_of_a_removed_one_found_b
 async def test_heartbeats_by_resolution_are_the_last_of_each_span(cluster: Cluster) -> None:
     node = await cluster.node("a", heartbeat_interval_ms=3_600_000)
     for number in range(1, 13):
-        await cluster.clock.advance(10)
+        await cluster.turn(10)
         await node.beat(cpu_load=number)
     answer = await cluster.http.get("/api/nodes/a/heartbeats?resolution=60")
     assert [beat["cpu_load"] for beat in answer.json()["heartbeats"]] == [5.0, 11.0, 12.0]

@@ -9,7 +9,7 @@ from thunderline.testing.harness import Cluster
 
 async def test_a_history_over_http(cluster: Cluster) -> None:
     await cluster.node("worker-1")
-    await cluster.clock.advance(5)
+    await cluster.turn(5)
     node = cluster.registry.get_node("worker-1")
     answer = await cluster.http.get("/api/nodes/worker-1/history")
     assert answer.status_code == 200

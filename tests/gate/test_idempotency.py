@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.engines import Engine, Opening, Stores
+from tests.link.test_writer import turns_of_the_loop
 from thunderline.block.memory import MemoryStore
-from thunderline.block.sqlite import SqliteStore
+from thunderline.block.store import Store, WriteBatch
 from thunderline.core.settings import Settings
+from thunderline.testing import harness
 from thunderline.testing.clock import ManualClock
 from thunderline.testing.faults import Fault, FaultyStore
-from thunderline.testing.harness import Cluster, open_cluster
+from thunderline.testing.harness import Cluster
 
 REQUESTS: list[tuple[str, Any]] = [
     ("/api/nodes", {"name": "new"}),
@@ -51,7 +53,7 @@ async def test_a_repeated_request_is_answered_as_before_and_does_nothing(
     first = await ask(cluster, path, body)
     assert first.is_success, first.text
     commits, beats = len(cluster.store.commits), len(await cluster.registry.recent_heartbeats())
-    await cluster.clock.advance(1)
+    await cluster.turn(1)
     again = await ask(cluster, path, body)
     assert same(first, again)
     assert again.headers.get("etag") == first.headers.get("etag")
@@ -61,7 +63,9 @@ async def test_a_repeated_request_is_answered_as_before_and_does_nothing(
     assert "idempotency-replayed" not in other.headers
 
 
-async def test_the_answer_is_the_one_that_it_would_have_been_without_a_key(cluster: Cluster) -> None:
+async def test_the_answer_is_the_one_that_it_would_have_been_without_a_key(
+    open_cluster: Opening, cluster: Cluster
+) -> None:
     async with open_cluster() as plain:
         for one in (cluster, plain):
             for name in ("a", "b"):
@@ -117,7 +121,7 @@ async def test_what_was_refused_may_be_tried_again_under_its_key(cluster: Cluste
     assert (await ask(cluster, "/api/nodes/a/status", {"status": "degraded"})).status_code == 200
     cluster.store.faults.append(Fault.AWAY)
     assert (await ask(cluster, "/api/nodes", {"name": "b"}, "k2")).status_code == 503
-    await cluster.clock.advance(2)
+    await cluster.turn(2)
     assert (await ask(cluster, "/api/nodes", {"name": "b"}, "k2")).status_code == 201
 
 
@@ -127,11 +131,11 @@ async def test_after_an_unknown_outcome_the_repeated_request_finds_its_answer(cl
     assert answer.status_code == 201
     cluster.store.faults.append(Fault.LOST_BEFORE)
     assert (await ask(cluster, "/api/nodes", {"name": "b"}, "k2")).status_code == 503
-    await cluster.clock.advance(3)
+    await cluster.turn(3)
     assert (await ask(cluster, "/api/nodes", {"name": "b"}, "k2")).status_code == 201
 
 
-async def test_a_batch_that_has_to_be_tried_again_is_not_kept() -> None:
+async def test_a_batch_that_has_to_be_tried_again_is_not_kept(open_cluster: Opening) -> None:
     async with open_cluster(settings=Settings(mutation_lane_max=2)) as cluster:
         body = {"nodes": [{"name": f"n{i}"} for i in range(3)]}
         first = await ask(cluster, "/api/nodes/batch", body)
@@ -140,13 +144,13 @@ async def test_a_batch_that_has_to_be_tried_again_is_not_kept() -> None:
         assert [result["status"] for result in again.json()["results"]] == [200, 200, 503]
 
 
-async def test_an_answer_is_kept_for_its_time_and_no_longer() -> None:
+async def test_an_answer_is_kept_for_its_time_and_no_longer(open_cluster: Opening) -> None:
     assert Settings().idempotency_ttl_s == 24 * 3600
     async with open_cluster(settings=Settings(idempotency_ttl_s=60)) as cluster:
         first = await ask(cluster, "/api/nodes", {"name": "a"})
-        await cluster.clock.advance(59)
+        await cluster.turn(59)
         assert same(first, await ask(cluster, "/api/nodes", {"name": "a"}))
-        await cluster.clock.advance(2)
+        await cluster.turn(2)
         late = await ask(cluster, "/api/nodes", {"name": "b"})
         assert (late.status_code, late.json()["node"]["name"]) == (201, "b")
 
@@ -173,18 +177,50 @@ async def test_single_heartbeats_pass_a_key_over(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/nodes", "/api/nodes/batch?atomic=true"])
-async def test_a_caller_who_goes_at_any_moment_and_asks_again_has_one_effect(path: str) -> None:
-    body: Any = {"name": "a"} if path == "/api/nodes" else {"nodes": [{"name": "a"}]}
-    for steps in range(40):
-        async with open_cluster() as cluster:
-            waiting = asyncio.ensure_future(ask(cluster, path, body))
+async def test_a_caller_who_goes_at_any_moment_and_asks_again_has_one_effect(open_cluster: Opening, path: str) -> None:
+    async with open_cluster() as cluster:
+        for steps in range(40):
+            node = {"name": f"n{steps}"}
+            body = node if path == "/api/nodes" else {"nodes": [node]}
+            waiting = asyncio.ensure_future(ask(cluster, path, body, f"k{steps}"))
             for _ in range(steps):
                 await asyncio.sleep(0)
             waiting.cancel()
             await asyncio.wait([waiting])
-            answer = await ask(cluster, path, body)
+            answer = await ask(cluster, path, body, f"k{steps}")
             assert (answer.json().get("results") or [{"status": answer.status_code}])[0]["status"] == 201
-            assert cluster.registry.roster.revision == 1
+            assert cluster.registry.roster.revision == steps + 1
+
+
+class LateStore(FaultyStore):
+    """Tells of a commit that is durable when it is let to."""
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
+        self.gate, self.durable = asyncio.Event(), asyncio.Event()
+
+    async def commit(self, batch: WriteBatch) -> int | None:
+        block_id = await super().commit(batch)
+        self.durable.set()
+        await self.gate.wait()
+        return block_id
+
+
+async def test_a_kept_answer_is_not_given_before_its_effect_can_be_read() -> None:
+    store = LateStore(MemoryStore())
+    async with harness.open_cluster(store=store) as cluster:
+        first = asyncio.ensure_future(ask(cluster, "/api/nodes", {"name": "a"}))
+        await store.durable.wait()
+        first.cancel()
+        await asyncio.wait([first])
+        again = asyncio.ensure_future(ask(cluster, "/api/nodes", {"name": "a"}))
+        await turns_of_the_loop(200)
+        early = again.done()
+        store.gate.set()
+        assert not early
+        answer = await again
+        assert (answer.status_code, answer.headers.get("idempotency-replayed")) == (201, "true")
+        assert cluster.registry.get_node("a").id == answer.json()["node"]["id"]
 
 
 class BlindStore(FaultyStore):
@@ -199,12 +235,11 @@ class BlindStore(FaultyStore):
         return await super().find_answer(caller, key)
 
 
-@pytest.mark.parametrize("engine", ["memory", "sqlite"])
 @pytest.mark.parametrize(("path", "body"), REQUESTS)
 async def test_what_the_look_before_misses_the_store_refuses(
-    engine: str, path: str, body: Any, tmp_path: Path, clock: ManualClock
+    open_cluster: Opening, engine: Engine, stores: Stores, path: str, body: Any, clock: ManualClock
 ) -> None:
-    store = BlindStore(SqliteStore(tmp_path / "t.db", clock=clock) if engine == "sqlite" else MemoryStore())
+    store = BlindStore(stores.new(engine, clock=clock))
     async with open_cluster(store=store, clock=clock) as cluster:
         await cluster.node("a")
         await cluster.node("b")
@@ -219,10 +254,13 @@ async def test_what_the_look_before_misses_the_store_refuses(
             assert cluster.registry.roster.revision == before
 
 
-async def test_answers_outlive_a_restart(tmp_path: Path, clock: ManualClock) -> None:
-    async with open_cluster(store=SqliteStore(tmp_path / "t.db", clock=clock), clock=clock) as cluster:
+async def test_answers_outlive_a_restart(
+    open_cluster: Opening, engine: Engine, stores: Stores, clock: ManualClock
+) -> None:
+    store = stores.new(engine, clock=clock)
+    async with open_cluster(store=store, clock=clock) as cluster:
         first = await ask(cluster, "/api/nodes", {"name": "a"})
         await cluster.http.delete("/api/nodes/a")
-    async with open_cluster(store=SqliteStore(tmp_path / "t.db", clock=clock), clock=clock) as cluster:
+    async with open_cluster(store=store, clock=clock) as cluster:
         assert same(first, await ask(cluster, "/api/nodes", {"name": "a"}))
         assert cluster.registry.list_nodes() == []

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from datetime import timedelta
 
 import pytest
 
+from tests.engines import Opening
 from tests.gate.links import Links
 from thunderline.block.store import WriteBatch
 from thunderline.core.clock import from_ms
 from thunderline.core.records import BeatStatus, LinkSession, SessionStatus
 from thunderline.core.settings import Settings
-from thunderline.link.registry import Registry
 from thunderline.testing.faults import Fault
-from thunderline.testing.harness import Cluster, open_cluster
+from thunderline.testing.harness import Cluster
 from thunderline.wire.frames import UNACKED_MAX
 
 
@@ -102,7 +101,7 @@ async def test_handshake_with_the_store_away_says_when_to_come_again(links: Link
     assert node.error["retry_after_ms"] > 0
     assert node.closed == (1013, "store_unavailable")
     links.cluster.store.away = False
-    await links.cluster.clock.advance(5)
+    await links.cluster.turn(5)
 
 
 async def test_handshake_whose_outcome_is_unknown_may_be_made_again(links: Links) -> None:
@@ -110,11 +109,11 @@ async def test_handshake_whose_outcome_is_unknown_may_be_made_again(links: Links
     store.faults, store.away = [Fault.LOST_AFTER], True
     node = links.connect()
     node.hello()
-    await links.cluster.clock.advance(15)
+    await links.cluster.turn(15)
     assert (node.error["code"], node.error["retryable"]) == ("outcome_unknown", True)
     node.cut()
     store.away = False
-    await links.cluster.clock.advance(5)
+    await links.cluster.turn(5)
     again = await links.open()
     assert again.welcome["incarnation"] == 1
     assert [session.session_id for session in sessions(links)] == [again.welcome["session_id"]]
@@ -163,7 +162,7 @@ async def test_beats_refused_for_now_hold_the_ack_until_they_come_again(links: L
     await links.settle()
     assert [(error["seq"], error["retryable"]) for error in node.of("error")] == [(1, True), (2, True)]
     links.cluster.store.away = False
-    await links.cluster.clock.advance(5)
+    await links.cluster.turn(5)
     node.say("hb", seq=3)
     await links.settle()
     assert await kept(links) == [3]
@@ -226,7 +225,7 @@ async def test_backlog_goes_to_history_as_of_its_age_and_nowhere_else(links: Lin
     node = await links.open()
     node.say("hb", seq=5)
     await links.settle()
-    await links.cluster.clock.advance(20)
+    await links.cluster.turn(20)
     before = registry.presence("worker-1")
     revision = registry.roster.revision
     node.say(
@@ -250,7 +249,7 @@ async def test_backlog_goes_to_history_as_of_its_age_and_nowhere_else(links: Lin
 async def test_backlog_frame_is_a_sign_of_life(links: Links) -> None:
     node = await links.open()
     for seq in range(1, 4):
-        await links.cluster.clock.advance(25)
+        await links.cluster.turn(25)
         node.say("backlog", beats=[{"seq": seq, "age_ms": 1_000}])
     assert status(links)[0] == "online"
 
@@ -275,17 +274,16 @@ async def test_backlog_sent_twice_is_kept_once(links: Links) -> None:
     assert node.acked == 3
 
 
-async def test_late_beats_are_recognised_after_a_restart_and_are_no_sign_of_life_then() -> None:
+async def test_late_beats_are_recognised_after_a_restart_and_are_no_sign_of_life_then(open_cluster: Opening) -> None:
     async with open_cluster() as cluster:
         first = Links(cluster)
         node = await first.open()
         node.say("backlog", beats=[{"seq": 1, "age_ms": 60_000}])
         await first.settle()
-        store, clock = cluster.store, cluster.clock
-        async with Registry.open(store.inner, clock=clock, rng=random.Random(1)) as again:
-            entry = again.roster.find("worker-1")
-            assert entry.last_beat is None
-            assert entry.window.high == 1
+    async with open_cluster(store=cluster.store, clock=cluster.clock) as again:
+        entry = again.registry.roster.find("worker-1")
+        assert entry.last_beat is None
+        assert entry.window.high == 1
 
 
 # The end of a link
@@ -295,11 +293,11 @@ async def test_link_that_is_resumed_within_the_grace_writes_nothing(links: Links
     node = await links.open()
     commits = len(links.cluster.store.commits)
     node.cut()
-    await links.cluster.clock.advance(4.5)
+    await links.cluster.turn(4.5)
     again = await links.open(resume=node.resume)
     assert again.welcome["resumed"] is True
     assert again.welcome["session_id"] == node.welcome["session_id"]
-    await links.cluster.clock.advance(10)
+    await links.cluster.turn(10)
     assert len(links.cluster.store.commits) == commits
     assert status(links) == ("online", "announced")
 
@@ -307,12 +305,12 @@ async def test_link_that_is_resumed_within_the_grace_writes_nothing(links: Links
 async def test_link_that_is_not_resumed_disconnects_its_node_and_then_takes_it_offline(links: Links) -> None:
     node = await links.open()
     node.cut()
-    await links.cluster.clock.advance(4.5)
+    await links.cluster.turn(4.5)
     assert status(links)[0] == "online"
-    await links.cluster.clock.advance(1)
+    await links.cluster.turn(1)
     assert status(links) == ("disconnected", "link_lost")
     assert [session.status for session in sessions(links)] == [SessionStatus.DEGRADED]
-    await links.cluster.clock.advance(61)
+    await links.cluster.turn(61)
     assert status(links) == ("offline", "link_lost")
     assert sessions(links) == []
     assert links.cluster.store.commits[-1].sessions[0].status is SessionStatus.FAILED
@@ -321,7 +319,7 @@ async def test_link_that_is_not_resumed_disconnects_its_node_and_then_takes_it_o
 async def test_after_the_grace_the_same_process_gets_a_new_session_and_keeps_its_incarnation(links: Links) -> None:
     node = await links.open()
     node.cut()
-    await links.cluster.clock.advance(6)
+    await links.cluster.turn(6)
     again = await links.open(resume=node.resume)
     assert (again.welcome["resumed"], again.welcome["incarnation"]) == (False, 1)
     assert again.welcome["session_id"] != node.welcome["session_id"]
@@ -347,16 +345,16 @@ async def test_resume_over_a_second_connection_closes_the_one_that_seemed_to_sta
     assert again.welcome["resumed"] is True
     assert node.closed == (4503, "session_ended")
     node.cut()
-    await links.cluster.clock.advance(10)
+    await links.cluster.turn(10)
     assert status(links)[0] == "online"
 
 
 async def test_beats_over_http_keep_a_node_whose_link_broke(links: Links) -> None:
     node = await links.open()
     node.cut()
-    await links.cluster.clock.advance(2)
+    await links.cluster.turn(2)
     await links.cluster.http.post("/api/nodes/worker-1/heartbeats", json={})
-    await links.cluster.clock.advance(4)
+    await links.cluster.turn(4)
     assert status(links)[0] == "online"
     assert sessions(links) == []
 
@@ -364,7 +362,7 @@ async def test_beats_over_http_keep_a_node_whose_link_broke(links: Links) -> Non
 async def test_session_without_a_connection_does_not_come_back_with_its_node(links: Links) -> None:
     node = await links.open()
     node.cut()
-    await links.cluster.clock.advance(6)
+    await links.cluster.turn(6)
     assert status(links) == ("disconnected", "link_lost")
     await links.cluster.http.post("/api/nodes/worker-1/heartbeats", json={})
     await links.settle()
@@ -378,14 +376,14 @@ async def test_second_link_of_one_process_keeps_the_node_when_the_first_breaks(l
     assert second.welcome["incarnation"] == first.welcome["incarnation"]
     assert links.cluster.registry.presence("worker-1").sessions == 2
     first.cut()
-    await links.cluster.clock.advance(6)
+    await links.cluster.turn(6)
     assert status(links)[0] == "online"
     assert [session.session_id for session in sessions(links)] == [second.welcome["session_id"]]
 
 
 async def test_silence_over_an_open_connection_is_told_from_a_lost_link(links: Links) -> None:
     node = await links.open()
-    await links.cluster.clock.advance(31)
+    await links.cluster.turn(31)
     assert status(links) == ("disconnected", "silent")
     node.say("hb", seq=1)
     await links.settle()
@@ -395,7 +393,7 @@ async def test_silence_over_an_open_connection_is_told_from_a_lost_link(links: L
 
 async def test_link_of_a_node_that_is_given_up_is_ended_and_may_be_opened_again(links: Links) -> None:
     node = await links.open()
-    await links.cluster.clock.advance(92)
+    await links.cluster.turn(92)
     assert status(links) == ("offline", "silent")
     assert (node.error["code"], node.error["retryable"]) == ("session_ended", True)
     assert node.closed == (4503, "session_ended")
@@ -406,9 +404,9 @@ async def test_link_of_a_node_that_is_given_up_is_ended_and_may_be_opened_again(
 async def test_any_frame_re_arms_the_deadline_also_one_that_is_refused(links: Links) -> None:
     node = await links.open()
     for frame in ({"type_": "links", "sessions": []}, {"type_": "hb", "seq": "x"}, {"type_": "news"}):
-        await links.cluster.clock.advance(20)
+        await links.cluster.turn(20)
         node.say(**frame)
-    await links.cluster.clock.advance(20)
+    await links.cluster.turn(20)
     assert status(links)[0] == "online"
 
 
@@ -418,10 +416,10 @@ async def test_nobody_is_disconnected_while_the_store_is_away(links: Links) -> N
     node.say("hb", seq=1)
     await links.settle()
     node.cut()
-    await links.cluster.clock.advance(120)
+    await links.cluster.turn(120)
     assert status(links)[0] == "online"
     links.cluster.store.away = False
-    await links.cluster.clock.advance(10)
+    await links.cluster.turn(10)
     assert status(links) == ("disconnected", "link_lost")
 
 
@@ -442,7 +440,7 @@ async def test_goodbye_is_durable_before_the_link_closes(links: Links, way: str)
     assert node.acked == (1 if way == "bye" else 2)
     assert status(links) == ("offline", "goodbye: maintenance" if way == "bye" else "goodbye")
     node.cut()
-    await links.cluster.clock.advance(100)
+    await links.cluster.turn(100)
     assert status(links)[0] == "offline"
     assert links.cluster.store.commits[-1].sessions[0].status is SessionStatus.CLOSED
 
@@ -466,7 +464,7 @@ async def test_goodbye_that_could_not_be_written_is_made_good_when_the_store_is_
     assert node.closed is not None
     node.cut()
     links.cluster.store.away = False
-    await links.cluster.clock.advance(10)
+    await links.cluster.turn(10)
     assert status(links) == ("offline", "goodbye: upgrade")
 
 
@@ -492,7 +490,7 @@ async def test_connection_lost_in_the_handshake_leaves_a_link_that_may_be_resume
     node.cut()
     await links.settle()
     assert status(links)[0] == "online"
-    await links.cluster.clock.advance(6)
+    await links.cluster.turn(6)
     assert status(links) == ("disconnected", "link_lost")
 
 
@@ -536,14 +534,14 @@ async def test_processes_that_alternate_are_found_out_and_the_newcomer_is_refuse
     assert (answer.status_code, answer.json()["code"]) == (409, "name_in_use")
     assert int(answer.headers["retry-after"]) >= 1
     incumbent.cut()
-    await links.cluster.clock.advance(6)
+    await links.cluster.turn(6)
     assert (await links.open(instance="a2")).welcome["incarnation"] == 3
 
 
 async def test_name_is_free_again_when_the_incumbent_falls_silent(links: Links) -> None:
     await links.open(instance="a")
     await links.open(instance="b")
-    await links.cluster.clock.advance(31)
+    await links.cluster.turn(31)
     assert (await links.open(instance="c")).welcome["incarnation"] == 3
 
 
@@ -552,7 +550,7 @@ async def test_process_that_restarts_often_is_not_taken_for_two(links: Links) ->
         node = await links.open(instance=f"run-{number}")
         assert node.welcome["incarnation"] == number + 1
         node.cut()
-        await links.cluster.clock.advance(1)
+        await links.cluster.turn(1)
 
 
 # What the registry has to say
@@ -586,26 +584,24 @@ async def test_drain_closes_links_once_what_they_sent_is_durable_and_disconnects
     assert (busy.acked, busy.closed) == (1, (1012, "drain"))
     for node in (busy, idle):
         node.cut()
-    await links.cluster.clock.advance(20)
+    await links.cluster.turn(20)
     assert status(links, "busy")[0] == status(links, "idle")[0] == "online"
     late = await links.open("late")
     assert late.error["code"] == "shutting_down"
 
 
-async def test_session_left_by_a_former_server_is_closed_by_the_handshake_that_follows() -> None:
+async def test_session_left_by_a_former_server_is_closed_by_the_handshake_that_follows(open_cluster: Opening) -> None:
     async with open_cluster() as cluster:
         first = Links(cluster)
-        node = await first.open()
-        store, clock = cluster.store.inner, cluster.clock
-        resume = node.resume
-        # The registry's own end never came: as after kill -9.
-        async with open_cluster(store=store, clock=clock) as again:
-            second = Links(again)
-            assert [session.session_id for session in sessions(second)] == [resume["session_id"]]
-            back = await second.open(resume=resume)
-            assert (back.welcome["resumed"], back.welcome["incarnation"]) == (False, 1)
-            assert [session.session_id for session in sessions(second)] == [back.welcome["session_id"]]
-            assert status(second) == ("online", "announced")
+        resume = (await first.open()).resume
+    # The end of its link gate never came: as after kill -9.
+    async with open_cluster(store=cluster.store, clock=cluster.clock) as again:
+        second = Links(again)
+        assert [session.session_id for session in sessions(second)] == [resume["session_id"]]
+        back = await second.open(resume=resume)
+        assert (back.welcome["resumed"], back.welcome["incarnation"]) == (False, 1)
+        assert [session.session_id for session in sessions(second)] == [back.welcome["session_id"]]
+        assert status(second) == ("online", "announced")
 
 
 # Order and bounds
@@ -639,25 +635,25 @@ async def test_message_that_is_no_frame_ends_the_link(links: Links, data: bytes)
 
 async def test_silent_newcomers_are_cut(links: Links) -> None:
     node = links.connect()
-    await links.cluster.clock.advance(9)
+    await links.cluster.turn(9)
     assert node.closed is None
-    await links.cluster.clock.advance(2)
+    await links.cluster.turn(2)
     assert (node.error["code"], node.error["retryable"]) == ("no_hello", True)
     assert node.closed == (4408, "no_hello")
 
 
 async def test_pause_of_our_own_cuts_no_newcomer(links: Links) -> None:
     node = links.connect()
-    await links.cluster.clock.advance(5)
+    await links.cluster.turn(5)
     links.cluster.clock.pause(30)
-    await links.cluster.clock.advance(1)
+    await links.cluster.turn(1)
     assert node.closed is None
     node.hello()
     await links.settle()
     assert node.welcome
 
 
-async def test_more_links_or_handshakes_than_there_is_room_for_are_told_to_come_later() -> None:
+async def test_more_links_or_handshakes_than_there_is_room_for_are_told_to_come_later(open_cluster: Opening) -> None:
     settings = Settings(links_max=3, handshakes_max=1)
     async with open_cluster(settings=settings) as cluster:
         links = Links(cluster)
@@ -676,7 +672,7 @@ async def test_more_links_or_handshakes_than_there_is_room_for_are_told_to_come_
             links.connect()
 
 
-async def test_frames_beyond_the_rate_are_refused_and_still_a_sign_of_life() -> None:
+async def test_frames_beyond_the_rate_are_refused_and_still_a_sign_of_life(open_cluster: Opening) -> None:
     async with open_cluster(settings=Settings(link_frames_per_second=1)) as cluster:
         links = Links(cluster)
         node = await links.open()
@@ -685,7 +681,7 @@ async def test_frames_beyond_the_rate_are_refused_and_still_a_sign_of_life() -> 
         await links.settle()
         assert (node.error["code"], node.error["seq"], node.error["retryable"]) == ("rate_limited", 3, True)
         assert node.acked == 2
-        await cluster.clock.advance(29)
+        await cluster.turn(29)
         assert status(links)[0] == "online"
         node.say("backlog", beats=[{"seq": 3, "age_ms": 29_000}])
         await links.settle()
@@ -754,7 +750,7 @@ async def test_goodbye_that_is_refused_leaves_the_link_as_it_was(links: Links) -
     again = await links.open(resume=node.resume)
     assert again.welcome["resumed"] is True
     again.cut()
-    await links.cluster.clock.advance(6)
+    await links.cluster.turn(6)
     assert status(links) == ("disconnected", "link_lost")
 
 
@@ -770,11 +766,11 @@ async def test_goodbye_that_is_refused_for_now_ends_the_link_and_is_made_good(li
     assert node.closed == (1013, "store_unavailable")
     node.cut()
     links.cluster.store.away = False
-    await links.cluster.clock.advance(10)
+    await links.cluster.turn(10)
     assert status(links) == ("offline", "goodbye")
 
 
-async def test_goodbye_is_taken_beyond_the_rate() -> None:
+async def test_goodbye_is_taken_beyond_the_rate(open_cluster: Opening) -> None:
     async with open_cluster(settings=Settings(link_frames_per_second=1)) as cluster:
         links = Links(cluster)
         node = await links.open()
@@ -792,7 +788,7 @@ async def test_lost_link_is_told_from_silence_also_where_the_deadline_is_shorter
     cut = await links.open("cut", interval_ms=500)
     await links.open("frozen", interval_ms=500)
     cut.cut()
-    await links.cluster.clock.advance(2)
+    await links.cluster.turn(2)
     assert status(links, "cut") == ("disconnected", "link_lost")
     assert status(links, "frozen") == ("disconnected", "silent")
 
@@ -800,7 +796,7 @@ async def test_lost_link_is_told_from_silence_also_where_the_deadline_is_shorter
 async def test_hello_within_the_grace_counts_when_it_arrives(links: Links) -> None:
     node = await links.open()
     node.cut()
-    await links.cluster.clock.advance(4.9)
+    await links.cluster.turn(4.9)
     going = asyncio.Event()
     commit = links.cluster.store.commit
 
@@ -811,10 +807,10 @@ async def test_hello_within_the_grace_counts_when_it_arrives(links: Links) -> No
     links.cluster.store.commit = slow  # type: ignore[method-assign]
     other = links.connect()
     other.hello("other")
-    await links.cluster.clock.advance(0)
+    await links.cluster.settle()
     again = links.connect()
     again.hello()
-    await links.cluster.clock.advance(1)
+    await links.cluster.turn(1)
     going.set()
     await links.settle()
     events = [event.name for batch in links.cluster.store.commits for event in batch.events]
@@ -867,7 +863,7 @@ async def test_link_in_grace_keeps_its_node_when_another_one_says_bye(links: Lin
 
 async def test_link_of_a_silent_node_is_not_resumed_but_opened_anew(links: Links) -> None:
     node = await links.open()
-    await links.cluster.clock.advance(31)
+    await links.cluster.turn(31)
     assert status(links) == ("disconnected", "silent")
     again = await links.open(resume=node.resume)
     assert again.welcome["resumed"] is False
@@ -881,7 +877,7 @@ async def test_link_that_was_left_is_not_resumed(links: Links) -> None:
     await links.settle()
     node.cut()
     links.cluster.store.away = False
-    await links.cluster.clock.advance(3)
+    await links.cluster.turn(3)
     again = await links.open(resume=node.resume)
     assert again.welcome["resumed"] is False
 
@@ -891,12 +887,12 @@ async def test_every_attempt_prolongs_a_conflict(links: Links) -> None:
     incumbent = await links.open(instance="b")
     for number in range(4):
         for seq in range(10):
-            await links.cluster.clock.advance(20)
+            await links.cluster.turn(20)
             incumbent.say("hb", seq=number * 10 + seq)
         newcomer = await links.open(instance=f"c{number}")
         assert newcomer.error["code"] == "name_in_use", number
     for seq in range(16):
-        await links.cluster.clock.advance(20)
+        await links.cluster.turn(20)
         incumbent.say("hb", seq=100 + seq)
     assert (await links.open(instance="d")).welcome["incarnation"] == 3
 
@@ -911,17 +907,17 @@ async def test_link_that_never_sends_again_what_it_owes_is_ended(links: Links) -
     await links.settle()
     assert node.closed == (1013, "overloaded")
     links.cluster.store.away = False
-    await links.cluster.clock.advance(5)
+    await links.cluster.turn(5)
 
 
 async def test_node_whose_link_broke_is_given_up_after_offline_after_and_no_sooner(links: Links) -> None:
     node = await links.open(interval_ms=10_000)
     node.cut()
-    await links.cluster.clock.advance(6)
+    await links.cluster.turn(6)
     assert status(links) == ("disconnected", "link_lost")
-    await links.cluster.clock.advance(58)
+    await links.cluster.turn(58)
     assert status(links) == ("disconnected", "link_lost")
-    await links.cluster.clock.advance(2)
+    await links.cluster.turn(2)
     assert status(links) == ("offline", "link_lost")
 
 
@@ -935,7 +931,7 @@ async def test_session_of_a_live_link_named_by_hand_is_still_the_links(links: Li
     assert [answer.status_code for answer in await asyncio.gather(*both)] == [204, 200]
     assert [one.holder for one in registry.list_sessions("worker-1")] == [registry.owner]
     node.cut()
-    await links.cluster.clock.advance(10)
+    await links.cluster.turn(10)
     assert status(links) == ("disconnected", "link_lost")
     again = await links.open()
     assert [one.session_id for one in registry.list_sessions("worker-1")] == [again.welcome["session_id"]]

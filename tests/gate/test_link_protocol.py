@@ -14,6 +14,7 @@ from uvicorn.server import ServerState
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from tests.engines import Opening
 from thunderline.core.settings import Settings
 from thunderline.gate import websocket
 from thunderline.gate.edge import HostRules
@@ -21,7 +22,7 @@ from thunderline.gate.link_gate import LinkGate
 from thunderline.gate.link_protocol import UNREAD_MAX_BYTES, LinkProtocol
 from thunderline.gate.websocket import UpgradeRequest
 from thunderline.server import Server, open_server
-from thunderline.testing.harness import Cluster, open_cluster
+from thunderline.testing.harness import Cluster
 from thunderline.wire.frames import FRAME_MAX_BYTES, JSON_SUBPROTOCOL, MSGPACK_SUBPROTOCOL
 
 HELLO = {"type": "hello", "name": "worker-1", "instance": "a"}
@@ -216,7 +217,7 @@ async def test_peer_that_reads_nothing_is_cut(cluster: Cluster) -> None:
     head = [line.partition(b": ")[::2] for line in upgrade().split(b"\r\n")[1:-2]]
     protocol.upgrade(transport, UpgradeRequest(path="/link", query="", headers=head, scheme="http"))
     protocol.data_received(frame(1, msgspec.json.encode(HELLO)))
-    await cluster.clock.advance(0)
+    await cluster.settle()
     while not transport.aborted:
         protocol.data_received(frame(1, b'{"type":"hb","seq":"x"}'))
         assert transport.unread_bytes < UNREAD_MAX_BYTES + 1_000
@@ -225,14 +226,16 @@ async def test_peer_that_reads_nothing_is_cut(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize(("opcode", "payload", "fin"), [(9, b"x" * 100, True), (0, b"", False)])
-async def test_frames_that_are_no_messages_count_too(opcode: int, payload: bytes, fin: bool) -> None:
+async def test_frames_that_are_no_messages_count_too(
+    open_cluster: Opening, opcode: int, payload: bytes, fin: bool
+) -> None:
     async with open_cluster(settings=Settings(link_frames_per_second=10)) as cluster:
         protocol = LinkProtocol(LinkGate(cluster.registry), HostRules(()), ServerState())
         transport = Clogged()
         head = [line.partition(b": ")[::2] for line in upgrade().split(b"\r\n")[1:-2]]
         protocol.upgrade(transport, UpgradeRequest(path="/link", query="", headers=head, scheme="http"))
         protocol.data_received(frame(1, msgspec.json.encode(HELLO)))
-        await cluster.clock.advance(0)
+        await cluster.settle()
         if opcode == 0:
             protocol.data_received(frame(1, b"{", fin=False))
         before = transport.unread_bytes

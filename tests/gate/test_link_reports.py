@@ -107,7 +107,7 @@ async def test_what_was_reported_survives_a_link_that_is_resumed_and_not_one_tha
     resumed = await links.open("a", resume=resume)
     assert list(between(links)) == ["tunnel"]
     resumed.cut()
-    await links.cluster.clock.advance(6)
+    await links.cluster.turn(6)
     await links.settle()
     assert await kept(links, "tunnel") == ("degraded", "node_disconnected")
     await links.open("a")
@@ -118,7 +118,7 @@ async def test_a_far_end_that_returns_has_its_sessions_back(links: Links) -> Non
     a, b = await links.open("a"), await links.open("b")
     await report(links, a, TUNNEL)
     b.cut()
-    await links.cluster.clock.advance(6)
+    await links.cluster.turn(6)
     a.say("hb", seq=1)
     await links.settle()
     assert await kept(links, "tunnel") == ("degraded", "node_disconnected")

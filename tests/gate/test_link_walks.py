@@ -7,10 +7,10 @@ from typing import Final
 
 import pytest
 
+from tests.engines import Opening
 from tests.gate.links import Links, Node
 from thunderline.core.records import OPEN_SESSION_STATUSES, NodeStatus, SessionStatus
 from thunderline.link.liveness import is_up
-from thunderline.testing.harness import open_cluster
 
 NAMES: Final = ("a", "b", "c")
 STEPS: Final = 60
@@ -73,7 +73,7 @@ class Walk:
             self.open.remove(node)
             self.note(node)
             node.cut()
-        await self.links.cluster.clock.advance(self.rng.choice([0, 1, 4.8, 5, 5.2]))
+        await self.links.cluster.turn(self.rng.choice([0, 1, 4.8, 5, 5.2]))
         self.open.append(await self.links.open(name, instance, resume=node.resume))
         self.remember(self.open[-1], name, instance)
 
@@ -125,12 +125,12 @@ class Walk:
         await self.links.cluster.http.patch(f"/api/nodes/{self.rng.choice(NAMES)}", json=body)
 
     async def turn(self) -> None:
-        await self.links.cluster.clock.advance(self.rng.choice([0.2, 1, 4, 6, 35, 100]))
+        await self.links.cluster.turn(self.rng.choice([0.2, 1, 4, 6, 35, 100]))
 
     async def store(self) -> None:
         store = self.links.cluster.store
         store.away = not store.away and self.rng.random() < 0.5
-        await self.links.cluster.clock.advance(3)
+        await self.links.cluster.turn(3)
 
     def check(self) -> None:
         """What must hold whenever nothing is under way."""
@@ -160,11 +160,11 @@ class Walk:
         """Bring the store back, cut everything, and see that nobody stays up who is not there."""
         cluster = self.links.cluster
         cluster.store.away = False
-        await cluster.clock.advance(5)
+        await cluster.turn(5)
         for node in self.open:
             self.note(node)
             node.cut()
-        await cluster.clock.advance(120)
+        await cluster.turn(120)
         assert {node.observed_status for node in cluster.registry.list_nodes()} <= {NodeStatus.OFFLINE}
         assert not cluster.registry.roster.held
         history = await cluster.registry.recent_heartbeats(minutes=600)
@@ -174,7 +174,7 @@ class Walk:
 
 
 @pytest.mark.parametrize("seed", range(60))
-async def test_sessions_links_and_statuses_fit_together_whatever_happens(seed: int) -> None:
+async def test_sessions_links_and_statuses_fit_together_whatever_happens(open_cluster: Opening, seed: int) -> None:
     async with open_cluster(seed=seed) as cluster:
         walk = Walk(Links(cluster), random.Random(seed))
         for _ in range(STEPS):

@@ -55,7 +55,7 @@ async def test_a_first_beat_brings_a_node_online_with_its_figures_under_presence
 async def test_a_repeated_beat_is_200_and_kept_once(cluster: Cluster) -> None:
     await cluster.http.post("/api/nodes", json={"name": "a"})
     first = await cluster.http.post("/api/nodes/a/heartbeats", json={"seq": 7, "cpu_load": 1})
-    await cluster.clock.advance(3)
+    await cluster.turn(3)
     again = await cluster.http.post("/api/nodes/a/heartbeats", json={"seq": 7, "cpu_load": 1})
     assert (first.status_code, again.status_code) == (201, 200)
     assert again.json()["heartbeat"] == first.json()["heartbeat"]
@@ -117,9 +117,9 @@ async def test_a_dead_node_does_not_show_as_degraded(cluster: Cluster) -> None:
     await cluster.node("a")
     await cluster.http.post("/api/nodes/a/status", json={"status": "degraded", "reason": "noisy"})
     assert cluster.registry.get_node("a").status == "degraded"
-    await cluster.clock.advance(31)
+    await cluster.turn(31)
     assert cluster.registry.get_node("a").status == "disconnected"
-    await cluster.clock.advance(61)
+    await cluster.turn(61)
     assert cluster.registry.get_node("a").status == "offline"
 
 
@@ -162,16 +162,16 @@ async def test_one_status_event_per_change(cluster: Cluster) -> None:
 async def test_silence_is_disconnected_then_offline_and_a_beat_brings_the_node_back(cluster: Cluster) -> None:
     node = await cluster.node("a")
     await node.announce(session={"session_id": "s1"})
-    await cluster.clock.advance(29)
+    await cluster.turn(29)
     assert cluster.registry.get_node("a").status == "online"
-    await cluster.clock.advance(2)
+    await cluster.turn(2)
     shown = cluster.registry.get_node("a")
     assert (shown.status, shown.status_reason) == ("disconnected", "silent")
     assert [session.status for session in cluster.registry.roster.find("a").sessions.values()] == ["degraded"]
     await node.beat()
     assert [session.status for session in cluster.registry.roster.find("a").sessions.values()] == ["established"]
-    await cluster.clock.advance(31)
-    await cluster.clock.advance(60)
+    await cluster.turn(31)
+    await cluster.turn(60)
     shown = cluster.registry.get_node("a")
     assert (shown.status, shown.status_reason, cluster.registry.presence("a").sessions) == ("offline", "silent", 0)
     await node.beat()
@@ -180,14 +180,14 @@ async def test_silence_is_disconnected_then_offline_and_a_beat_brings_the_node_b
 
 async def test_a_node_that_never_beats_is_offline_as_never_seen(cluster: Cluster) -> None:
     await cluster.http.post("/api/nodes", json={"name": "a"})
-    await cluster.clock.advance(61)
+    await cluster.turn(61)
     assert cluster.registry.get_node("a").status_reason == "never_seen"
 
 
 async def test_a_node_with_its_own_interval_has_its_own_deadline(cluster: Cluster) -> None:
     node = await cluster.node("a", heartbeat_interval_ms=1000)
     assert (await node.beat()).json()["next_interval_ms"] == 1000
-    await cluster.clock.advance(3.2)
+    await cluster.turn(3.2)
     assert cluster.registry.get_node("a").status == "disconnected"
 
 
@@ -195,7 +195,7 @@ async def test_a_jump_of_the_wall_clock_convicts_nobody(cluster: Cluster) -> Non
     node = await cluster.node("a")
     for jump_s in (365 * 86400, -2 * 365 * 86400):
         cluster.clock.jump_wall(jump_s)
-        await cluster.clock.advance(20)
+        await cluster.turn(20)
         assert cluster.registry.get_node("a").status == "online"
         await node.beat()
 
@@ -287,7 +287,7 @@ async def test_a_node_can_be_loaded_with_its_sessions_and_beats(cluster: Cluster
 async def test_heartbeats_are_read_by_minutes_oldest_first(cluster: Cluster) -> None:
     node = await cluster.node("a", heartbeat_interval_ms=3_600_000)
     for _ in range(5):
-        await cluster.clock.advance(60)
+        await cluster.turn(60)
         await node.beat()
     recent = (await cluster.http.get("/api/nodes/a/heartbeats?minutes=2")).json()["heartbeats"]
     assert [beat["seq"] for beat in recent] == [4, 5, 6]

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from tests.engines import Opening
 from thunderline.core.errors import EndNotUp, NotPermitted, SessionTaken, UnknownSession
 from thunderline.core.inputs import NewSession, SessionPatch
 from thunderline.core.records import LinkSession
 from thunderline.link.actor import Actor, ActorKind
-from thunderline.link.registry import Registry
 from thunderline.testing.harness import Cluster
 
 
@@ -95,7 +95,7 @@ async def test_closed_session_is_opened_again_and_not_doubled(cluster: Cluster) 
     await pair(cluster)
     first = await opened(cluster)
     await cluster.http.delete("/api/sessions/s1")
-    await cluster.clock.advance(3)
+    await cluster.turn(3)
     second = await opened(cluster, latency_ms=7)
     assert (second["id"], second["status"], second["closed_at"]) == (first["id"], "established", None)
     assert second["established_at"] > first["established_at"]
@@ -127,7 +127,7 @@ async def test_session_over_whose_other_end_is_gone_may_link_its_successor(clust
 
 async def test_session_with_a_node_that_is_not_there_is_refused(cluster: Cluster) -> None:
     await pair(cluster)
-    await cluster.clock.advance(31)
+    await cluster.turn(31)
     answer = await cluster.http.post("/api/sessions", json={"node_id": "a", "remote_node_id": "b"})
     assert (answer.status_code, answer.json()["code"]) == (409, "end_not_up")
     with pytest.raises(EndNotUp):
@@ -193,7 +193,7 @@ async def test_session_degraded_by_hand_stays_so_while_its_nodes_come_and_go(clu
     patch = {"status": "degraded", "reason": "packet loss"}
     changed = (await cluster.http.patch("/api/sessions/s1", json=patch)).json()["session"]
     assert (changed["status"], changed["status_reason"]) == ("degraded", "packet loss")
-    await cluster.clock.advance(31)
+    await cluster.turn(31)
     for name in ("a", "b"):
         await cluster.http.post(f"/api/nodes/{name}/heartbeats", json={})
     assert await session(cluster) == changed
@@ -217,7 +217,7 @@ async def test_session_that_is_over_is_not_changed_but_opened_again(cluster: Clu
 async def test_session_is_not_established_over_a_node_that_is_not_there(cluster: Cluster) -> None:
     await pair(cluster)
     await opened(cluster)
-    await cluster.clock.advance(31)
+    await cluster.turn(31)
     await cluster.http.post("/api/nodes/a/heartbeats", json={})
     answer = await cluster.http.patch("/api/sessions/s1", json={"status": "established"})
     assert (answer.status_code, answer.json()["code"]) == (409, "end_not_up")
@@ -240,7 +240,7 @@ async def test_closing_is_a_204_and_then_a_404(cluster: Cluster) -> None:
 async def test_reason_goes_with_a_status_and_keeps_no_session_from_returning(cluster: Cluster) -> None:
     await pair(cluster)
     await opened(cluster)
-    await cluster.clock.advance(31)
+    await cluster.turn(31)
     answer = await cluster.http.patch("/api/sessions/s1", json={"reason": "looking into it"})
     assert (answer.status_code, answer.json()["field"]) == (422, "reason")
     for name in ("a", "b"):
@@ -266,7 +266,7 @@ async def test_session_id_that_is_the_id_of_another_session_is_taken(cluster: Cl
 async def test_session_is_degraded_while_either_end_is_away_and_returns_with_the_last(cluster: Cluster) -> None:
     await pair(cluster)
     await opened(cluster)
-    await cluster.clock.advance(31)
+    await cluster.turn(31)
     assert (await session(cluster))["status"] == "degraded"
     await cluster.http.post("/api/nodes/b/heartbeats", json={})
     assert (await session(cluster))["status"] == "degraded"
@@ -278,7 +278,7 @@ async def test_session_is_degraded_while_either_end_is_away_and_returns_with_the
 async def test_session_being_established_returns_as_it_was(cluster: Cluster) -> None:
     await pair(cluster)
     await opened(cluster, status="establishing")
-    await cluster.clock.advance(31)
+    await cluster.turn(31)
     for name in ("a", "b"):
         await cluster.http.post(f"/api/nodes/{name}/heartbeats", json={})
     assert (await session(cluster))["status"] == "establishing"
@@ -300,7 +300,7 @@ async def test_session_fails_with_either_end_in_the_same_commit(cluster: Cluster
     await pair(cluster)
     await opened(cluster)
     for _ in range(40):
-        await cluster.clock.advance(5)
+        await cluster.turn(5)
         await cluster.http.post(f"/api/nodes/{kept}/heartbeats", json={})
     assert (await session(cluster))["status"] == "failed"
     told = (await cluster.http.get("/api/events?limit=1000")).json()["events"]
@@ -405,12 +405,14 @@ async def test_node_changes_the_sessions_of_which_it_is_an_end_and_no_others(clu
         await domain.create_link_session(NewSession(node_id="a", remote_node_id="b"), actor=c)
 
 
-async def test_sessions_are_there_after_a_restart(cluster: Cluster) -> None:
-    await pair(cluster)
-    await opened(cluster)
-    before = cluster.registry.list_sessions("b")
-    async with Registry.open(cluster.store.inner, clock=cluster.clock) as restarted:
-        assert restarted.list_sessions("b") == before == restarted.list_sessions("a")
+async def test_sessions_are_there_after_a_restart(open_cluster: Opening) -> None:
+    async with open_cluster() as cluster:
+        await pair(cluster)
+        await opened(cluster)
+        before = cluster.registry.list_sessions("b")
+        assert before
+    async with open_cluster(store=cluster.store, clock=cluster.clock) as restarted:
+        assert restarted.registry.list_sessions("b") == before == restarted.registry.list_sessions("a")
 
 
 async def test_embedded_names_do_the_same(cluster: Cluster) -> None:

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from tests.engines import Opening
 from tests.gate.streams import OpenStream, open_stream
 from thunderline.block.memory import MemoryStore
 from thunderline.core.envelope import encode_event
@@ -24,7 +25,7 @@ from thunderline.gate.sse import END_TIMEOUT_S, KEEP_ALIVE_S, SEND_TIMEOUT_S
 from thunderline.link.event_log import EventLog
 from thunderline.link.roster import Roster
 from thunderline.link.watch import Watch
-from thunderline.testing.harness import Cluster, open_cluster
+from thunderline.testing.harness import Cluster
 from thunderline.testing.records import make_event, make_node
 
 
@@ -119,7 +120,7 @@ async def test_heartbeats_of_a_node_are_told_four_times_a_second_at_most(cluster
         assert (await stream.event())["data"]["cpu_load"] == 0
         await settled()
         assert stream.waiting == 0
-        await cluster.clock.advance(0.25)
+        await cluster.turn(0.25)
         assert (await stream.event())["data"]["cpu_load"] == 9
 
 
@@ -139,9 +140,9 @@ async def test_silence_is_broken_and_moves_the_cursor_past_what_does_not_match(c
         first = await stream.message()
         await settled()
         await cluster.node("a")
-        await cluster.clock.advance(KEEP_ALIVE_S)
+        await cluster.turn(KEEP_ALIVE_S)
         second = await stream.message()
-        await cluster.clock.advance(KEEP_ALIVE_S)
+        await cluster.turn(KEEP_ALIVE_S)
         third = await stream.message()
     assert first.id == cluster.registry.log.cursor_at(0)
     assert (second.id, second.data) == (cluster.registry.log.cursor_at(2), None)
@@ -156,7 +157,7 @@ async def test_a_cursor_never_runs_ahead_of_an_event_that_is_still_to_come(clust
         stream.reading.clear()
         for i in range(5):
             await cluster.registry.ensure_node({"name": f"n{i}"})
-            await cluster.clock.advance(KEEP_ALIVE_S / 3)  # all together less than a stream's patience
+            await cluster.turn(KEEP_ALIVE_S / 3)  # all together less than a stream's patience
         stream.reading.set()
         given = 0
         while given < 5:
@@ -200,7 +201,7 @@ async def test_a_server_that_tells_a_dead_client_by_its_send_is_understood(clust
     assert not listens(cluster)
 
 
-async def test_a_watcher_behind_its_backlog_is_told_where_to_go_on() -> None:
+async def test_a_watcher_behind_its_backlog_is_told_where_to_go_on(open_cluster: Opening) -> None:
     async with open_cluster(settings=Settings(watch_backlog_max=8)) as cluster:
         heard: list[int] = []
         async with open_stream(cluster) as stream:
@@ -227,14 +228,14 @@ async def test_a_watcher_behind_its_backlog_is_told_where_to_go_on() -> None:
 async def test_a_client_that_takes_nothing_for_too_long_is_given_up(cluster: Cluster) -> None:
     async with open_stream(cluster) as stream:
         await settled()
-        await cluster.clock.advance(KEEP_ALIVE_S - 1)
+        await cluster.turn(KEEP_ALIVE_S - 1)
         stream.reading.clear()
         await cluster.registry.ensure_node({"name": "a"})
         await settled()
         assert stream.serving is not None
-        await cluster.clock.advance(SEND_TIMEOUT_S - 0.1)
+        await cluster.turn(SEND_TIMEOUT_S - 0.1)
         assert not stream.serving.done()
-        await cluster.clock.advance(0.1)
+        await cluster.turn(0.1)
         await settled()
         assert stream.serving.done()
         assert stream.serving.exception() is None
@@ -290,7 +291,7 @@ async def test_a_client_that_is_slow_but_reads_is_not_given_up(cluster: Cluster)
         for i in range(10):
             stream.reading.clear()
             await cluster.registry.ensure_node({"name": f"n{i}"})
-            await cluster.clock.advance(SEND_TIMEOUT_S - 1)
+            await cluster.turn(SEND_TIMEOUT_S - 1)
             stream.reading.set()
             await settled()
         assert await revisions(stream, 10) == list(range(1, 11))
@@ -307,7 +308,7 @@ async def test_the_end_of_watches_ends_a_stream_whose_client_reads_nothing(clust
         assert stream.serving is not None
         assert not stream.serving.done()
         assert END_TIMEOUT_S < 2
-        await cluster.clock.advance(END_TIMEOUT_S)
+        await cluster.turn(END_TIMEOUT_S)
         await settled()
         assert stream.serving.done()
         assert stream.serving.exception() is None

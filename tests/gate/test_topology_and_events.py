@@ -124,11 +124,11 @@ async def test_the_summary_says_how_stale_it_may_be(cluster: Cluster) -> None:
     await cluster.node("a")
     cluster.store.away = True
     await cluster.http.post("/api/nodes", json={"name": "b"})
-    await cluster.clock.advance(5)
+    await cluster.turn(5)
     assert (await cluster.http.get("/api/summary")).json()["cache"]["stale_s"] == 5
     assert (await cluster.http.get("/api/summary?consistent=true")).status_code == 503
     cluster.store.away = False
-    await cluster.clock.advance(5)
+    await cluster.turn(5)
     assert (await cluster.http.get("/api/summary")).json()["cache"]["stale_s"] is None
 
 
@@ -257,7 +257,7 @@ async def test_the_graph_at_a_moment_is_told_by_time_revision_or_cursor(cluster:
     await cluster.node("a")
     then = (await cluster.http.get("/api/graph")).json()
     at = cluster.clock.now().isoformat()
-    await cluster.clock.advance(60)
+    await cluster.turn(60)
     await cluster.node("b")
     for moment in (at, then["revision"], then["cursor"]):
         answer = await cluster.http.get("/api/graph", params={"at": moment})

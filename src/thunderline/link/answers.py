@@ -57,12 +57,17 @@ class Answers:
             self._claimed.discard(name)
 
     async def find(self, request: KeyedRequest) -> KeptAnswer | None:
-        """What the request was answered already. Raises: IdempotencyKeyReused, StoreUnavailable."""
+        """What the request was answered already, once the effect can be read too.
+
+        Raises: IdempotencyKeyReused, StoreUnavailable; what `Writer.catch_up` does.
+        """
         kept = await self._store.find_answer(request.caller, request.key)
         if kept is None or kept.expires_at_ms <= self._clock.now_ms():
             return None
         if kept.request != request.request:
             raise IdempotencyKeyReused
+        # The store may have shown the answer before it told the writer of the commit.
+        await self._writer.catch_up(actor=request.actor)
         return kept
 
     def keep(self, overlay: Overlay, request: KeyedRequest, *, status: int, body: bytes) -> None:

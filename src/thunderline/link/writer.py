@@ -146,6 +146,14 @@ class Writer:
         self.put(lane, call)
         return call.done
 
+    async def catch_up(self, *, actor: Actor) -> None:
+        """Return once the roster has what is durable by now: a commit under way may be, and is not in it yet.
+
+        Raises: what `put` does; StoreUnavailable when that commit fails.
+        """
+        if self._commit_started is not None:
+            await self.submit(Lane.MUTATIONS, lambda overlay: None, actor=actor)
+
     async def run(self) -> None:
         """Commit until `close` was called and the lanes are empty."""
         while True:
