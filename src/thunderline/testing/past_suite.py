@@ -119,6 +119,9 @@ async def snapshots_are_kept_whole(make: StoreFactory) -> None:
         again = Snapshot(revision=Revision(20), parts=[b"d"])
         await store.keep_snapshot(again)
         assert await store.read_snapshot(revision=Revision(20)) == again
+        shorter = Snapshot(revision=Revision(10), parts=[b"e"])
+        await store.keep_snapshot(shorter)
+        assert await store.read_snapshot(revision=Revision(10)) == shorter
 
 
 async def a_log_that_begins_later_tells_the_same_from_there_on(make: StoreFactory) -> None:

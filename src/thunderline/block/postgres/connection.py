@@ -131,14 +131,25 @@ class OwnedConnection:
         async with self._turn:
             self._give_up()
 
-    async def end(self) -> None:
-        """Do what waits, close the connection, and refuse whatever comes later."""
+    async def end(self, *, patience_s: float) -> None:
+        """Do what waits, close the connection, and refuse whatever comes later.
+
+        What takes longer than `patience_s` is cut off: its server does not answer.
+        """
         self._ended = True
-        async with self._turn:
+        try:
+            async with asyncio.timeout(patience_s):
+                await self._turn.acquire()
+        except TimeoutError:
+            self._give_up()
+            return
+        try:
             connection, self._connection = self._connection, None
             if connection is not None:
                 with suppress(*DRIVER_ERRORS):
                     await connection.close(timeout=CLOSE_TIMEOUT_S)
+        finally:
+            self._turn.release()
 
     async def _run(self, body: Callable[[Any], Awaitable[T]]) -> T:
         if self._ended:

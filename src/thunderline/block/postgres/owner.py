@@ -45,7 +45,7 @@ class Owner:
         self.by_lock = True
         self.newest_batch: str | None = None
         """The last batch that was committed over the connections before the present one."""
-        self._holder = holder
+        self.holder = holder
         self._queries = queries
         self._location = location
         self._clock = clock
@@ -58,7 +58,7 @@ class Owner:
         self.by_lock = has_lock is True
         seen_lease = None
         while has_lock is not False:
-            me = (self.writer, self._holder, self.by_lock, LEASE_S, os.getpid(), socket.gethostname())
+            me = (self.writer, self.holder, self.by_lock, LEASE_S, os.getpid(), socket.gethostname())
             epoch = await connection.fetchval(self._queries.claim_writer.sql, *me)
             if epoch is not None:
                 self.epoch = epoch
@@ -82,11 +82,11 @@ class Owner:
         has_lock = await self._take_lock(connection)
         if has_lock is False:
             found = await connection.fetchrow(self._queries.select_holder.sql, self.writer)
-            if found is None or found["holder"] != self._holder:
+            if found is None or found["holder"] != self.holder:
                 raise await self.lost(connection)
             raise StoreUnavailable("the session of the former connection has not ended yet")
         self.by_lock = has_lock is True
-        row = await connection.fetchrow(self._queries.begin_epoch.sql, self.writer, self._holder, LEASE_S, self.by_lock)
+        row = await connection.fetchrow(self._queries.begin_epoch.sql, self.writer, self.holder, LEASE_S, self.by_lock)
         if row is None:
             raise await self.lost(connection)
         self.epoch = row["epoch"]
@@ -101,7 +101,7 @@ class Owner:
 
     async def release(self, connection: Any) -> None:
         """Let go, so that the next one need not wait."""
-        await connection.execute(self._queries.release_writer.sql, self.writer, self._holder)
+        await connection.execute(self._queries.release_writer.sql, self.writer, self.holder)
 
     async def _take_lock(self, connection: Any) -> bool | None:
         """Whether the lock is ours on this connection; None where there are no such locks."""

@@ -76,6 +76,9 @@ ON CONFLICT (writer) DO UPDATE SET holder = excluded.holder, epoch = w.epoch + 1
 WHERE w.lease_until <= clock_timestamp() OR (w.by_lock AND excluded.by_lock)
 RETURNING epoch;
 
+-- name: is_holder
+SELECT EXISTS (SELECT FROM writers WHERE writer = $1 AND holder = $2);
+
 -- name: select_holder
 SELECT holder, pid, host, since, lease_until, lease_until > clock_timestamp() AS is_held,
   extract(epoch FROM lease_until - clock_timestamp())::double precision AS left_s

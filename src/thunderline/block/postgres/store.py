@@ -203,12 +203,12 @@ class PostgresStore(Store):
         )
 
     async def compact_beats(self, *, closed_ms: int, settled_block: int) -> CompactionStep:
-        return await self._keeping.run(
+        return await self._keep(
             lambda connection: self._history.compact(connection, closed_ms=closed_ms, settled_block=settled_block)
         )
 
     async def trim_beats(self, *, raw_before_ms: int, rollups_before_ms: int, max_bytes: int) -> TrimStep:
-        return await self._keeping.run(
+        return await self._keep(
             lambda connection: self._history.trim(
                 connection, raw_before_ms=raw_before_ms, rollups_before_ms=rollups_before_ms, max_bytes=max_bytes
             )
@@ -223,7 +223,7 @@ class PostgresStore(Store):
 
     async def set_history_clock(self, clock: HistoryClock) -> None:
         columns = (clock.now_ms, clock.lead_ms, clock.stood_ms)
-        await self._keeping.run(lambda connection: connection.execute(self._queries.set_age_clock.sql, *columns))
+        await self._keep(lambda connection: connection.execute(self._queries.set_age_clock.sql, *columns))
 
     async def read_events(self, *, after: Revision, limit: int, before: Revision | None = None) -> list[Event]:
         end = _MAX_REVISION if before is None else before
@@ -255,23 +255,23 @@ class PostgresStore(Store):
         return found[0] if found else revision
 
     async def keep_snapshot(self, snapshot: Snapshot) -> None:
-        await self._keeping.run(partial(_in_transaction, lambda connection: self._past.keep(connection, snapshot)))
+        await self._keep(partial(_in_transaction, lambda connection: self._past.keep(connection, snapshot)))
 
     async def read_snapshot(self, *, revision: Revision, least: int = 0) -> Snapshot | None:
         return await self._read(lambda connection: self._past.snapshot(connection, revision, least))
 
     async def mark_log(self, mark: LogMark) -> None:
         row = (mark.revision, mark.age_ms)
-        await self._keeping.run(partial(self._execute, self._queries.insert_mark.sql, row))
+        await self._keep(partial(self._execute, self._queries.insert_mark.sql, row))
 
     async def read_mark(self, *, age_ms: int, revision: Revision) -> LogMark | None:
         return await self._read(lambda connection: self._past.mark(connection, age_ms=age_ms, revision=revision))
 
     async def begin_log(self, oldest: Revision) -> None:
-        await self._keeping.run(partial(_in_transaction, lambda connection: self._tail.begin(connection, oldest)))
+        await self._keep(partial(_in_transaction, lambda connection: self._tail.begin(connection, oldest)))
 
     async def compact_log(self) -> bool:
-        return await self._keeping.run(partial(_in_transaction, self._tail.compact))
+        return await self._keep(partial(_in_transaction, self._tail.compact))
 
     def upkeep(self) -> PostgresUpkeep:
         return PostgresUpkeep(
@@ -341,7 +341,7 @@ class PostgresStore(Store):
             except DRIVER_ERRORS:
                 readers.terminate()
         if keeper is not None:
-            await keeper.end()
+            await keeper.end(patience_s=CLOSE_TIMEOUT_S)
         if writer is not None:
             if self._owner.epoch:
                 try:
@@ -349,7 +349,7 @@ class PostgresStore(Store):
                         await writer.run(self._owner.release)
                 except (StoreUnavailable, ContentRejected, OutcomeUnknown, TimeoutError) as error:
                     log.debug("claim not released, the end of the session does it", reason=str(error))
-            await writer.end()
+            await writer.end(patience_s=CLOSE_TIMEOUT_S)
 
     async def _renew(self) -> None:
         """Keep the lease up while nothing is committed, until cancelled."""
@@ -382,6 +382,18 @@ class PostgresStore(Store):
         done = await connection.execute(self._queries.renew_lease.sql, self._owner.writer, self._owner.epoch, LEASE_S)
         if done != "UPDATE 1":
             raise await self._owner.lost(connection)
+
+    # On the keeper's connection
+
+    async def _keep(self, body: Callable[[Any], Awaitable[T]]) -> T:
+        """What `body` gives, beside the commits, as long as the database is ours."""
+
+        async def guarded(connection: Any) -> T:
+            if not await connection.fetchval(self._queries.is_holder.sql, self._owner.writer, self._owner.holder):
+                raise await self._owner.lost(connection)
+            return await body(connection)
+
+        return await self._keeping.run(guarded)
 
     async def _execute(self, statement: str, arguments: Sequence[object], connection: Any) -> None:
         await connection.execute(statement, *arguments)

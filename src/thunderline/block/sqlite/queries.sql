@@ -181,6 +181,9 @@ SELECT revision FROM snapshots WHERE revision <= ? AND revision >= ? AND part = 
 -- name: snapshot_parts
 SELECT body FROM snapshots WHERE revision = ? ORDER BY part;
 
+-- name: delete_snapshot!
+DELETE FROM snapshots WHERE revision = ?;
+
 -- name: insert_snapshot!
 INSERT INTO snapshots (revision, part, body) VALUES (?, ?, ?)
 ON CONFLICT (revision, part) DO UPDATE SET body = excluded.body;

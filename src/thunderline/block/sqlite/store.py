@@ -325,9 +325,14 @@ class SqliteStore(Store):
 
     async def keep_snapshot(self, snapshot: Snapshot) -> None:
         # Each part a write of its own, of which commits wait for one at most; without the first, the others are none.
+        await self._writing.run(partial(self._drop_parts, snapshot.revision))
         for part in reversed(range(len(snapshot.parts))):
             row = (snapshot.revision, part, snapshot.parts[part])
             await self._writing.run(partial(self._keep_part, row))
+
+    def _drop_parts(self, revision: Revision, connection: sqlite3.Connection) -> None:
+        self._lock.check_in_place()
+        connection.execute(self._queries.delete_snapshot.sql, (revision,))
 
     def _keep_part(self, row: rows.Row, connection: sqlite3.Connection) -> None:
         self._lock.check_in_place()
