@@ -96,7 +96,7 @@ app.command(epilog=_examples("version", "version --json"))(version)
 
 db = typer.Typer(
     name="db",
-    help="Look at the database, back it up, restore it, copy it to another engine, migrate it.",
+    help="Look at the database, back it up, restore, copy or migrate it.",
     epilog=_examples("db status", "db backup /backup/nodes.db", "db restore --help"),
     no_args_is_help=True,
     rich_markup_mode=None,
