@@ -734,13 +734,15 @@ def machines_on_postgres(postgres: PostgresDatabases) -> None:
 
 
 CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large]
-TestRegistry = RegistryMachine.TestCase
+TestRegistry = pytest.mark.timeout(300)(RegistryMachine.TestCase)
 TestRegistry.settings = settings(max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=CHECKS)
-TestSqliteRegistry = SqliteRegistryMachine.TestCase
+TestSqliteRegistry = pytest.mark.timeout(300)(SqliteRegistryMachine.TestCase)
 TestSqliteRegistry.settings = settings(
     max_examples=8, stateful_step_count=40, deadline=None, suppress_health_check=CHECKS
 )
-TestPostgresRegistry = pytest.mark.usefixtures("machines_on_postgres")(PostgresRegistryMachine.TestCase)
+TestPostgresRegistry = pytest.mark.usefixtures("machines_on_postgres")(
+    pytest.mark.timeout(300)(PostgresRegistryMachine.TestCase)
+)
 TestPostgresRegistry.settings = settings(TestSqliteRegistry.settings, max_examples=5)
 
 
