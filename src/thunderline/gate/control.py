@@ -182,6 +182,8 @@ class ControlSocket:
         return BackupAnswer(backup=backup)
 
     async def _send(self, writer: asyncio.StreamWriter, message: Answer) -> None:
+        if writer.transport.is_closing():  # uvloop's takes nothing more then, with an error of its own
+            raise ConnectionResetError
         writer.write(write_line(message))
         async with asyncio.timeout(SEND_TIMEOUT_S):
             await writer.drain()
