@@ -16,9 +16,10 @@ import msgspec
 from thunderline.block.beats import PackedBeat
 from thunderline.block.rollups import Bucket
 from thunderline.block.upkeep import Upkeep
+from thunderline.core.access import AuditEntry, Token
 from thunderline.core.clock import Clock
 from thunderline.core.errors import ContentRejected
-from thunderline.core.ids import BatchId, GroupId, IdSource, LinkId, LogId, NodeId, Revision
+from thunderline.core.ids import AuditId, BatchId, GroupId, IdSource, LinkId, LogId, NodeId, Revision, TokenId
 from thunderline.core.records import Event, LinkSession, Node, NodeGroup
 
 
@@ -117,7 +118,8 @@ class WriteBatch(msgspec.Struct, frozen=True, kw_only=True):
     keep their names, and a session its `session_id` and node. `sessions` and `presence` belong to nodes that exist
     after the batch. `presence_block` not None: every presence up to and with that block is now in the store.
     `answers` are kept until they expire: a batch that holds some also removes expired ones, as of its newest, those of
-    its own keys and a bounded number of others.
+    its own keys and a bounded number of others. `tokens` are records as they stand after the batch, each at most once,
+    and none is in `removed_tokens`; `audit` is appended.
     """
 
     batch_id: BatchId
@@ -132,6 +134,9 @@ class WriteBatch(msgspec.Struct, frozen=True, kw_only=True):
     presence: Sequence[PresenceRow] = ()
     presence_block: int | None = None
     answers: Sequence[KeptAnswer] = ()
+    tokens: Sequence[Token] = ()
+    removed_tokens: Sequence[TokenId] = ()
+    audit: Sequence[AuditEntry] = ()
 
 
 def check_revisions(batch: WriteBatch) -> None:
@@ -225,6 +230,21 @@ class Store(ABC):
     @abstractmethod
     async def find_answer(self, caller: str, key: str) -> KeptAnswer | None:
         """The answer that is kept for this caller under this key; one that expired may or may not be there still."""
+
+    @abstractmethod
+    async def scan_tokens(self, *, after: TokenId | None, limit: int) -> list[Token]:
+        """At most `limit` tokens with an id beyond `after`, by id, the revoked ones too; an empty list is the end."""
+
+    @abstractmethod
+    async def read_audit(self, *, before: AuditId | None, limit: int) -> list[AuditEntry]:
+        """The newest `limit` audit entries with an id below `before` (None: of all), the newest first."""
+
+    @abstractmethod
+    async def trim_audit(self, *, before_ms: int, limit: int) -> int:
+        """Forget at most `limit` audit entries from before that time, the oldest first; gives how many went.
+
+        A write of a few milliseconds, then flushed, beside which commits go on.
+        """
 
     @abstractmethod
     async def scan_presence(self, *, after: NodeId | None, limit: int) -> list[PresenceRow]:

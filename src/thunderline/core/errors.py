@@ -12,9 +12,16 @@
     │   ├── UnknownSession
     │   ├── UnknownGroup
     │   ├── UnknownMembership       the node is not itself in that group
+    │   ├── UnknownToken
     │   └── Deregistered            it was known until now
     ├── Refused                 well-formed, but not from this caller
+    │   ├── Unauthenticated         who calls is not known
+    │   │   ├── TokenUnknown            there is no such token
+    │   │   ├── TokenExpired
+    │   │   └── TokenRevoked
     │   ├── NotPermitted            the actor may not do this
+    │   ├── JoinRefused             a join token cannot enrol this node
+    │   ├── CsrfRefused             a page's request without the header that only our own page sends
     │   ├── HostRefused             `Host` is not on the allow-list
     │   ├── OriginRefused           a browser on a foreign page
     │   └── WrongContentType
@@ -32,6 +39,7 @@
     │   ├── NotDone                 an item of such a batch that is not at fault
     │   ├── LiveLink                deregistering a node that is linked
     │   ├── GroupInUse              deleting a group that holds something
+    │   ├── TokenNameTaken          a token of that name is still good
     │   └── GroupCycle              a group would be inside itself
     ├── CursorGone              the log cannot continue from there: list again
     ├── Unavailable             retryable; `retry_after_s` says when
@@ -180,6 +188,16 @@ class UnknownMembership(NotFound):
         self.group = group
 
 
+class UnknownToken(NotFound):
+    """No token has this id or name."""
+
+    code = "unknown_token"
+
+    def __init__(self, ref: str) -> None:
+        super().__init__(f"no token has the id or name {ref[:255]!r}; `thunderline token list` shows them")
+        self.ref = ref
+
+
 class Deregistered(NotFound):
     """The node was deregistered while it held a link; its process ends."""
 
@@ -196,6 +214,44 @@ class Refused(ThunderlineError):
     code = "refused"
 
 
+class Unauthenticated(Refused):
+    """Who calls is not known, and here it has to be."""
+
+    code = "unauthenticated"
+
+    def __init__(self, problem: str = "a token is needed: send it as `Authorization: Bearer TOKEN`") -> None:
+        super().__init__(problem)
+
+
+class TokenUnknown(Unauthenticated):
+    """What was sent is not a token of this registry."""
+
+    code = "token_unknown"
+
+    def __init__(self) -> None:
+        super().__init__("this is not a token of this registry; an operator creates one: thunderline token create")
+
+
+class TokenExpired(Unauthenticated):
+    """The token was good, until a moment that has passed."""
+
+    code = "token_expired"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the token {name} has expired; an operator creates a new one")
+        self.name = name
+
+
+class TokenRevoked(Unauthenticated):
+    """The token was good until somebody revoked it, or replaced it."""
+
+    code = "token_revoked"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the token {name} was revoked; an operator creates a new one")
+        self.name = name
+
+
 class NotPermitted(Refused):
     """This actor may not do that."""
 
@@ -205,6 +261,26 @@ class NotPermitted(Refused):
         super().__init__(f"{actor} may not {action}")
         self.actor = actor
         self.action = action
+
+
+class JoinRefused(Refused):
+    """A join token cannot enrol this node; nothing was changed, and none of its uses was taken."""
+
+    code = "join_refused"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+class CsrfRefused(Refused):
+    """A request with a session's cookie lacks what pages of other sites cannot send."""
+
+    code = "csrf_refused"
+
+    def __init__(self, header: str) -> None:
+        super().__init__(f"with a session's cookie, unsafe requests need the header {header} and this server's Origin")
+        self.header = header
 
 
 class HostRefused(Refused):
@@ -395,6 +471,17 @@ class GroupInUse(Conflict):
         self.name = name
         self.members = members
         self.subgroups = subgroups
+
+
+class TokenNameTaken(Conflict):
+    """A token of that name is still good; names tell tokens apart where people read of them."""
+
+    code = "token_name_taken"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"name: a token {name!r} is in use; revoke it first, or choose another name")
+        self.field = "name"
+        self.name = name
 
 
 class GroupCycle(Conflict):

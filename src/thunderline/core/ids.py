@@ -17,6 +17,12 @@ LinkId = NewType("LinkId", str)
 GroupId = NewType("GroupId", str)
 """A node group's UUIDv7."""
 
+TokenId = NewType("TokenId", str)
+"""The UUIDv7 by which a token is known; its secret is another matter, and nowhere kept."""
+
+AuditId = NewType("AuditId", str)
+"""An audit entry's UUIDv7."""
+
 EventId = NewType("EventId", str)
 BatchId = NewType("BatchId", str)
 LogId = NewType("LogId", str)

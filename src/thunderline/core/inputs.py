@@ -16,6 +16,7 @@ from typing import Annotated, Final, Literal, NoReturn, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from thunderline.core.access import Scope
 from thunderline.core.errors import InvalidInput, MalformedBody
 from thunderline.core.ids import is_uuid
 from thunderline.core.records import BeatStatus, ClusterType, GroupType, JsonObject, NodeStatus, SessionType
@@ -50,6 +51,17 @@ ShortText = Annotated[str, Meta(min_length=1, max_length=255, pattern=rf"^[^{_CO
 Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=rf"^[^{_CONTROL}]*{_END}")]
 Key = Annotated[str, Meta(min_length=1, max_length=317, pattern=rf"^[A-Za-z0-9][A-Za-z0-9._/:-]*{_END}")]
 """A label's or capability's key; as long as a Kubernetes label key with its prefix may be."""
+NamePattern = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=255,
+        pattern=rf"^[A-Za-z0-9._@:*-]+{_END}",
+        description="Names of nodes, in which `*` stands for any characters.",
+        examples=["worker-*@prod"],
+    ),
+]
+LifetimeS = Annotated[int, Meta(ge=1, le=10 * 365 * 86_400, description="Seconds from now.")]
 LabelValue = Annotated[str, Meta(max_length=255, pattern=rf"^[^{_CONTROL}]*{_END}")]
 # The upper bound is far beyond any real figure; it is there to keep infinity out.
 Figure = Annotated[float, Meta(ge=0, le=1e15)]
@@ -143,6 +155,37 @@ class GroupPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 class MembershipInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A membership has no attributes of its own: whose it is says it all."""
+
+
+class JoinInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which nodes a join token enrols. Without a `role`, any but `controller`; without `uses`, any number."""
+
+    names: NamePattern = "*"
+    role: Slug | None = None
+    domain: Slug | None = None
+    uses: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+
+
+class NewToken(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A token to create: one with `scopes`, for a person or a program; or one with `join`, by which machines become
+    nodes. Without `expires_in_s` it is good until it is revoked."""
+
+    name: NodeName
+    scopes: Annotated[tuple[Scope, ...], Meta(min_length=1, max_length=len(Scope))] | None = None
+    join: JoinInput | None = None
+    expires_in_s: LifetimeS | None = None
+
+    def __post_init__(self) -> None:
+        if is_uuid(self.name):
+            raise InputProblem("name", "must not be a UUID, which would read as an id")
+        if (self.scopes is None) is (self.join is None):
+            raise InputProblem("scopes", "is needed, or `join` instead of it: they say what the token is for")
+
+
+class ReissueInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A new credential for a node. Without `expires_in_s` it is good until it is revoked or replaced."""
+
+    expires_in_s: LifetimeS | None = None
 
 
 class SessionAttrs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -26,8 +26,12 @@ LogFormat = Literal["auto", "text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 ENV_PREFIX: Final = "THUNDERLINE_"
+_LISTS: Final = ("allowed_hosts", "behind_proxy")
+"""Settings that stand in one variable of the environment separated by commas."""
 # Read by other parts than the server, so no typing mistake of one of its settings.
-_OTHER_ENV: Final = frozenset({"THUNDERLINE_SERVER", "THUNDERLINE_CONFIG", "THUNDERLINE_NO_DASHBOARD"})
+_OTHER_ENV: Final = frozenset(
+    {"THUNDERLINE_SERVER", "THUNDERLINE_CONFIG", "THUNDERLINE_NO_DASHBOARD", "THUNDERLINE_TOKEN_FILE", "THUNDERLINE_CA"}
+)
 
 
 def default_store() -> str:
@@ -43,7 +47,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str,
         Meta(
             min_length=1,
-            description="Address to listen on: only loopback as long as there is no authentication.",
+            description="Address to listen on. Beyond loopback only with `auth`, and with TLS (`tls_cert`) or behind a "
+            "proxy that does it (`behind_proxy`); see `docs/security.md`.",
         ),
     ] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="TCP port to listen on; 0 lets the system choose one.")] = (
@@ -64,6 +69,97 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "is missing here is refused, so that a page in a browser cannot reach the server through DNS."
         ),
     ] = ()
+    auth: Annotated[
+        bool,
+        Meta(
+            description="Whether callers must show a token. A first start with it writes a token of scope `admin` to "
+            "a file that only the server's user can read, and says where. Without it whoever reaches the port may do "
+            "everything, which is why only loopback is then served."
+        ),
+    ] = False
+    admin_token_file: Annotated[
+        str | None,
+        Meta(
+            min_length=1,
+            description="Where a first start with `auth` writes its token. Default: `thunderline-admin.token` beside "
+            "the SQLite file, else in the user's data directory.",
+        ),
+    ] = None
+    tls_cert: Annotated[
+        str | None,
+        Meta(
+            min_length=1,
+            description="A PEM file with the server's certificate and those between it and its authority. With it the "
+            "port speaks TLS (1.2 or later) only.",
+        ),
+    ] = None
+    tls_key: Annotated[
+        str | None,
+        Meta(min_length=1, description="A PEM file with the certificate's key, if it is not in the same file."),
+    ] = None
+    behind_proxy: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Networks (`10.0.0.0/24`, or single addresses) of proxies that speak TLS for this server. "
+            "Only they, and this machine itself, are then answered, and what they say of their clients in "
+            "`X-Forwarded-For` and `X-Forwarded-Proto` is believed. Needs `auth`."
+        ),
+    ] = ()
+    session_ttl_s: Annotated[
+        float,
+        Meta(
+            ge=60,
+            le=2_592_000,
+            description="Seconds for which a browser that logged in stays so; a restart of the server ends all such "
+            "sessions. Higher is asked for tokens less often, lower leaves less behind on a shared machine.",
+        ),
+    ] = 43_200.0
+    audit_retention_s: Annotated[
+        float,
+        Meta(
+            ge=3600,
+            le=3_153_600_000,
+            description="Seconds for which the audit log is kept. Higher needs more disk, about 300 bytes a change.",
+        ),
+    ] = 34_560_000.0
+    requests_per_second_token: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="HTTP requests a second that callers with one token, or one browser's session, may send over "
+            "a while, ten times as many at once; what is more is answered 429. Heartbeats of one node count for "
+            "themselves.",
+        ),
+    ] = 2_000.0
+    requests_per_second_address: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="The same for callers without a good token, by the address that they come from, for tries to "
+            "log in, too. What loopback sends is not limited as long as no token is needed.",
+        ),
+    ] = 20.0
+    heartbeats_per_second_node: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            le=100_000,
+            description="Heartbeats a second that one node may send over HTTP over a while, ten times as many at once. "
+            "What is more is answered 429, and still counts as a sign of life.",
+        ),
+    ] = 100.0
+    connections_per_address: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="Connections open at once from one address (of IPv6: one /64) at most; beyond it a new one is "
+            "closed. Proxies of `behind_proxy` and loopback are not limited. Higher lets more nodes stand behind one "
+            "address translation.",
+        ),
+    ] = 2_000
     node_name: Annotated[
         NodeName | None,
         Meta(description="The name under which the registry is a node itself. Default: `registry@<host name>`."),
@@ -474,7 +570,7 @@ def _read_environ(environ: Mapping[str, str]) -> dict[str, object]:
                 "holds a Kubernetes service link; set enableServiceLinks: false on the pod, or rename the service",
                 source="environment",
             )
-        found[name] = [part.strip() for part in text.split(",") if part.strip()] if name == "allowed_hosts" else text
+        found[name] = [part.strip() for part in text.split(",") if part.strip()] if name in _LISTS else text
     return found
 
 

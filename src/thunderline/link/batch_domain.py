@@ -14,7 +14,8 @@ from thunderline.core.errors import BatchRefused, ThunderlineError
 from thunderline.core.inputs import HeartbeatInput, NodeAttrs
 from thunderline.core.settings import Settings
 from thunderline.link import plans
-from thunderline.link.actor import Action, Actor, authorise
+from thunderline.link.access import Access
+from thunderline.link.actor import Action, Actor
 from thunderline.link.conditions import Condition
 from thunderline.link.domain import NodeDomain
 from thunderline.link.lanes import Lane
@@ -30,8 +31,9 @@ Plan = Callable[[Overlay], V | ThunderlineError]
 class BatchDomain:
     """The actions of which a batch may be made."""
 
-    def __init__(self, nodes: NodeDomain, writer: Writer, *, settings: Settings) -> None:
+    def __init__(self, nodes: NodeDomain, writer: Writer, access: Access, *, settings: Settings) -> None:
         self._nodes = nodes
+        self._access = access
         self._writer = writer
         self._settings = settings
 
@@ -40,14 +42,15 @@ class BatchDomain:
 
         Raises at once: Overloaded, StoreUnavailable, ShuttingDown.
         """
-        authorise(actor, Action.REGISTER)
-        return self._writer.submit(Lane.MUTATIONS, self._registration(attrs), actor=actor)
+        self._access.authorise(actor, Action.REGISTER, name=attrs.name)
+        return self._writer.submit(Lane.MUTATIONS, self._registration(attrs), actor=actor, audited=True)
 
     async def register_all(
         self, items: Sequence[NodeAttrs], *, actor: Actor, condition: Condition | None = None
     ) -> list[Ensured]:
         """Ensure all these nodes, or none. Raises: BatchRefused, and what `Writer.submit` does."""
-        authorise(actor, Action.REGISTER)
+        for attrs in items:
+            self._access.authorise(actor, Action.REGISTER, name=attrs.name)
         wanted = [self._registration(attrs) for attrs in items]
         return await self._as_one(Lane.MUTATIONS, wanted, actor=actor, condition=condition)
 
@@ -74,7 +77,9 @@ class BatchDomain:
         def plan(overlay: Overlay) -> list[V]:
             return all_or_nothing(overlay, wanted)
 
-        return await self._writer.submit(lane, plan if condition is None else condition.around(plan), actor=actor)
+        return await self._writer.submit(
+            lane, plan if condition is None else condition.around(plan), actor=actor, audited=lane is Lane.MUTATIONS
+        )
 
 
 def all_or_nothing(overlay: Overlay, wanted: Sequence[Plan[V]]) -> list[V]:

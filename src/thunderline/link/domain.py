@@ -12,6 +12,8 @@ import copy
 from collections.abc import Callable
 from typing import Self, TypeVar
 
+from msgspec import UNSET
+
 from thunderline.block.store import Store
 from thunderline.core.errors import (
     ContentRejected,
@@ -45,8 +47,9 @@ from thunderline.core.records import (
     SessionStatus,
 )
 from thunderline.core.settings import Settings
-from thunderline.link import capability_plans, group_plans, plans, session_plans
-from thunderline.link.actor import Action, Actor, ActorKind, authorise
+from thunderline.link import capability_plans, group_plans, plans, session_plans, token_plans
+from thunderline.link.access import Access
+from thunderline.link.actor import Action, Actor, ActorKind
 from thunderline.link.conditions import Condition
 from thunderline.link.history import HeartbeatSeries, History
 from thunderline.link.lanes import Lane
@@ -76,6 +79,7 @@ class NodeDomain:
         uplinks: Uplinks,
         store: Store,
         history: History,
+        access: Access,
         *,
         settings: Settings,
     ) -> None:
@@ -85,6 +89,7 @@ class NodeDomain:
         self._sentinel = sentinel
         self._store = store
         self._history = history
+        self._access = access
         self._settings = settings
         self._conditions: tuple[Condition, ...] = ()
 
@@ -102,21 +107,23 @@ class NodeDomain:
         Of a known node, what is absent so far is filled in and all else stays. Raises: Mismatch when the name is known
         with another role or domain.
         """
-        authorise(actor, Action.REGISTER)
+        self._access.authorise(actor, Action.REGISTER, name=attrs.name)
         return await self._mutate(
             lambda overlay: plans.register(overlay, attrs, self._settings.heartbeat_interval_ms), actor
         )
 
     async def claim_own_node(self, attrs: NodeAttrs, *, actor: Actor) -> Node:
         """The registry's own node as `attrs` say it is now, whatever was known under its name."""
-        authorise(actor, Action.CLAIM)
+        self._access.authorise(actor, Action.CLAIM)
         return await self._mutate(
             lambda overlay: plans.claim(overlay, attrs, self._settings.heartbeat_interval_ms), actor
         )
 
     async def update_node(self, node_id: NodeId, patch: NodePatch, *, actor: Actor) -> Node:
         """Apply a merge patch; one that changes nothing makes no event. Raises: UnknownNode, InvalidInput."""
-        authorise(actor, Action.UPDATE, node_id=node_id)
+        self._access.authorise(actor, Action.UPDATE, node_id=node_id)
+        if patch.role is not UNSET or patch.domain is not UNSET:
+            self._access.authorise(actor, Action.PLACE, node_id=node_id)
         return await self._mutate(
             lambda overlay: plans.update(overlay, node_id, patch, self._settings.heartbeat_interval_ms), actor
         )
@@ -124,10 +131,18 @@ class NodeDomain:
     async def deregister_node(self, node_id: NodeId, *, force: bool = False, actor: Actor) -> Node:
         """Remove the node; gives its last record. Its name is free at once; its history stays readable by id.
 
-        Raises: UnknownNode; LiveLink when it holds a session and is up, unless forced.
+        Forced, its credential is revoked with it. Raises: UnknownNode; LiveLink when it holds a session and is up,
+        unless forced.
         """
-        authorise(actor, Action.DEREGISTER, node_id=node_id)
-        return await self._mutate(lambda overlay: plans.deregister(overlay, node_id, force), actor)
+        self._access.authorise(actor, Action.DEREGISTER, node_id=node_id)
+
+        def plan(overlay: Overlay) -> Node:
+            node = plans.deregister(overlay, node_id, force)
+            if force:
+                token_plans.revoke_credential(overlay, node.name)
+            return node
+
+        return await self._mutate(plan, actor)
 
     # Capabilities
 
@@ -135,24 +150,24 @@ class NodeDomain:
         self, node_id: NodeId, key: str, attrs: CapabilityAttrs, *, actor: Actor
     ) -> capability_plans.Equipped:
         """The node with this capability; the very same again makes no event. Raises: UnknownNode, InvalidInput."""
-        authorise(actor, Action.EQUIP, node_id=node_id)
+        self._access.authorise(actor, Action.EQUIP, node_id=node_id)
         return await self._mutate(lambda overlay: capability_plans.put(overlay, node_id, key, attrs), actor)
 
     async def enable_capability(self, node_id: NodeId, key: str, enabled: bool, *, actor: Actor) -> Node:
         """The node with a capability that it has enabled, or disabled. Raises: UnknownNode, UnknownCapability."""
-        authorise(actor, Action.EQUIP, node_id=node_id)
+        self._access.authorise(actor, Action.EQUIP, node_id=node_id)
         return await self._mutate(lambda overlay: capability_plans.enable(overlay, node_id, key, enabled), actor)
 
     async def remove_capability(self, node_id: NodeId, key: str, *, actor: Actor) -> Node:
         """The node without a capability. Raises: UnknownNode, UnknownCapability."""
-        authorise(actor, Action.EQUIP, node_id=node_id)
+        self._access.authorise(actor, Action.EQUIP, node_id=node_id)
         return await self._mutate(lambda overlay: capability_plans.remove(overlay, node_id, key), actor)
 
     # Groups
 
     async def create_group(self, attrs: GroupAttrs, *, actor: Actor) -> group_plans.Created:
         """Ensure that a group of this name exists. Raises: Mismatch when it does with other values; InvalidInput."""
-        authorise(actor, Action.GROUP)
+        self._access.authorise(actor, Action.GROUP)
         return await self._mutate(lambda overlay: group_plans.create(overlay, attrs), actor)
 
     async def update_group(self, group_id: GroupId, patch: GroupPatch, *, actor: Actor) -> NodeGroup:
@@ -160,7 +175,7 @@ class NodeDomain:
 
         Raises: UnknownGroup; GroupCycle when the group would be inside itself; InvalidInput.
         """
-        authorise(actor, Action.GROUP)
+        self._access.authorise(actor, Action.GROUP)
         return await self._mutate(lambda overlay: group_plans.update(overlay, group_id, patch), actor)
 
     async def remove_group(self, group_id: GroupId, *, force: bool = False, actor: Actor) -> NodeGroup:
@@ -168,17 +183,17 @@ class NodeDomain:
 
         Raises: UnknownGroup; GroupInUse when it has members or groups in it, unless forced.
         """
-        authorise(actor, Action.GROUP)
+        self._access.authorise(actor, Action.GROUP)
         return await self._mutate(lambda overlay: group_plans.remove(overlay, group_id, force), actor)
 
     async def join_group(self, node_id: NodeId, group_id: GroupId, *, actor: Actor) -> group_plans.Joined:
         """The node as a member; one that it is makes no event. Raises: UnknownNode, UnknownGroup, InvalidInput."""
-        authorise(actor, Action.GROUP)
+        self._access.authorise(actor, Action.GROUP)
         return await self._mutate(lambda overlay: group_plans.join(overlay, node_id, group_id), actor)
 
     async def leave_group(self, node_id: NodeId, group_id: GroupId, *, actor: Actor) -> Node:
         """The node out of the group. Raises: UnknownNode, UnknownGroup, UnknownMembership."""
-        authorise(actor, Action.GROUP)
+        self._access.authorise(actor, Action.GROUP)
         return await self._mutate(lambda overlay: group_plans.leave(overlay, node_id, group_id), actor)
 
     # Status
@@ -191,7 +206,7 @@ class NodeDomain:
         An override stays. Raises: UnknownNode; SessionTaken when the session belongs to another node; Superseded,
         NameInUse when another process speaks for the node.
         """
-        authorise(actor, Action.ANNOUNCE, node_id=node_id)
+        self._access.authorise(actor, Action.ANNOUNCE, node_id=node_id)
         announcement = announcement or OnlineInput()
         before = None
         if (entry := self._roster.get(node_id)) is not None:
@@ -213,7 +228,7 @@ class NodeDomain:
 
         Repeating it makes no event. Raises: UnknownNode.
         """
-        authorise(actor, Action.MARK, node_id=node_id)
+        self._access.authorise(actor, Action.MARK, node_id=node_id)
         status = wanted.node_status
         if actor.kind is ActorKind.OPERATOR:
             reason = wanted.reason or f"marked {status} by {actor.name}"
@@ -231,7 +246,7 @@ class NodeDomain:
 
     async def clear_override(self, node_id: NodeId, *, actor: Actor) -> Node:
         """Let the observed status show again; without an override nothing happens. Raises: UnknownNode."""
-        authorise(actor, Action.LIFT, node_id=node_id)
+        self._access.authorise(actor, Action.LIFT, node_id=node_id)
         return await self._mutate(lambda overlay: plans.lift(overlay, node_id), actor)
 
     # Link sessions
@@ -318,7 +333,7 @@ class NodeDomain:
     def _authorise_session(self, actor: Actor, ends: tuple[NodeId, ...]) -> None:
         """A node changes the sessions of which it is an end. Raises: NotPermitted."""
         own = actor.node_id is not None and actor.node_id in ends
-        authorise(actor, Action.LINK, node_id=actor.node_id if own else ends[0])
+        self._access.authorise(actor, Action.LINK, node_id=actor.node_id if own else ends[0])
 
     async def _with_session(
         self, session_id: str | None, plan: Callable[[Overlay, LinkSession | None], V], actor: Actor
@@ -362,7 +377,7 @@ class NodeDomain:
     def hear(self, entry: Entry, beat: HeartbeatInput, *, actor: Actor) -> None:
         """Count the beat as a sign of life, and nothing else. Raises: NotPermitted, StaleIncarnation."""
         node = entry.node
-        authorise(actor, Action.BEAT, node_id=node.id)
+        self._access.authorise(actor, Action.BEAT, node_id=node.id)
         if beat.incarnation is not None and beat.incarnation != node.incarnation:
             raise StaleIncarnation(given=beat.incarnation, current=node.incarnation)
         if BEAT_SIGNALS[beat.status] is not Signal.GOODBYE:
@@ -381,4 +396,4 @@ class NodeDomain:
     async def _mutate(self, plan: Callable[[Overlay], V], actor: Actor) -> V:
         for condition in self._conditions:
             plan = condition.around(plan)
-        return await self._writer.submit(Lane.MUTATIONS, plan, actor=actor)
+        return await self._writer.submit(Lane.MUTATIONS, plan, actor=actor, audited=True)

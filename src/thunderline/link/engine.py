@@ -20,7 +20,9 @@ from thunderline.flow.bus import Bus, Buses, LocalBus
 from thunderline.flow.gather import GatheringBus
 from thunderline.flow.pace import PacedBus
 from thunderline.flow.taxonomy import NODE_HEARTBEAT, TAXONOMY
+from thunderline.link.access import Access
 from thunderline.link.ages import Ages
+from thunderline.link.audit_trail import AuditTrail
 from thunderline.link.capacity import CAPACITY_ID
 from thunderline.link.checkpoint import PresenceCheckpoint
 from thunderline.link.detection import Detection
@@ -31,6 +33,7 @@ from thunderline.link.guard import EVERYTHING, GUARDED, Scope
 from thunderline.link.history import History
 from thunderline.link.lanes import OWN_LANE_MAX, Lane
 from thunderline.link.overlay import Overlay
+from thunderline.link.refusals import Refusals
 from thunderline.link.retention import Retention
 from thunderline.link.roster import Roster
 from thunderline.link.sentinel import Sentinel
@@ -61,6 +64,8 @@ class Engine:
         self.owner = owner
         self.roster = Roster()
         self.sentinel = Sentinel(self.roster, clock=clock, settings=settings, rng=rng)
+        self.refusals = Refusals(clock=clock, ids=ids)
+        self.access = Access(self.roster, self.refusals, own_name=owner, clock=clock)
         self.uplinks = Uplinks(self.roster, self.sentinel, holder=owner)
         self.tasks = Supervisor()
         self._gathering = GatheringBus(LocalBus(), clock=clock)
@@ -86,9 +91,18 @@ class Engine:
             commit_max=settings.commit_max,
             checkpoint=self._checkpoint,
             settled=self._settled,
+            token_settled=self.access.token_settled,
             beats_kept=self._heartbeat_events,
         )
         self.ages = Ages(store, clock=clock)
+        self.audit_trail = AuditTrail(
+            store,
+            ages=self.ages,
+            clock=clock,
+            settings=settings,
+            rng=rng,
+            store_is_away=lambda: self.writer.away is not None,
+        )
         self.history = History(
             store,
             self.roster,
@@ -123,6 +137,7 @@ class Engine:
         head = await self.store.open()
         self.roster.log_id, self.roster.revision, self.log.oldest = head.log_id, head.revision, head.oldest
         with _collector_at_rest():
+            await self._load_tokens()
             await self._load_groups()
             await self._load_nodes()
             await self._load_sessions()
@@ -132,6 +147,9 @@ class Engine:
         self.tasks.start(self.writer.run(), name="writer")
         self.tasks.start(self.writer.watch(), name="writer watch")
         self.tasks.start(self.sentinel.run(self.detection), name="sentinel")
+        self.tasks.start(self.access.watch_expiry(), name="token expiry")
+        self.tasks.start(self.refusals.run(self.writer), name="refusals")
+        self.tasks.start(self.audit_trail.run(), name="audit trail")
         self.tasks.start(self.history.run(), name="history")
         self.tasks.start(self.snapshots.run(), name="snapshots")
         self.tasks.start(self.retention.run(), name="retention")
@@ -149,6 +167,7 @@ class Engine:
 
     async def stop(self) -> None:
         """Refuse what is new, commit what is queued, end watches, close the store."""
+        await self.refusals.tell(self.writer)
         self.writer.close()
         await self.tasks.join("writer")
         await self.tasks.close()
@@ -169,6 +188,13 @@ class Engine:
         while page := await self.store.scan_open_sessions(after=after, limit=LOAD_PAGE):
             for session in page:
                 self.roster.put_session(session)
+            after = page[-1].id
+
+    async def _load_tokens(self) -> None:
+        after = None
+        while page := await self.store.scan_tokens(after=after, limit=LOAD_PAGE):
+            for token in page:
+                self.roster.tokens.put(token)
             after = page[-1].id
 
     async def _load_groups(self) -> None:

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from thunderline.core.errors import Overloaded, ThunderlineError
 from thunderline.link.actor import Actor
@@ -32,6 +32,9 @@ class Operation(ABC):
     """One queued change, `actor`'s doing."""
 
     __slots__ = ("actor",)
+
+    is_audited: ClassVar[bool] = False
+    """Whether what it changes stands in the audit log, and not in the event log alone."""
 
     def __init__(self, actor: Actor) -> None:
         self.actor = actor
@@ -74,6 +77,14 @@ class Call(Operation, Generic[T]):
     def fail(self, error: BaseException) -> None:
         if not self.done.done():
             self.done.set_exception(error)
+
+
+class AuditedCall(Call[T]):
+    """One whose changes stand in the audit log."""
+
+    __slots__ = ()
+
+    is_audited = True
 
 
 class Lanes:

@@ -6,11 +6,16 @@ What follows from a connection that ended is up to `detection`; the records of s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+
+import msgspec
 
 from thunderline.block.store import Store
+from thunderline.core.access import Scope, Token, TokenKind
 from thunderline.core.errors import (
     Deregistered,
+    NotPermitted,
+    Refused,
     SessionEnded,
     ShuttingDown,
     StaleIncarnation,
@@ -20,8 +25,9 @@ from thunderline.core.ids import LinkId
 from thunderline.core.inputs import HeartbeatInput, NodeAttrs
 from thunderline.core.records import BeatStatus, Node
 from thunderline.core.settings import Settings
-from thunderline.link import link_plans, plans, report_plans
-from thunderline.link.actor import Action, Actor, ActorKind, authorise
+from thunderline.link import link_plans, plans, report_plans, token_plans
+from thunderline.link.access import Access
+from thunderline.link.actor import Action, Actor, ActorKind
 from thunderline.link.detection import plan_leave
 from thunderline.link.health import Health
 from thunderline.link.lanes import Lane, Operation
@@ -31,8 +37,11 @@ from thunderline.link.plans import Kept
 from thunderline.link.report_plans import SeenSession
 from thunderline.link.roster import Entry, Roster
 from thunderline.link.sentinel import Sentinel
+from thunderline.link.token_plans import Issued
 from thunderline.link.uplinks import Uplink, Uplinks
 from thunderline.link.writer import Writer
+
+NODE_SCOPES: Final = frozenset({Scope.NODE})
 
 
 class BeatListener(Protocol):
@@ -96,8 +105,17 @@ class LinkDomain:
     """All actions on links of this process. Those that write raise what `Writer.submit` does."""
 
     def __init__(
-        self, writer: Writer, roster: Roster, sentinel: Sentinel, uplinks: Uplinks, store: Store, *, settings: Settings
+        self,
+        writer: Writer,
+        roster: Roster,
+        sentinel: Sentinel,
+        uplinks: Uplinks,
+        store: Store,
+        access: Access,
+        *,
+        settings: Settings,
     ) -> None:
+        self._access = access
         self._store = store
         self._writer = writer
         self._roster = roster
@@ -105,28 +123,36 @@ class LinkDomain:
         self._uplinks = uplinks
         self._settings = settings
 
-    def resume(self, uplink: Uplink, session_id: str, secret: str, *, name: str, instance: str) -> Node | None:
+    def resume(
+        self, uplink: Uplink, session_id: str, secret: str, *, name: str, instance: str, token: Token | None = None
+    ) -> Node | None:
         """Let the link go on over this connection as if it had not broken, and write nothing; None: it cannot.
 
-        It can within the grace, or while the connection it had still seems to stand, and is a sign of life.
+        It can within the grace, or while the connection it had still seems to stand, and is a sign of life. Not by a
+        join token, whatever it was opened with. Raises: NotPermitted, TokenRevoked, TokenExpired.
         """
         entry = self._uplinks.resumable(session_id, secret, name=name, instance=instance)
-        if entry is None:
+        if entry is None or (token is not None and token.kind is TokenKind.JOIN):
             return None
+        caller = self._caller(name, token, uplink)
         self._uplinks.replace(session_id)
-        self._open(uplink, entry, session_id, entry.node, instance)
+        self._open(uplink, entry, session_id, entry.node, instance, caller)
         self._sentinel.heard(entry)
         return entry.node
 
-    async def open(self, uplink: Uplink, attrs: NodeAttrs, *, instance: str, session_id: str) -> Node:
+    async def open(
+        self, uplink: Uplink, attrs: NodeAttrs, *, instance: str, session_id: str, token: Token | None = None
+    ) -> Node:
         """The handshake of a new link: the node ensured, up, and linked by a session of that id, in one commit.
 
-        A process that was not known becomes the node's; its predecessor's links end. Raises: Mismatch, InvalidInput,
-        Superseded, NameInUse, NotPermitted for the registry's own name; Deregistered, SessionEnded when the same commit
-        undid it; ShuttingDown, and what `Writer.submit` does.
+        A process that was not known becomes the node's; its predecessor's links end. `token` is what the peer showed,
+        None where none is needed; for a join token the same commit enrols the node, and `uplink.credential` is what it
+        gets. Raises: Mismatch, InvalidInput, Superseded, NameInUse, JoinRefused, Unauthenticated; NotPermitted, also
+        for the registry's own name; Deregistered, SessionEnded when the same commit undid it; ShuttingDown, and what
+        `Writer.submit` does.
         """
-        actor = Actor(kind=ActorKind.NODE, name=attrs.name)
-        authorise(actor, Action.REGISTER)
+        joins = token is not None and token.kind is TokenKind.JOIN
+        actor = self._joiner(attrs.name, token, uplink) if joins else self._caller(attrs.name, token, uplink)
         self._uplinks.check_name(attrs.name, actor)
         if self._uplinks.draining:
             raise ShuttingDown
@@ -134,22 +160,35 @@ class LinkDomain:
         if known is not None and known.node.instance == instance:
             self._sentinel.heard(known)
         self._uplinks.expect(session_id)
-        try:
-            opened = await self._writer.submit(
-                Lane.MUTATIONS,
-                lambda overlay: link_plans.open_link(
-                    overlay,
-                    attrs,
-                    instance=instance,
-                    session_id=session_id,
-                    holder=self._uplinks.holder,
-                    admit=self._uplinks.admit,
-                    default_interval_ms=self._settings.heartbeat_interval_ms,
-                ),
-                actor=actor,
+
+        def plan(overlay: Overlay) -> tuple[link_plans.Opened, Issued | None]:
+            given, issued = attrs, None
+            if token is not None and token.kind is TokenKind.JOIN:
+                may_retry = self._may_join_again(overlay, attrs.name, instance)
+                issued, given = token_plans.enrol(overlay, token.id, attrs, may_retry=may_retry)
+            opened = link_plans.open_link(
+                overlay,
+                given,
+                instance=instance,
+                session_id=session_id,
+                holder=self._uplinks.holder,
+                admit=self._uplinks.admit,
+                default_interval_ms=self._settings.heartbeat_interval_ms,
             )
-        except BaseException:
+            return opened, issued
+
+        try:
+            opened, issued = await self._writer.submit(Lane.MUTATIONS, plan, actor=actor)
+            if issued is not None:
+                uplink.credential = issued.text
+                actor = msgspec.structs.replace(actor, token_id=issued.token.id)
+            self._access.still(actor)
+        except BaseException as error:
             self._uplinks.unexpect(session_id)
+            if isinstance(error, Refused) and not isinstance(error, NotPermitted):
+                self._access.refusals.note(
+                    error, action="join" if joins else "open a link", actor=actor, subject=attrs.name
+                )
             raise
         node = opened.node
         if opened.before is not None and opened.before != instance:
@@ -160,14 +199,44 @@ class LinkDomain:
             self._uplinks.unexpect(session_id)
             raise Deregistered(node.name) if entry is None else SessionEnded(session_id)
         # As it is now: the same commit may have changed the node once more.
-        self._open(uplink, entry, session_id, entry.node, instance)
+        self._open(uplink, entry, session_id, entry.node, instance, actor)
         self._sentinel.announced(entry)
         return entry.node
 
-    def _open(self, uplink: Uplink, entry: Entry, session_id: str, node: Node, instance: str) -> None:
+    def _caller(self, name: str, token: Token | None, uplink: Uplink) -> Actor:
+        """Who opens the link of the node of that name. Raises: NotPermitted, TokenRevoked, TokenExpired."""
+        if token is None:
+            caller = Actor(kind=ActorKind.NODE, name=name, scopes=NODE_SCOPES, address=uplink.address)
+        else:
+            self._access.check(token)
+            caller = self._access.actor_of(token, address=uplink.address)
+        self._access.authorise(caller, Action.REGISTER, name=name)
+        return caller
+
+    def _joiner(self, name: str, token: Token | None, uplink: Uplink) -> Actor:
+        # Of no scope: the plan looks at the join token itself.
+        return Actor(
+            kind=ActorKind.NODE, name=name, token_id=None if token is None else token.id, address=uplink.address
+        )
+
+    def _may_join_again(self, overlay: Overlay, name: str, instance: str) -> bool:
+        """Whether this process was enrolled and does not know it: the answer was lost with its connection."""
+        node, credential = overlay.named(name), overlay.credential_of(name)
+        if node is None or credential is None or node.instance != instance:
+            return False
+        return not self._uplinks.of_node(node.id) and not self._roster.tokens.is_used(credential.id)
+
+    def _open(self, uplink: Uplink, entry: Entry, session_id: str, node: Node, instance: str, caller: Actor) -> None:
         uplink.entry = entry
-        uplink.actor = Actor(kind=ActorKind.NODE, name=node.name, node_id=node.id)
-        authorise(uplink.actor, Action.BEAT, node_id=node.id)
+        uplink.actor = Actor(
+            kind=ActorKind.NODE,
+            name=node.name,
+            scopes=NODE_SCOPES,
+            node_id=node.id,
+            token_id=caller.token_id,
+            address=caller.address,
+        )
+        uplink.hold = self._access.hold(uplink.actor, uplink.end)
         uplink.session_id = session_id
         uplink.instance = instance
         uplink.incarnation = node.incarnation
@@ -194,7 +263,7 @@ class LinkDomain:
 
     async def report(self, uplink: Uplink, seen: Sequence[SeenSession]) -> None:
         """Let the node's sessions with other nodes be those that it sees, as far as it reported them over this link."""
-        authorise(uplink.actor, Action.LINK, node_id=uplink.entry.node.id)
+        self._access.authorise(uplink.actor, Action.LINK, node_id=uplink.entry.node.id)
         known = {}
         # An id of another session would come between that one and those who ask for it.
         seen = [one for one in seen if self._roster.sessions.get(LinkId(one.session_id.lower())) is None]

@@ -16,8 +16,9 @@ import msgspec
 
 from thunderline.block.beats import PackedBeat
 from thunderline.block.store import KeptAnswer, PresenceRow, WriteBatch
-from thunderline.core.errors import UnknownGroup, UnknownNode
-from thunderline.core.ids import BatchId, EventId, GroupId, IdSource, LinkId, NodeId, Revision
+from thunderline.core.access import AuditEntry, Outcome, Token, TokenKind
+from thunderline.core.errors import TokenExpired, TokenRevoked, UnknownGroup, UnknownNode
+from thunderline.core.ids import AuditId, BatchId, EventId, GroupId, IdSource, LinkId, NodeId, Revision, TokenId
 from thunderline.core.records import (
     OPEN_SESSION_STATUSES,
     Event,
@@ -28,7 +29,7 @@ from thunderline.core.records import (
     RegistryReport,
 )
 from thunderline.flow.taxonomy import TAXONOMY, check_event
-from thunderline.link.actor import Actor
+from thunderline.link.actor import NOBODY, Actor, ActorKind
 from thunderline.link.roster import Roster
 
 _ABSENT: Final = object()
@@ -40,6 +41,7 @@ class Savepoint(msgspec.Struct, frozen=True):
     events: int
     beats: int
     answers: int
+    audit: int
     undo: int
 
 
@@ -66,11 +68,12 @@ class Overlay:
         self.events: list[Event] = []
         self.beats: list[PackedBeat] = []
         self.answers: list[KeptAnswer] = []
+        self.audit: list[AuditEntry] = []
         self.new_id = ids
         self._roster = roster
         self.source = source
         """The replica that makes the batch."""
-        self._actor: Actor | None = None
+        self._actor: Actor = NOBODY
         self._correlation_id: str | None = None
         self._causation_id: EventId | None = None
         self._nodes: dict[NodeId, Node | None] = {}
@@ -81,6 +84,8 @@ class Overlay:
         self._sessions_at: dict[NodeId, dict[LinkId, None]] = {}
         self._groups: dict[GroupId, NodeGroup | None] = {}
         self._group_names: dict[str, GroupId | None] = {}
+        self._tokens: dict[TokenId, Token | None] = {}
+        self._token_names: dict[tuple[bool, str], TokenId | None] = {}
         self._taken: dict[tuple[bytes, int, int], None] = {}
         self._highest: dict[tuple[bytes, int], int] = {}
         self._undo: list[tuple[dict[Any, Any], Any, Any]] = []
@@ -88,13 +93,27 @@ class Overlay:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to write."""
-        return not self.events and not self.beats and not self.answers
+        return not (self.events or self.beats or self.answers or self.audit or self._tokens)
 
     def begin(self, actor: Actor) -> Savepoint:
         """Start the next operation: what it changes is `actor`'s doing, under one correlation id."""
         self._actor = actor
         self._correlation_id = None
         return self.savepoint()
+
+    def check_actor(self) -> None:
+        """Return if the token by which the operation's actor is known is still good: it was, when the call came.
+
+        Raises: TokenRevoked, TokenExpired.
+        """
+        actor = self._actor
+        if actor.token_id is None:
+            return
+        token = self.token(actor.token_id)
+        if token is None or token.revoked_at is not None:
+            raise TokenRevoked(actor.name)
+        if token.expires_at is not None and token.expires_at <= self.now:
+            raise TokenExpired(actor.name)
 
     @contextmanager
     def consequences(self, of: Event | None) -> Iterator[None]:
@@ -109,13 +128,14 @@ class Overlay:
 
     def savepoint(self) -> Savepoint:
         """Where the overlay stands now, inside an operation or between two."""
-        return Savepoint(len(self.events), len(self.beats), len(self.answers), len(self._undo))
+        return Savepoint(len(self.events), len(self.beats), len(self.answers), len(self.audit), len(self._undo))
 
     def roll_back(self, savepoint: Savepoint) -> None:
         """Undo all since `savepoint`."""
         del self.events[savepoint.events :]
         del self.beats[savepoint.beats :]
         del self.answers[savepoint.answers :]
+        del self.audit[savepoint.audit :]
         while len(self._undo) > savepoint.undo:
             changed, key, before = self._undo.pop()
             if before is _ABSENT:
@@ -200,6 +220,26 @@ class Overlay:
         nodes = [node for node_id in ids if (node := self.find(node_id)) is not None and name in node.groups]
         return sorted(nodes, key=lambda node: node.name)
 
+    def token(self, token_id: TokenId) -> Token | None:
+        """The token with this id."""
+        return self._tokens[token_id] if token_id in self._tokens else self._roster.tokens.get(token_id)
+
+    def token_named(self, name: str) -> Token | None:
+        """The token or join token of that name that is not revoked."""
+        return self._named_token(False, name)
+
+    def credential_of(self, name: str) -> Token | None:
+        """The credential of the node of that name, revoked or not; None: the name was never enrolled."""
+        return self._named_token(True, name)
+
+    def _named_token(self, is_credential: bool, name: str) -> Token | None:
+        key = (is_credential, name)
+        if key in self._token_names:
+            token_id = self._token_names[key]
+            return None if token_id is None else self._tokens[token_id]
+        book = self._roster.tokens
+        return book.credential_of(name) if is_credential else book.named(name)
+
     def is_taken(self, key: bytes, incarnation: int, seq: int) -> bool:
         """Whether this batch already holds the beat with that number."""
         return (key, incarnation, seq) in self._taken
@@ -251,6 +291,41 @@ class Overlay:
         self._emit(event_name, group, subject=group.name, entity_id=group.id)
         return group
 
+    def put_token(self, token: Token) -> Token:
+        """Make `token` the token's record; of a credential, it takes the place of the one that its node had."""
+        is_credential = token.kind is TokenKind.CREDENTIAL
+        if is_credential and (before := self.credential_of(token.name)) is not None and before.id != token.id:
+            self._set(self._tokens, before.id, None)
+        self._set(self._tokens, token.id, token)
+        is_named = is_credential or token.revoked_at is None
+        self._set(self._token_names, (is_credential, token.name), token.id if is_named else None)
+        return token
+
+    def note(self, action: str, *, subject: str | None, revision: Revision | None = None) -> None:
+        """Say in the audit log that the operation's actor did this."""
+        self.audit.append(
+            AuditEntry(
+                id=AuditId(self.new_id()),
+                at=self.now,
+                actor=str(self._actor),
+                action=action,
+                outcome=Outcome.DONE,
+                subject=subject,
+                revision=revision,
+                address=self._actor.address,
+            )
+        )
+
+    def note_change(self, since: Savepoint) -> None:
+        """Say in the audit log that the operation's actor did what has happened since, if anything has."""
+        if len(self.events) > since.events and self._actor.kind is not ActorKind.SYSTEM:
+            event = self.events[since.events]
+            self.note(event.name, subject=event.subject, revision=event.revision)
+
+    def add_audit(self, entry: AuditEntry) -> None:
+        """Append an entry that tells of what happened elsewhere."""
+        self.audit.append(entry)
+
     def report(self, event_name: str, report: RegistryReport, *, subject: str) -> None:
         """Tell something of the registry itself, which stands in the log alone."""
         self._emit(event_name, report, subject=subject, entity_id=report.id)
@@ -292,6 +367,9 @@ class Overlay:
             presence=[row for row in presence if self.find(row.node_id) is not None],
             presence_block=presence_block,
             answers=self.answers,
+            tokens=[token for token in self._tokens.values() if token is not None],
+            removed_tokens=[token_id for token_id, token in self._tokens.items() if token is None],
+            audit=self.audit,
         )
 
     def apply(self) -> None:
@@ -311,6 +389,12 @@ class Overlay:
         for group in self._groups.values():
             if group is not None:
                 roster.put_group(group)
+        for token_id, token in self._tokens.items():
+            if token is None:
+                roster.tokens.remove(token_id)
+        for token in self._tokens.values():
+            if token is not None:
+                roster.tokens.put(token)
         for beat in self.beats:
             entry = roster.by_key(beat.node_key)
             if entry is not None:
@@ -322,6 +406,10 @@ class Overlay:
         """The nodes that the batch touched or whose sessions it did, the removed ones too."""
         ends = (node_id for session in self._sessions.values() for node_id in session.ends)
         return list(dict.fromkeys([*self._nodes, *ends]))
+
+    def changed_tokens(self) -> list[TokenId]:
+        """The tokens that the batch touched, the removed ones too."""
+        return list(self._tokens)
 
     def _next_revision(self) -> Revision:
         return Revision(self._roster.revision + len(self.events) + 1)

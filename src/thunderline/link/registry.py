@@ -66,6 +66,7 @@ from thunderline.link.roster import Entry
 from thunderline.link.status_history import SPANS_DEFAULT, StatusHistories, StatusHistory
 from thunderline.link.summary import LivenessFigures, Summary, summarise
 from thunderline.link.timeline import BINS_DEFAULT, Timeline, Timelines
+from thunderline.link.token_domain import TokenDomain
 from thunderline.link.watch import Watch
 
 log = get_logger(__name__)
@@ -97,10 +98,12 @@ class Registry:
         self.tasks = engine.tasks
         """The registry's own tasks; the server adds its own, so that readiness speaks for all of them."""
         parts = (engine.writer, engine.roster, engine.sentinel, engine.uplinks)
-        self.domain = NodeDomain(*parts, store, engine.history, settings=settings)
-        self.batches = BatchDomain(self.domain, engine.writer, settings=settings)
+        self.access = engine.access
+        self.domain = NodeDomain(*parts, store, engine.history, engine.access, settings=settings)
+        self.batches = BatchDomain(self.domain, engine.writer, engine.access, settings=settings)
+        self.tokens = TokenDomain(engine.writer, engine.roster, engine.access, store)
         self.answers = Answers(store, engine.writer, clock=clock, ttl_s=settings.idempotency_ttl_s)
-        self.links = LinkDomain(*parts, store, settings=settings)
+        self.links = LinkDomain(*parts, store, engine.access, settings=settings)
 
     @classmethod
     @asynccontextmanager

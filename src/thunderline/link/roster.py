@@ -31,6 +31,7 @@ from thunderline.link.group_tree import GroupTree
 from thunderline.link.node_index import NodeFilter, NodeIndex
 from thunderline.link.open_sessions import OpenSessions, SessionFilter
 from thunderline.link.presence import SequenceWindow, Taken
+from thunderline.link.tokens import TokenBook
 
 if TYPE_CHECKING:
     from thunderline.link.health import Strain
@@ -169,6 +170,7 @@ class Roster:
         self.held: set[str] = set()
         """The `session_id`s whose connection this process holds, or which may still be resumed."""
         self.groups = GroupTree()
+        self.tokens = TokenBook()
         self.observers: list[RosterObserver] = []
         self.hits = self.misses = 0
         """Point queries that found a node, and that did not; both are answered from here."""

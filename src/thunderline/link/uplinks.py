@@ -21,6 +21,7 @@ from thunderline.core.errors import Deregistered, NameInUse, SaidGoodbye, Sessio
 from thunderline.core.ids import NodeId
 from thunderline.core.logging import get_logger
 from thunderline.core.records import LinkSession, Node
+from thunderline.link.access import Hold
 from thunderline.link.actor import Action, Actor, authorise
 from thunderline.link.liveness import has_left, is_up
 from thunderline.link.roster import Entry, Roster
@@ -39,7 +40,19 @@ SUPERSEDED_KEPT: Final = 8
 class Uplink(ABC):
     """One node's connection. The registry sets what it knows about it when it opens."""
 
-    __slots__ = ("actor", "entry", "incarnation", "instance", "interval_ms", "leaving", "leaving_reason", "session_id")
+    __slots__ = (
+        "actor",
+        "address",
+        "credential",
+        "entry",
+        "hold",
+        "incarnation",
+        "instance",
+        "interval_ms",
+        "leaving",
+        "leaving_reason",
+        "session_id",
+    )
 
     entry: Entry
     actor: Actor
@@ -47,7 +60,12 @@ class Uplink(ABC):
     incarnation: int
     interval_ms: int
 
-    def __init__(self) -> None:
+    def __init__(self, *, address: str | None = None) -> None:
+        self.address = address
+        """Where the peer is."""
+        self.credential: str | None = None
+        """What a node that has joined is to use from now on, as the token's text."""
+        self.hold: Hold | None = None
         self.session_id = ""
         """Empty until the link is open; what stands above is known from then on."""
         self.leaving = False
@@ -215,6 +233,8 @@ class Uplinks:
 
     def _forget(self, uplink: Uplink) -> None:
         node_id = uplink.entry.node.id
+        if uplink.hold is not None:
+            uplink.hold.release()
         del self._live[uplink.session_id]
         links = self._of_node[node_id]
         del links[uplink.session_id]

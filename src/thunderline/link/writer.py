@@ -31,13 +31,13 @@ from thunderline.core.errors import (
     StoreUnavailable,
     ThunderlineError,
 )
-from thunderline.core.ids import BatchId, IdSource, NodeId
+from thunderline.core.ids import BatchId, IdSource, NodeId, TokenId
 from thunderline.core.logging import get_logger
 from thunderline.core.records import Event, Node
 from thunderline.flow.bus import Publisher
 from thunderline.link.actor import Actor
 from thunderline.link.checkpoint import PresenceCheckpoint
-from thunderline.link.lanes import Call, Lane, Lanes, Operation
+from thunderline.link.lanes import AuditedCall, Call, Lane, Lanes, Operation
 from thunderline.link.overlay import Overlay
 from thunderline.link.roster import Roster
 
@@ -95,10 +95,11 @@ class Writer:
         commit_max: int,
         checkpoint: PresenceCheckpoint,
         settled: Callable[[NodeId, Node | None], None],
+        token_settled: Callable[[TokenId], None],
         beats_kept: Callable[[Overlay], list[Event]],
     ) -> None:
-        """`settled` hears of every node that a commit touched (None: removed), before its callers do; `beats_kept`
-        gives the transient events of a committed overlay."""
+        """`settled` hears of every node that a commit touched (None: removed), and `token_settled` of every token,
+        before its callers do; `beats_kept` gives the transient events of a committed overlay."""
         self.stats = CommitStats()
         self._store = store
         self._roster = roster
@@ -111,6 +112,7 @@ class Writer:
         self._commit_max = commit_max
         self._checkpoint = checkpoint
         self._settled = settled
+        self._token_settled = token_settled
         self._beats_kept = beats_kept
         self._closing = False
         self._away: StoreUnavailable | None = None
@@ -140,9 +142,14 @@ class Writer:
             raise StoreUnavailable(self._away.reason)
         self._lanes.put(lane, operation)
 
-    def submit(self, lane: Lane, plan: Callable[[Overlay], T | ThunderlineError], *, actor: Actor) -> asyncio.Future[T]:
-        """Queue a change as `put` does; the future gives what `plan` gave, or raises what it raised."""
-        call = Call(plan, actor=actor)
+    def submit(
+        self, lane: Lane, plan: Callable[[Overlay], T | ThunderlineError], *, actor: Actor, audited: bool = False
+    ) -> asyncio.Future[T]:
+        """Queue a change as `put` does; the future gives what `plan` gave, or raises what it raised.
+
+        `audited`: what it changes stands in the audit log, too, written in the same transaction.
+        """
+        call = AuditedCall(plan, actor=actor) if audited else Call(plan, actor=actor)
         self.put(lane, call)
         return call.done
 
@@ -252,7 +259,10 @@ class Writer:
         for operation in operations:
             savepoint = overlay.begin(operation.actor)
             try:
+                overlay.check_actor()
                 outcomes.append((operation, operation.plan(overlay), None))
+                if operation.is_audited:
+                    overlay.note_change(savepoint)
             except ThunderlineError as error:
                 overlay.roll_back(savepoint)
                 outcomes.append((operation, None, error))
@@ -268,6 +278,8 @@ class Writer:
         self._checkpoint.beats_committed(overlay.beats, block_id)
         for node_id in overlay.changed_nodes():
             self._settled(node_id, overlay.find(node_id))
+        for token_id in overlay.changed_tokens():
+            self._token_settled(token_id)
         _answer(outcomes)
         if overlay.events:
             self._bus.publish(overlay.events)
