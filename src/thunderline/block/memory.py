@@ -35,9 +35,21 @@ from thunderline.block.store import (
     WriteBatch,
     check_revisions,
 )
+from thunderline.core.access import AuditEntry, Token, TokenKind
 from thunderline.core.clock import Clock, from_ms, to_ms
 from thunderline.core.errors import ContentRejected, StoreUnavailable
-from thunderline.core.ids import BatchId, GroupId, IdSource, LinkId, LogId, NodeId, Revision, new_uuid7
+from thunderline.core.ids import (
+    AuditId,
+    BatchId,
+    GroupId,
+    IdSource,
+    LinkId,
+    LogId,
+    NodeId,
+    Revision,
+    TokenId,
+    new_uuid7,
+)
 from thunderline.core.records import OPEN_SESSION_STATUSES, Event, LinkSession, Node, NodeGroup
 
 
@@ -66,6 +78,8 @@ class MemoryStore(Store):
         self._rollups: dict[tuple[int, bytes], Rollup] = {}
         self._history_clock: HistoryClock | None = None
         self._answers: dict[tuple[str, str], KeptAnswer] = {}
+        self._tokens: dict[TokenId, Token] = {}
+        self._audit: dict[AuditId, AuditEntry] = {}
         self._last_batch: BatchId | None = None
         self._is_open = False
 
@@ -103,6 +117,10 @@ class MemoryStore(Store):
             now_ms = max(answer.kept_at_ms for answer in batch.answers)
             self._answers = {key: kept for key, kept in self._answers.items() if kept.expires_at_ms > now_ms}
             self._answers |= {(answer.caller, answer.key): answer for answer in batch.answers}
+        for token_id in batch.removed_tokens:
+            self._tokens.pop(token_id, None)
+        self._tokens |= {token.id: token for token in batch.tokens}
+        self._audit |= {entry.id: entry for entry in batch.audit}
         if not batch.beats:
             return None
         self._newest_block += 1
@@ -128,6 +146,7 @@ class MemoryStore(Store):
             if session_ids.setdefault(session.session_id, session.id) != session.id or is_other:
                 raise ContentRejected(f"the session_id {session.session_id!r} is taken")
         self._check_groups(batch)
+        self._check_access(batch)
         for node_id in [*(session.node_id for session in batch.sessions), *(row.node_id for row in batch.presence)]:
             if node_id not in added and (node_id in removed or node_id not in self._nodes):
                 raise ContentRejected(f"there is no node {node_id}")
@@ -146,6 +165,21 @@ class MemoryStore(Store):
         for group in batch.groups:
             if names.setdefault(group.name, group.id) != group.id:
                 raise ContentRejected(f"the group name {group.name!r} is taken")
+
+    def _check_access(self, batch: WriteBatch) -> None:
+        removed = set(batch.removed_tokens)
+        names: set[tuple[bool, str]] = set()
+        after = self._tokens | {token.id: token for token in batch.tokens} if batch.tokens else {}
+        for token in after.values():
+            is_credential = token.kind is TokenKind.CREDENTIAL
+            if token.id in removed or (token.revoked_at is not None and not is_credential):
+                continue
+            if (is_credential, token.name) in names:
+                raise ContentRejected(f"the name {token.name!r} is another token's")
+            names.add((is_credential, token.name))
+        entries = {entry.id for entry in batch.audit}
+        if len(entries) != len(batch.audit) or not entries.isdisjoint(self._audit):
+            raise ContentRejected("an audit entry of that id is there already")
 
     def _remove(self, node_id: NodeId) -> None:
         if (removed := self._nodes.pop(node_id, None)) is not None:
@@ -187,6 +221,22 @@ class MemoryStore(Store):
     async def find_answer(self, caller: str, key: str) -> KeptAnswer | None:
         self._check_open()
         return self._answers.get((caller, key))
+
+    async def scan_tokens(self, *, after: TokenId | None, limit: int) -> list[Token]:
+        self._check_open()
+        return _page(self._tokens, after, limit)
+
+    async def read_audit(self, *, before: AuditId | None, limit: int) -> list[AuditEntry]:
+        self._check_open()
+        ids = sorted((id_ for id_ in self._audit if before is None or id_ < before), reverse=True)
+        return [self._audit[id_] for id_ in ids[:limit]]
+
+    async def trim_audit(self, *, before_ms: int, limit: int) -> int:
+        self._check_open()
+        old = sorted((to_ms(entry.at), entry.id) for entry in self._audit.values() if to_ms(entry.at) < before_ms)
+        for _, id_ in old[:limit]:
+            del self._audit[id_]
+        return len(old[:limit])
 
     async def scan_presence(self, *, after: NodeId | None, limit: int) -> list[PresenceRow]:
         self._check_open()

@@ -119,7 +119,8 @@ class WriteBatch(msgspec.Struct, frozen=True, kw_only=True):
     after the batch. `presence_block` not None: every presence up to and with that block is now in the store.
     `answers` are kept until they expire: a batch that holds some also removes expired ones, as of its newest, those of
     its own keys and a bounded number of others. `tokens` are records as they stand after the batch, each at most once,
-    and none is in `removed_tokens`; `audit` is appended.
+    and none is in `removed_tokens`; a token keeps its kind and name, a name has one credential, revoked or not, and one
+    token of the other kinds that is not revoked. `audit` is appended.
     """
 
     batch_id: BatchId
@@ -189,10 +190,10 @@ class Store(ABC):
 
         Raises: ContentRejected when this content can never be written: the log does not stand at `base`, the events
         have a gap, a name or `session_id` is another's, a session's or presence's node does not exist, an answer of
-        this caller and key is kept already and has not expired, or the engine cannot hold a value; StoreUnavailable
-        when nothing was written and a later try may succeed, also when what was opened is no longer where a restart
-        would look for it; OutcomeUnknown when the engine was lost in the commit itself, after which only `committed`
-        may follow.
+        this caller and key is kept already and has not expired, an audit entry's id is taken, or the engine cannot hold
+        a value; StoreUnavailable when nothing was written and a later try may succeed, also when what was opened is no
+        longer where a restart would look for it; OutcomeUnknown when the engine was lost in the commit itself, after
+        which only `committed` may follow.
         """
 
     @abstractmethod

@@ -23,9 +23,10 @@ from thunderline.block.store import (
     TrimStep,
     WriteBatch,
 )
+from thunderline.core.access import AuditEntry, Token
 from thunderline.core.clock import Clock
 from thunderline.core.errors import ContentRejected, OutcomeUnknown, StoreUnavailable
-from thunderline.core.ids import BatchId, GroupId, IdSource, LinkId, NodeId, Revision
+from thunderline.core.ids import AuditId, BatchId, GroupId, IdSource, LinkId, NodeId, Revision, TokenId
 from thunderline.core.records import Event, LinkSession, Node, NodeGroup
 
 
@@ -117,6 +118,19 @@ class FaultyStore(Store):
     async def find_answer(self, caller: str, key: str) -> KeptAnswer | None:
         with self._counted():
             return await self.inner.find_answer(caller, key)
+
+    async def scan_tokens(self, *, after: TokenId | None, limit: int) -> list[Token]:
+        with self._counted():
+            return await self.inner.scan_tokens(after=after, limit=limit)
+
+    async def read_audit(self, *, before: AuditId | None, limit: int) -> list[AuditEntry]:
+        with self._counted():
+            return await self.inner.read_audit(before=before, limit=limit)
+
+    async def trim_audit(self, *, before_ms: int, limit: int) -> int:
+        self._check()
+        with self._counted():
+            return await self.inner.trim_audit(before_ms=before_ms, limit=limit)
 
     async def scan_presence(self, *, after: NodeId | None, limit: int) -> list[PresenceRow]:
         with self._counted():
