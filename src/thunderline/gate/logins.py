@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from thunderline.core.access import Scope, Token, TokenKind, implied
-from thunderline.core.errors import CsrfRefused, NotPermitted, OriginRefused, Refused, TokenRevoked
+from thunderline.core.errors import CsrfRefused, NotPermitted, OriginRefused, Refused, TokenRevoked, Unauthenticated
 from thunderline.core.ids import TokenId
 from thunderline.link.actor import Actor, ActorKind
 from thunderline.link.registry import Registry
@@ -45,6 +45,7 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
     token_id: TokenId
     name: str
     """The token's."""
+    scopes: tuple[Scope, ...]
     expires_at: datetime
     """When it ends at the latest, for people to read; `deadline` decides."""
     deadline: float
@@ -82,15 +83,14 @@ class Logins:
         return value
 
     def find(self, value: str) -> Login | None:
-        """The session, whose token may not be good any more; None where there is none, or its time is over."""
-        digest = _digest(value)
-        login = self._logins.get(digest)
+        """The session, while its token is good; None where there is none, or it is over."""
+        login = self._find(value)
         if login is None:
             return None
-        self._drop(digest, login)
-        if self._registry.clock.monotonic() >= login.deadline:
+        try:
+            self._token_of(login)
+        except Unauthenticated:
             return None
-        self._put(digest, login)
         return login
 
     def actor_of(self, value: str, *, address: str | None) -> Actor | None:
@@ -98,17 +98,14 @@ class Logins:
 
         Raises: TokenRevoked, TokenExpired where its token is not good any more, which is noted.
         """
-        login = self.find(value)
+        login = self._find(value)
         if login is None:
             return None
         access = self._registry.access
         try:
-            token = self._registry.roster.tokens.get(login.token_id)
-            if token is None:
-                raise TokenRevoked(login.name)
-            access.check(token)
-        except Refused as error:
-            # Kept until its time is over: all that the page asks for next is told the same.
+            token = self._token_of(login)
+        except Unauthenticated as error:
+            # The session is kept until its time is over: all that its page asks for next is told the same.
             shown = Actor(kind=ActorKind.READER, name=login.name, token_id=login.token_id)
             access.refusals.note(error, action="authenticate", actor=shown, address=address)
             raise
@@ -121,12 +118,31 @@ class Logins:
         if login is not None:
             self._drop(digest, login)
 
+    def _find(self, value: str) -> Login | None:
+        digest = _digest(value)
+        login = self._logins.get(digest)
+        if login is None:
+            return None
+        self._drop(digest, login)
+        if self._registry.clock.monotonic() >= login.deadline:
+            return None
+        self._put(digest, login)
+        return login
+
+    def _token_of(self, login: Login) -> Token:
+        token = self._registry.roster.tokens.get(login.token_id)
+        if token is None:
+            raise TokenRevoked(login.name)
+        self._registry.access.check(token)
+        return token
+
     def _login(self, token: Token) -> Login:
         clock, ttl_s = self._registry.clock, self._registry.settings.session_ttl_s
         ends_at = clock.now() + timedelta(seconds=ttl_s)
         return Login(
             token_id=token.id,
             name=token.name,
+            scopes=token.scopes,
             expires_at=ends_at if token.expires_at is None else min(ends_at, token.expires_at),
             deadline=clock.monotonic() + ttl_s,
         )
