@@ -3,6 +3,9 @@
 A request for a WebSocket hands the connection over to that WebSocket's protocol. Any other upgrade is ignored, as RFC
 9110 section 7.8 lets a server do, and its request is answered in HTTP/1.1. The head of a request is bounded in size,
 and head and body together in time. How long an answer takes to be read is not bounded here.
+
+Here, too, a request gets its client's address and scheme, so that nothing behind it need know of proxies: they stand in
+its scope, or in what the WebSocket's protocol is given.
 """
 
 from __future__ import annotations
@@ -17,7 +20,9 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from thunderline.gate.faults import PROBLEM_TYPE, plain_problem
+from thunderline.core.errors import NotPermitted, RateLimited
+from thunderline.gate.entrance import Entrance, Place
+from thunderline.gate.faults import PROBLEM_TYPE, Problem, plain_problem, problem_of
 from thunderline.gate.upgrades import Upgrades
 from thunderline.gate.websocket import UpgradeRequest
 
@@ -46,8 +51,14 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        entrance: Entrance | None = None,
+        place: Place | None = None,
     ) -> None:
+        """`place` is the connection's, where it came by the entrance already; without an `entrance` all come in."""
         super().__init__(config, server_state, app_state, _loop)
+        self._entrance = entrance
+        self._place = place
         self._timer: asyncio.TimerHandle | None = None
         # Loop time since when a request, or the first byte, is awaited; None while nothing is.
         self._awaited_since: float | None = None
@@ -60,6 +71,16 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
+        peer, port = self.client or (None, 0)
+        if self._place is None and self._entrance is not None:
+            try:
+                self._place = self._entrance.enter(peer)
+            except RateLimited:
+                self._refused = True
+                transport.abort()
+                return
+        if self._place is not None and self._place.address is not None:
+            self.client = self._place.address, port
         self._awaited_since = self.loop.time()
         self._timer = self.loop.call_later(RECEIVE_TIMEOUT_S, self._check_time)
 
@@ -67,6 +88,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         if self._timer is not None:
             self._timer.cancel()
+        if self._place is not None:
+            self._place.leave()
 
     def data_received(self, data: bytes) -> None:
         left: bytes | memoryview = data
@@ -90,6 +113,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             if isinstance(error.__context__, _HeadTooLarge):
                 self._refuse_head()
+            elif isinstance(error.__context__, NotPermitted):
+                self._answer_and_close(problem_of(error.__context__))
             else:
                 self._refuse(HTTPStatus.BAD_REQUEST, "this is not HTTP/1.1")
         else:
@@ -109,6 +134,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         # Adding up all headers costs more than asking first whether so much has come at all.
         if self._chunk_bytes + self._withheld_bytes > HEAD_MAX_BYTES and self._head_bytes() > HEAD_MAX_BYTES:
             raise _HeadTooLarge
+        if self._place is not None and not self._place.is_plain:
+            address, scheme = self._place.client_of(self.headers, scheme=self.scope["scheme"])
+            self.scope["client"] = None if address is None else (address, 0)
+            self.scope["scheme"] = scheme
         if self.parser.should_upgrade():
             self._upgrading = True
             return
@@ -156,8 +185,14 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self.connections.discard(self)
         self.parser = None  # type: ignore[assignment]  # as uvicorn ends it; it refers back to us
         self.transport.set_protocol(protocol)
+        client = self.scope["client"]
         request = UpgradeRequest(
-            path=path, query=(url.query or b"").decode("latin-1"), headers=self.headers, scheme=self.scheme or "http"
+            path=path,
+            query=(url.query or b"").decode("latin-1"),
+            headers=self.headers,
+            scheme=self.scope["scheme"],
+            address=None if client is None else client[0],
+            place=self._place,
         )
         protocol.upgrade(self.transport, request)
         if rest:
@@ -207,6 +242,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         )
 
     def _refuse(self, status: HTTPStatus, detail: str) -> None:
+        self._answer_and_close(plain_problem(status, detail))
+
+    def _answer_and_close(self, problem: Problem) -> None:
         """Take nothing more, answer and close; only close where the answer would pass for another request's."""
         self._refused = True
         self._unset_keepalive_if_required()
@@ -229,7 +267,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         self.flow.resume_reading()
-        body = msgspec.json.encode(plain_problem(status, detail))
+        body = msgspec.json.encode(problem)
         headers = [
             *self.server_state.default_headers,
             (b"content-type", PROBLEM_TYPE.encode()),
@@ -237,6 +275,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             (b"connection", b"close"),
         ]
         lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
-        self.transport.write(STATUS_LINE[status] + lines + b"\r\n" + body)
-        self.transport.write_eof()
+        self.transport.write(STATUS_LINE[problem.status] + lines + b"\r\n" + body)
+        if self.transport.can_write_eof():  # TLS cannot say it
+            self.transport.write_eof()
         self._timer = self.loop.call_later(LINGER_S, self.transport.close)

@@ -24,6 +24,7 @@ from websockets.typing import Subprotocol
 
 from thunderline.core.errors import ThunderlineError
 from thunderline.gate.edge import HostRules
+from thunderline.gate.entrance import Place
 from thunderline.gate.faults import PROBLEM_TYPE, Problem, plain_problem, problem_headers, problem_of
 
 _MESSAGES: Final = (Opcode.TEXT, Opcode.BINARY)
@@ -42,6 +43,10 @@ class UpgradeRequest(msgspec.Struct, frozen=True, kw_only=True):
     query: str
     headers: Sequence[tuple[bytes, bytes]]
     scheme: str
+    address: str | None = None
+    """Of who asked, behind whatever proxies; None where that is not known."""
+    place: Place | None = None
+    """The connection's, which is left at its end."""
 
 
 class WebSocketProtocol(asyncio.Protocol):
@@ -51,7 +56,18 @@ class WebSocketProtocol(asyncio.Protocol):
     the connection is `lost`.
     """
 
-    __slots__ = ("_close_timer", "_held", "_is_open", "_is_text", "_parts", "_rules", "_state", "_transport", "_ws")
+    __slots__ = (
+        "_close_timer",
+        "_held",
+        "_is_open",
+        "_is_text",
+        "_parts",
+        "_place",
+        "_rules",
+        "_state",
+        "_transport",
+        "_ws",
+    )
 
     subprotocols: ClassVar[tuple[str, ...]]
     """Those that are spoken, the preferred one first."""
@@ -69,6 +85,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._parts: list[bytes] = []
         self._is_text = False
         self._close_timer: asyncio.TimerHandle | None = None
+        self._place: Place | None = None
 
     # What a subclass says
 
@@ -97,6 +114,7 @@ class WebSocketProtocol(asyncio.Protocol):
     def upgrade(self, transport: asyncio.Transport, request: UpgradeRequest) -> None:
         """Answer the request for a WebSocket: it stands, or the connection closes behind a problem."""
         self._transport = transport
+        self._place = request.place
         self._state.connections.add(self)  # type: ignore[arg-type]  # what uvicorn asks of one is `shutdown`
         try:
             response = self._negotiate(request)
@@ -107,12 +125,9 @@ class WebSocketProtocol(asyncio.Protocol):
             detail = bytes(response.body or b"").decode().strip()
             self._refuse(plain_problem(HTTPStatus(response.status_code), detail), response.headers)
             return
-        peername = transport.get_extra_info("peername")
         try:
             self.opened(
-                subprotocol=response.headers.get("Sec-WebSocket-Protocol"),
-                query=request.query,
-                address=str(peername[0]) if peername else None,
+                subprotocol=response.headers.get("Sec-WebSocket-Protocol"), query=request.query, address=request.address
             )
         except ThunderlineError as error:
             self._refuse(problem_of(error))
@@ -188,6 +203,8 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._state.connections.discard(self)
+        if self._place is not None:
+            self._place.leave()
         if self._close_timer is not None:
             self._close_timer.cancel()
         if self._is_open:
