@@ -269,6 +269,8 @@ INSERT INTO event_minutes SELECT i, 'cluster.node.online', 1 FROM generate_serie
 INSERT INTO clock_steps SELECT i * 10 FROM generate_series(1, 2000) AS i;
 INSERT INTO log_marks SELECT i * 5, i FROM generate_series(1, 4000) AS i;
 INSERT INTO snapshots SELECT i * 10, part, '' FROM generate_series(1, 1000) AS i, generate_series(0, 3) AS part;
+INSERT INTO tokens SELECT 't' || i, 'token', 'name' || i, NULL, '{}' FROM generate_series(1, 4000) AS i;
+INSERT INTO audit SELECT 'a' || i, i, '{}' FROM generate_series(1, 20000) AS i;
 INSERT INTO kept_answers SELECT 'c', 'k' || i, '', 200, '', i, i FROM generate_series(1, 4000) AS i;
 SELECT add_partition('heartbeat_blocks', 'kept_minute', i * 10, i * 10 + 10) FROM generate_series(0, 3) AS i;
 SELECT add_partition('heartbeat_minutes', 'minute', i * 60, i * 60 + 60) FROM generate_series(0, 3) AS i;
@@ -367,6 +369,9 @@ def test_no_statement_sorts_all_it_finds(plans: dict[str, Any], name: str) -> No
         ("delete_closed_sessions", "link_sessions_pkey", "id"),
         ("delete_expired_answers", "kept_answers_expiring", "expires_at_ms"),
         ("find_answer", "kept_answers_pkey", "caller key"),
+        ("scan_tokens", "tokens_pkey", "id"),
+        ("read_audit", "audit_pkey", "id"),
+        ("trim_audit", "audit_at", "at_ms"),
         ("snapshot_below", "snapshots_pkey", "revision part"),
         ("rollups_of_node", "heartbeat_rollups_0_pkey", "node_key minute"),
         ("blocks_of_ids", "heartbeat_blocks_0_pkey", "id"),

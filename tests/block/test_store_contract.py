@@ -16,8 +16,9 @@ from thunderline.block.memory import MemoryStore
 from thunderline.block.postgres import PostgresStore
 from thunderline.block.sqlite import SqliteStore
 from thunderline.block.store import CompactionStep, KeptAnswer, LogHead, TrimStep, WriteBatch
+from thunderline.core.access import AuditEntry, Token, TokenKind
 from thunderline.core.errors import ContentRejected
-from thunderline.core.ids import BatchId, LinkId, LogId, NodeId, Revision, new_uuid7
+from thunderline.core.ids import AuditId, BatchId, LinkId, LogId, NodeId, Revision, TokenId, new_uuid7
 from thunderline.core.records import OPEN_SESSION_STATUSES, Event, LinkSession, Node
 from thunderline.testing import STORE_CHECKS, FaultyStore, check_store
 from thunderline.testing.history_suite import EVER_MS
@@ -176,6 +177,43 @@ class KnowsNoCallers(MemoryStore):
         return next((answer for answer in self._answers.values() if answer.key == key), None)
 
 
+class SharesTokenNames(MemoryStore):
+    def _check_access(self, batch: WriteBatch) -> None:
+        pass
+
+
+class NeverFreesTokenNames(MemoryStore):
+    def _check_access(self, batch: WriteBatch) -> None:
+        super()._check_access(batch)
+        held = {token.name for token in self._tokens.values() if token.kind is not TokenKind.CREDENTIAL}
+        if any(token.id not in self._tokens and token.name in held for token in batch.tokens):
+            raise ContentRejected("the name was a token's")
+
+
+class ForgetsRevokedTokens(MemoryStore):
+    async def scan_tokens(self, *, after: TokenId | None, limit: int) -> list[Token]:
+        found = await super().scan_tokens(after=after, limit=EVER_MS)
+        return [token for token in found if token.revoked_at is None][:limit]
+
+
+class WritesBeatsAlone(MemoryStore):
+    async def commit(self, batch: WriteBatch) -> int | None:
+        if batch.beats and not batch.events:
+            batch = msgspec.structs.replace(batch, tokens=(), removed_tokens=(), audit=())
+        return await super().commit(batch)
+
+
+class ReadsTheAuditLogByTime(MemoryStore):
+    async def read_audit(self, *, before: AuditId | None, limit: int) -> list[AuditEntry]:
+        found = await super().read_audit(before=before, limit=EVER_MS)
+        return sorted(found, key=lambda entry: entry.at, reverse=True)[:limit]
+
+
+class TrimsAllAtOnce(MemoryStore):
+    async def trim_audit(self, *, before_ms: int, limit: int) -> int:
+        return await super().trim_audit(before_ms=before_ms, limit=EVER_MS)
+
+
 class ReadsUntilInclusive(MemoryStore):
     async def read_beats(self, *, node_id: NodeId | None, since_ms: int, until_ms: int, limit: int) -> list[PackedBeat]:
         return await super().read_beats(node_id=node_id, since_ms=since_ms, until_ms=until_ms + 1, limit=limit)
@@ -296,6 +334,12 @@ def _rounded(value: Any) -> Any:
         (KeepsTheFirstAnswer, "a_key_has_one_answer_until_it_expires"),
         (KeepsAnswersForEver, "expired_answers_are_removed"),
         (KnowsNoCallers, "an_answer_is_found_under_its_caller_and_key"),
+        (SharesTokenNames, "a_node_has_one_credential"),
+        (NeverFreesTokenNames, "a_revoked_tokens_name_can_be_taken_in_the_same_batch"),
+        (ForgetsRevokedTokens, "tokens_are_scanned_by_id"),
+        (WritesBeatsAlone, "tokens_and_entries_are_written_with_whatever_else_is_in_the_batch"),
+        (ReadsTheAuditLogByTime, "the_audit_log_is_read_newest_first"),
+        (TrimsAllAtOnce, "the_oldest_audit_entries_are_trimmed_first"),
         (ReadsUntilInclusive, "beats_are_read_as_asked"),
         (ReadsTheOldestBeats, "beats_are_read_as_asked"),
         (ReadsEventsBeforeInclusive, "events_are_read_in_pages"),

@@ -19,7 +19,19 @@ from thunderline.core.records import Node, SessionStatus
 from thunderline.testing.clock import START_MS, ManualClock
 from thunderline.testing.history_suite import EVER_MS, random_beat
 from thunderline.testing.postgres import PostgresServer
-from thunderline.testing.records import batch_id, make_event, make_group, make_node, make_session, node_id
+from thunderline.testing.records import (
+    START,
+    batch_id,
+    make_credential,
+    make_entry,
+    make_event,
+    make_group,
+    make_join_token,
+    make_node,
+    make_session,
+    make_token,
+    node_id,
+)
 
 NODES = 12
 ALL = 1_000_000
@@ -88,6 +100,8 @@ class Filler:
             expires_at_ms=EVER_MS,
         )
         await self.write(answers=[answer])
+        await self.write(tokens=[make_token(1, revoked_at=START), make_join_token(2), make_credential(3)])
+        await self.write(tokens=[make_token(4, name="token-1")], audit=[make_entry(1), make_entry(2, address="::1")])
         await self.store.set_history_clock(HistoryClock(now_ms=START_MS, lead_ms=1, stood_ms=2))
         await self.store.mark_log(LogMark(revision=Revision(20), age_ms=5))
         await self.store.begin_log(Revision(10))
@@ -115,6 +129,8 @@ async def contents(store: Store) -> dict[str, Any]:
             "blocks": await store.scan_blocks(after=12, limit=ALL),
             "beats": await store.read_beats(node_id=None, since_ms=0, until_ms=EVER_MS, limit=ALL),
             "answer": await store.find_answer("operator:1", "k"),
+            "tokens": await store.scan_tokens(after=None, limit=ALL),
+            "audit": await store.read_audit(before=None, limit=ALL),
             "clock": await store.history_clock(),
             "mark": await store.read_mark(age_ms=10, revision=Revision(100)),
             "timeline": sorted(await store.count_events(since_minute=0, until_minute=2**31, width=2**31)),
@@ -231,4 +247,32 @@ async def test_an_empty_server_has_nothing_to_back_up_and_takes_a_backup(tmp_pat
         await asyncio.to_thread(PostgresStore(url).upkeep().backup, tmp_path / "x.db", overwrite=False, report=silent)
     await copy(origin, PostgresStore(url), tmp_path / "a.db")
     assert await contents(PostgresStore(url)) == await contents(origin)
+    postgres.drop(url)
+
+
+async def test_tokens_alone_are_in_the_way_too(tmp_path: Path, postgres_url: str) -> None:
+    origin = SqliteStore(tmp_path / "origin.db")
+    async with origin:
+        await Filler(origin, seed=1).fill()
+    target = PostgresStore(postgres_url)
+    async with target:
+        await Filler(target, seed=2).write(tokens=[make_token(1)])
+    with pytest.raises(FileInTheWay, match="--force"):
+        await copy(origin, target, tmp_path / "a.db")
+    await copy(origin, target, tmp_path / "b.db", replace=True)
+    assert await contents(target) == await contents(origin)
+
+
+async def test_a_schema_of_before_there_were_tokens_is_replaced(tmp_path: Path, postgres: Any) -> None:
+    url = postgres.server.create_database()
+    database = url.partition("@/")[2].partition("?")[0]
+    origin, target = SqliteStore(tmp_path / "origin.db"), PostgresStore(url)
+    async with origin:
+        await Filler(origin, seed=1).fill()
+    async with target:
+        pass
+    older = "DROP TABLE thunderline.tokens, thunderline.audit; DELETE FROM thunderline.migrations WHERE version = 2"
+    postgres.server.execute(database, older)
+    await copy(origin, target, tmp_path / "a.db")
+    assert await contents(target) == await contents(origin)
     postgres.drop(url)

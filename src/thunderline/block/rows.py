@@ -10,6 +10,7 @@ import msgspec
 
 from thunderline.block.rollups import MINUTE_MS
 from thunderline.block.store import KeptAnswer, PresenceRow
+from thunderline.core.access import AuditEntry, Token
 from thunderline.core.clock import from_ms, to_ms
 from thunderline.core.codec import SplitRecord, join_payload
 from thunderline.core.ids import EventId, Revision
@@ -19,6 +20,12 @@ Row = tuple[Any, ...]
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _PRESENCE: Final = msgspec.msgpack.Decoder(PresenceRow)
+_JSON: Final = msgspec.json.Encoder()
+_TOKEN: Final = msgspec.json.Decoder(Token)
+_AUDIT: Final = msgspec.json.Decoder(AuditEntry)
+
+BEYOND_IDS: Final = "~"
+"""Sorts after every id."""
 
 
 def node_row(node: Node, split: SplitRecord) -> Row:
@@ -121,3 +128,32 @@ def read_answer(row: Sequence[Any]) -> KeptAnswer:
         kept_at_ms=kept_at_ms,
         expires_at_ms=expires_at_ms,
     )
+
+
+def token_rows(tokens: Sequence[Token]) -> list[Row]:
+    """Rows of `tokens`, the revoked ones first: a name that is freed and taken again is unique at every step."""
+    ordered = sorted(tokens, key=lambda token: token.revoked_at is None)
+    return [(token.id, token.kind.value, token.name, _revoked_at(token), _json(token)) for token in ordered]
+
+
+def read_token(row: Sequence[Any]) -> Token:
+    """The token of a row of `scan_tokens`."""
+    return _TOKEN.decode(row[0])
+
+
+def audit_row(entry: AuditEntry) -> Row:
+    """A row of `audit`."""
+    return (entry.id, to_ms(entry.at), _json(entry))
+
+
+def read_entry(row: Sequence[Any]) -> AuditEntry:
+    """The entry of a row of `read_audit`."""
+    return _AUDIT.decode(row[0])
+
+
+def _revoked_at(token: Token) -> int | None:
+    return None if token.revoked_at is None else to_ms(token.revoked_at)
+
+
+def _json(record: Token | AuditEntry) -> str:
+    return _JSON.encode(record).decode()

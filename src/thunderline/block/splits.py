@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from thunderline.block.store import WriteBatch
 from thunderline.core.codec import SplitRecord, split_record
 from thunderline.core.records import PersistentPayload
@@ -28,5 +30,6 @@ class Splits:
 def weight(batch: WriteBatch) -> int:
     """About how many bytes the batch takes in the file, indexes included."""
     records = (batch.events, batch.nodes, batch.sessions, batch.groups, batch.presence, batch.beats, batch.answers)
-    # Not encoded: of what no encoding can hold, the store is still to say so.
-    return sum(len(repr(record)) for kind in records for record in kind)
+    # Not encoded: of what no encoding can hold, the store is still to say so. A token shows little of itself.
+    tokens = (msgspec.structs.astuple(token) for token in batch.tokens)
+    return sum(len(repr(record)) for kind in (*records, tokens, batch.audit) for record in kind)

@@ -9,8 +9,9 @@ from typing import Any, Final
 import msgspec
 
 from thunderline.block.beats import PackedBeat, node_key
+from thunderline.core.access import AuditEntry, JoinTerms, Outcome, Scope, Token, TokenKind, digest_of
 from thunderline.core.clock import from_ms
-from thunderline.core.ids import BatchId, EventId, GroupId, IdSource, LinkId, NodeId, Revision
+from thunderline.core.ids import AuditId, BatchId, EventId, GroupId, IdSource, LinkId, NodeId, Revision, TokenId
 from thunderline.core.records import (
     BeatStatus,
     CapacityReport,
@@ -204,3 +205,42 @@ def make_beat(node: Node | NodeId, at_ms: int = START_MS, **changes: Any) -> Pac
     key = node_key(node.id if isinstance(node, Node) else node)
     beat = PackedBeat(key, at_ms, 1, None, BeatStatus.ONLINE, None, None, None)
     return msgspec.structs.replace(beat, **changes) if changes else beat
+
+
+def make_token(number: int, **changes: Any) -> Token:
+    """A token of scope `operator`, named `token-<number>`; the digest is that of no secret there is."""
+    token = Token(
+        id=TokenId(numbered_uuid(number, family=7)),
+        kind=TokenKind.TOKEN,
+        name=f"token-{number}",
+        digest=digest_of(f"secret {number}".encode()),
+        scopes=(Scope.OPERATOR,),
+        created_at=START,
+        created_by="operator:test",
+    )
+    return msgspec.structs.replace(token, **changes) if changes else token
+
+
+def make_join_token(number: int, **changes: Any) -> Token:
+    """A join token for any node, named `join-<number>`."""
+    kept = {"kind": TokenKind.JOIN, "name": f"join-{number}", "scopes": (), "join": JoinTerms()}
+    return make_token(number, **(kept | changes))
+
+
+def make_credential(number: int, **changes: Any) -> Token:
+    """The credential of `make_node(number)`."""
+    kept = {"kind": TokenKind.CREDENTIAL, "name": f"node-{number}", "scopes": ()}
+    return make_token(number, **(kept | changes))
+
+
+def make_entry(number: int, **changes: Any) -> AuditEntry:
+    """An audit entry that tells of a token which an operator had made."""
+    entry = AuditEntry(
+        id=AuditId(numbered_uuid(number, family=8)),
+        at=START,
+        actor="operator:test",
+        action="token.created",
+        outcome=Outcome.DONE,
+        subject=f"token-{number}",
+    )
+    return msgspec.structs.replace(entry, **changes) if changes else entry

@@ -202,6 +202,29 @@ DELETE FROM kept_answers WHERE expires_at_ms <= $3 AND (caller, key) IN (
 -- name: find_answer
 SELECT caller, key, request, status, body, kept_at_ms, expires_at_ms FROM kept_answers WHERE caller = $1 AND key = $2;
 
+-- name: upsert_tokens!
+INSERT INTO tokens (id, kind, name, revoked_at_ms, record)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[])
+ON CONFLICT (id) DO UPDATE SET revoked_at_ms = excluded.revoked_at_ms, record = excluded.record;
+
+-- name: delete_tokens!
+DELETE FROM tokens WHERE id = ANY ($1::text[]);
+
+-- name: scan_tokens
+SELECT record FROM tokens WHERE id > $1 ORDER BY id LIMIT $2;
+
+-- name: insert_audit!
+INSERT INTO audit (id, at_ms, record) SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[]);
+
+-- name: read_audit
+SELECT record FROM audit WHERE id < $1 ORDER BY id DESC LIMIT $2;
+
+-- name: trim_audit
+WITH gone AS (
+  DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at_ms < $1 ORDER BY at_ms, id LIMIT $2) RETURNING id
+)
+SELECT count(*) FROM gone;
+
 -- name: scan_nodes
 SELECT n.record, m.body FROM nodes AS n LEFT JOIN metas AS m ON m.hash = n.meta_hash
 WHERE n.id > $1 ORDER BY n.id LIMIT $2;

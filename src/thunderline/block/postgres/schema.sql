@@ -149,6 +149,27 @@ CREATE TABLE kept_answers (
 
 CREATE INDEX kept_answers_expiring ON kept_answers (expires_at_ms);
 
+-- Who may call, as JSON, without secrets. What a revoked one was called may be taken again; a node has one credential.
+CREATE TABLE tokens (
+  id text COLLATE "C" PRIMARY KEY,
+  kind text NOT NULL,
+  name text COLLATE "C" NOT NULL,
+  revoked_at_ms bigint,
+  record text NOT NULL
+);
+
+CREATE UNIQUE INDEX tokens_named ON tokens (name) WHERE kind <> 'credential' AND revoked_at_ms IS NULL;
+CREATE UNIQUE INDEX tokens_of_nodes ON tokens (name) WHERE kind = 'credential';
+
+-- Who did or tried what, as JSON; an entry of a change is written with the change.
+CREATE TABLE audit (
+  id text COLLATE "C" PRIMARY KEY,
+  at_ms bigint NOT NULL,
+  record text NOT NULL
+);
+
+CREATE INDEX audit_at ON audit (at_ms, id);
+
 -- Heartbeats stand in partitions by time, which are made ahead (`add_partition`) and dropped as a whole
 -- (`drop_partitions`): rows that come and go by the thousand leave no dead ones behind. What is of a time for which
 -- there is none, since a clock was wrong, is in the `_rest`.

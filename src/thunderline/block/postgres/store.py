@@ -48,10 +48,22 @@ from thunderline.block.store import (
     TrimStep,
     WriteBatch,
 )
+from thunderline.core.access import AuditEntry, Token
 from thunderline.core.clock import Clock, SystemClock
 from thunderline.core.codec import join_group, join_link, join_node
 from thunderline.core.errors import ContentRejected, OutcomeUnknown, StoreIncompatible, StoreLocked, StoreUnavailable
-from thunderline.core.ids import BatchId, GroupId, IdSource, LinkId, LogId, NodeId, Revision, new_uuid7
+from thunderline.core.ids import (
+    AuditId,
+    BatchId,
+    GroupId,
+    IdSource,
+    LinkId,
+    LogId,
+    NodeId,
+    Revision,
+    TokenId,
+    new_uuid7,
+)
 from thunderline.core.logging import get_logger
 from thunderline.core.records import Event, LinkSession, Node, NodeGroup
 
@@ -157,6 +169,16 @@ class PostgresStore(Store):
     async def find_answer(self, caller: str, key: str) -> KeptAnswer | None:
         found = await self._page(self._queries.find_answer, rows.read_answer, caller, key)
         return found[0] if found else None
+
+    async def scan_tokens(self, *, after: TokenId | None, limit: int) -> list[Token]:
+        return await self._page(self._queries.scan_tokens, rows.read_token, after or "", limit)
+
+    async def read_audit(self, *, before: AuditId | None, limit: int) -> list[AuditEntry]:
+        return await self._page(self._queries.read_audit, rows.read_entry, before or rows.BEYOND_IDS, limit)
+
+    async def trim_audit(self, *, before_ms: int, limit: int) -> int:
+        sql = self._queries.trim_audit.sql
+        return int(await self._keep(lambda connection: connection.fetchval(sql, before_ms, limit)))
 
     async def scan_presence(self, *, after: NodeId | None, limit: int) -> list[PresenceRow]:
         return await self._page(self._queries.scan_presence, rows.read_presence, after or "", limit)

@@ -32,6 +32,12 @@ SELECT node_id, state FROM presence ORDER BY node_id;
 -- name: read_kept_answers
 SELECT caller, key, request, status, body, kept_at_ms, expires_at_ms FROM kept_answers ORDER BY caller, key;
 
+-- name: read_tokens
+SELECT id, kind, name, revoked_at_ms, record FROM tokens ORDER BY id;
+
+-- name: read_audit
+SELECT id, at_ms, record FROM audit ORDER BY id;
+
 -- name: read_heartbeat_blocks
 SELECT id, min_at_ms, max_at_ms, beats, block
 FROM heartbeat_blocks
@@ -63,6 +69,12 @@ LEFT JOIN age_clock AS a ON true;
 -- name: is_empty
 SELECT NOT EXISTS (SELECT FROM events) AND NOT EXISTS (SELECT FROM nodes) AND NOT EXISTS (SELECT FROM heartbeat_blocks)
   AND NOT EXISTS (SELECT FROM heartbeat_rollups) AND NOT EXISTS (SELECT FROM kept_answers);
+
+-- name: knows_tokens
+SELECT to_regclass('tokens') IS NOT NULL;
+
+-- name: has_tokens
+SELECT EXISTS (SELECT FROM tokens) OR EXISTS (SELECT FROM audit);
 
 -- name: step_aside#
 ALTER SCHEMA thunderline RENAME TO {name};

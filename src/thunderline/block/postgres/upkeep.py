@@ -221,7 +221,12 @@ class PostgresUpkeep(Upkeep):
     async def _is_empty(self, connection: Any) -> bool:
         if not await self._is_ours(connection):
             return True
-        return bool(await connection.fetchval(load_transfer().is_empty.sql))
+        statements = load_transfer()
+        if not await connection.fetchval(statements.is_empty.sql):
+            return False
+        # A schema of before there were tokens can be replaced, too.
+        knows_tokens = await connection.fetchval(statements.knows_tokens.sql)
+        return not (knows_tokens and await connection.fetchval(statements.has_tokens.sql))
 
     async def _step_aside(self, connection: Any) -> str:
         """Give the schema that is there another name; gives that."""

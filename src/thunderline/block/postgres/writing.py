@@ -18,7 +18,7 @@ from thunderline.core.ids import Revision
 EXPIRED_STEP: Final = 64
 """Expired answers that a commit removes at most, besides two for each that it keeps."""
 
-_WIDTHS: Final = {"nodes": 5, "sessions": 6, "presence": 2, "answers": 7}
+_WIDTHS: Final = {"nodes": 5, "sessions": 6, "presence": 2, "answers": 7, "tokens": 5, "audit": 3}
 
 
 class BatchWriter:
@@ -82,11 +82,15 @@ class BatchWriter:
             await connection.execute(queries.delete_nodes.sql, batch.removed_nodes)
         if batch.removed_groups:
             await connection.execute(queries.delete_groups.sql, batch.removed_groups)
+        if batch.removed_tokens:
+            await connection.execute(queries.delete_tokens.sql, batch.removed_tokens)
         for statement, found, width in (
             (queries.upsert_nodes, node_rows, _WIDTHS["nodes"]),
             (queries.upsert_sessions, session_rows, _WIDTHS["sessions"]),
             (queries.upsert_groups, group_rows, _WIDTHS["nodes"]),
             (queries.upsert_presence, [rows.presence_row(row) for row in batch.presence], _WIDTHS["presence"]),
+            (queries.upsert_tokens, rows.token_rows(batch.tokens), _WIDTHS["tokens"]),
+            (queries.insert_audit, [rows.audit_row(entry) for entry in batch.audit], _WIDTHS["audit"]),
         ):
             if found:
                 await connection.execute(statement.sql, *columns(found, width=width))
@@ -150,6 +154,9 @@ def _is_beats_alone(batch: WriteBatch) -> bool:
         or batch.removed_groups
         or batch.presence
         or batch.answers
+        or batch.tokens
+        or batch.removed_tokens
+        or batch.audit
         or batch.presence_block is not None
     )
 

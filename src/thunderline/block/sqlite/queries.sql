@@ -377,3 +377,22 @@ DELETE FROM kept_answers WHERE id = ?;
 
 -- name: delete_expired_answer!
 DELETE FROM kept_answers WHERE caller = ? AND key = ? AND expires_at_ms <= ?;
+
+-- name: upsert_tokens!
+INSERT INTO tokens (id, kind, name, revoked_at_ms, record) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET revoked_at_ms = excluded.revoked_at_ms, record = excluded.record;
+
+-- name: delete_token!
+DELETE FROM tokens WHERE id = ?;
+
+-- name: scan_tokens
+SELECT record FROM tokens WHERE id > ? ORDER BY id LIMIT ?;
+
+-- name: insert_audit!
+INSERT INTO audit (id, at_ms, record) VALUES (?, ?, ?);
+
+-- name: read_audit
+SELECT record FROM audit WHERE id < ? ORDER BY id DESC LIMIT ?;
+
+-- name: trim_audit!
+DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at_ms < ? ORDER BY at_ms, id LIMIT ?);

@@ -48,6 +48,7 @@ from thunderline.block.store import (
     WriteBatch,
     check_revisions,
 )
+from thunderline.core.access import AuditEntry, Token
 from thunderline.core.clock import Clock, SystemClock, to_ms
 from thunderline.core.codec import join_group, join_link, join_node
 from thunderline.core.errors import (
@@ -57,7 +58,18 @@ from thunderline.core.errors import (
     StoreIncompatible,
     StoreUnavailable,
 )
-from thunderline.core.ids import BatchId, GroupId, IdSource, LinkId, LogId, NodeId, Revision, new_uuid7
+from thunderline.core.ids import (
+    AuditId,
+    BatchId,
+    GroupId,
+    IdSource,
+    LinkId,
+    LogId,
+    NodeId,
+    Revision,
+    TokenId,
+    new_uuid7,
+)
 from thunderline.core.logging import get_logger
 from thunderline.core.records import Event, LinkSession, Node, NodeGroup
 
@@ -117,6 +129,8 @@ class SqliteStore(Store):
                 "count_events",
                 "upsert_presence",
                 "insert_answers",
+                "upsert_tokens",
+                "insert_audit",
             )
         }
         self._history = HistoryTables(self._queries, clock=self._clock)
@@ -209,6 +223,16 @@ class SqliteStore(Store):
     async def find_answer(self, caller: str, key: str) -> KeptAnswer | None:
         found = await self._read("find_answer", (caller, key), rows.read_answer)
         return found[0] if found else None
+
+    async def scan_tokens(self, *, after: TokenId | None, limit: int) -> list[Token]:
+        return await self._read("scan_tokens", (after or "", limit), rows.read_token)
+
+    async def read_audit(self, *, before: AuditId | None, limit: int) -> list[AuditEntry]:
+        return await self._read("read_audit", (before or rows.BEYOND_IDS, limit), rows.read_entry)
+
+    async def trim_audit(self, *, before_ms: int, limit: int) -> int:
+        sql = self._queries.trim_audit.sql
+        return await self._write_beside(lambda connection: connection.execute(sql, (before_ms, limit)).rowcount)
 
     async def scan_presence(self, *, after: NodeId | None, limit: int) -> list[PresenceRow]:
         return await self._read("scan_presence", (after or "", limit), rows.read_presence)
@@ -339,7 +363,7 @@ class SqliteStore(Store):
         connection.execute(self._queries.insert_snapshot.sql, row)
 
     async def mark_log(self, mark: LogMark) -> None:
-        await self._write_tail(
+        await self._write_beside(
             lambda connection: connection.execute(self._queries.insert_mark.sql, (mark.revision, mark.age_ms))
         )
 
@@ -347,12 +371,12 @@ class SqliteStore(Store):
         return await self._past(lambda past, connection: past.mark(connection, age_ms=age_ms, revision=revision))
 
     async def begin_log(self, oldest: Revision) -> None:
-        await self._write_tail(lambda connection: self._tail.begin(connection, oldest))
+        await self._write_beside(lambda connection: self._tail.begin(connection, oldest))
 
     async def compact_log(self) -> bool:
-        return await self._write_tail(self._tail.compact)
+        return await self._write_beside(self._tail.compact)
 
-    async def _write_tail(self, write: Callable[[sqlite3.Connection], T]) -> T:
+    async def _write_beside(self, write: Callable[[sqlite3.Connection], T]) -> T:
         def transact(connection: sqlite3.Connection) -> T:
             connection.execute(self._queries.begin.sql)
             done = write(connection)
@@ -478,6 +502,10 @@ class SqliteStore(Store):
             connection.execute(queries.set_presence_block.sql, (batch.presence_block,))
         if batch.answers:
             keep_answers(connection, batch.answers, queries, bulk["insert_answers"])
+        for token_id in batch.removed_tokens:
+            connection.execute(queries.delete_token.sql, (token_id,))
+        bulk["upsert_tokens"].run(connection, rows.token_rows(batch.tokens))
+        bulk["insert_audit"].run(connection, [rows.audit_row(entry) for entry in batch.audit])
         connection.execute(queries.note_batch.sql, (self._writer_id, batch.batch_id))
         return block_id
 

@@ -103,6 +103,26 @@ SELECT count(*) FROM kept_answers;
 INSERT INTO kept_answers (caller, key, request, status, body, kept_at_ms, expires_at_ms)
 VALUES (?, ?, ?, ?, ?, ?, ?);
 
+-- name: read_tokens
+SELECT id, kind, name, revoked_at_ms, record FROM tokens ORDER BY id;
+
+-- name: count_tokens
+SELECT count(*) FROM tokens;
+
+-- name: write_tokens!
+INSERT INTO tokens (id, kind, name, revoked_at_ms, record)
+VALUES (?, ?, ?, ?, ?);
+
+-- name: read_audit
+SELECT id, at_ms, record FROM audit ORDER BY id;
+
+-- name: count_audit
+SELECT count(*) FROM audit;
+
+-- name: write_audit!
+INSERT INTO audit (id, at_ms, record)
+VALUES (?, ?, ?);
+
 -- name: read_heartbeat_blocks
 SELECT id, min_at_ms, max_at_ms, beats, block FROM heartbeat_blocks ORDER BY id;
 
