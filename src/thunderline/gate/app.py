@@ -13,23 +13,41 @@ from litestar.typing import FieldDefinition
 from thunderline import __version__
 from thunderline.core.errors import InvalidInput, ThunderlineError
 from thunderline.core.settings import Settings
-from thunderline.gate import capabilities, events, graph, groups, health, heartbeats, nodes, page, past, sessions
+from thunderline.gate import (
+    browser_session,
+    capabilities,
+    events,
+    graph,
+    groups,
+    health,
+    heartbeats,
+    nodes,
+    page,
+    past,
+    sessions,
+)
+from thunderline.gate.answer_headers import AnswerHeaders
 from thunderline.gate.batch_route import BatchRoute
 from thunderline.gate.beat_route import BeatRoute
 from thunderline.gate.edge import AsgiApp, Edge, HostRules
 from thunderline.gate.encoded import EncodedEvents
 from thunderline.gate.faults import answer_error
+from thunderline.gate.logins import Logins
 from thunderline.gate.methods import allow
 from thunderline.gate.openapi import ApiDocument
 from thunderline.gate.parameters import unknown_parameter
 from thunderline.link.registry import Registry
 
-_NOT_PARAMETERS: Final = frozenset({"registry", "encoded", "body", "request", "last_event_id"})
+_NOT_PARAMETERS: Final = frozenset({"registry", "encoded", "logins", "body", "request", "last_event_id"})
 
 
-def build_litestar(registry: Registry, encoded: EncodedEvents | None = None) -> Litestar:
-    """The framework's part of the gate; `encoded` are the events that it shares with what is beside it."""
+def build_litestar(
+    registry: Registry, encoded: EncodedEvents | None = None, logins: Logins | None = None
+) -> Litestar:
+    """The framework's part of the gate; `encoded` are the events, and `logins` the sessions of browsers, that it
+    shares with what is beside it."""
     encoded = encoded or EncodedEvents(registry.log)
+    logins = logins or Logins(registry)
     return Litestar(
         route_handlers=[
             nodes.ROUTES,
@@ -40,17 +58,19 @@ def build_litestar(registry: Registry, encoded: EncodedEvents | None = None) -> 
             graph.ROUTES,
             events.ROUTES,
             past.ROUTES,
+            browser_session.ROUTES,
             health.healthz,
             health.readyz,
-            page.live_page,
+            page.front_page,
             page.asset,
             page.docs_page,
         ],
         dependencies={
             "registry": Provide(lambda: registry, sync_to_thread=False, use_cache=True),
             "encoded": Provide(lambda: encoded, sync_to_thread=False, use_cache=True),
+            "logins": Provide(lambda: logins, sync_to_thread=False, use_cache=True),
         },
-        signature_types=[Registry, EncodedEvents],
+        signature_types=[Registry, EncodedEvents, Logins],
         exception_handlers={ThunderlineError: answer_error, Exception: answer_error},
         before_request=before_route,
         openapi_config=OpenAPIConfig(
@@ -66,15 +86,17 @@ def host_rules(settings: Settings) -> HostRules:
     return HostRules((*settings.allowed_hosts, settings.host))
 
 
-def build_app(registry: Registry, encoded: EncodedEvents | None = None) -> AsgiApp:
-    """The whole gate as one ASGI application; `encoded` as in `build_litestar`."""
+def build_app(registry: Registry, encoded: EncodedEvents | None = None, logins: Logins | None = None) -> AsgiApp:
+    """The whole gate as one ASGI application; `encoded` and `logins` as in `build_litestar`."""
     settings = registry.settings
-    litestar: Any = build_litestar(registry, encoded)
-    return Edge(
-        BeatRoute(BatchRoute(litestar, registry), registry),
-        rules=host_rules(settings),
-        body_max_bytes=settings.body_max_bytes,
-        batch_body_max_bytes=settings.batch_body_max_bytes,
+    litestar: Any = build_litestar(registry, encoded, logins)
+    return AnswerHeaders(
+        Edge(
+            BeatRoute(BatchRoute(litestar, registry), registry),
+            rules=host_rules(settings),
+            body_max_bytes=settings.body_max_bytes,
+            batch_body_max_bytes=settings.batch_body_max_bytes,
+        )
     )
 
 

@@ -20,8 +20,8 @@ from thunderline.link.conditions import OnlyIf
 from thunderline.link.domain import NodeDomain
 from thunderline.link.registry import Registry
 
-REVALIDATE: Final = "no-cache"
-"""A cache may keep the answer, and asks each time whether it still holds."""
+REVALIDATE: Final = "private, no-cache"
+"""The client's own cache may keep the answer, and asks each time whether it still holds; nobody else's may."""
 NEVER_KEEP: Final = "no-store"
 """What each beat changes is in the answer."""
 
