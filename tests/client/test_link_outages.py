@@ -460,6 +460,6 @@ async def test_late_beats_leave_in_frames_of_ascending_numbers(world: World) -> 
 
 
 def test_the_stats_are_plain_values() -> None:
-    from thunderline.client.driver import LinkStats
+    from thunderline.client.link_stats import LinkStats
 
     assert all(field.type is int for field in msgspec.structs.fields(LinkStats))

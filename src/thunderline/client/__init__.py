@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     )
     from thunderline.client.blocking import BlockingClient
     from thunderline.client.blocking_watch import BlockingWatch
-    from thunderline.client.driver import LinkStats
     from thunderline.client.errors import (
         AnswerLost,
         BatchRefused,
         ClientError,
         Conflict,
+        Forbidden,
         InvalidRequest,
         KeyReused,
         ListAgain,
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
         ServerRefused,
         ServerUnavailable,
         ServerUnreachable,
+        ServerUntrusted,
+        Unauthorized,
     )
     from thunderline.client.events import ToldEvent
     from thunderline.client.http import Client
@@ -64,7 +66,9 @@ if TYPE_CHECKING:
         LinkLeft,
         LinkSuperseded,
         LinkTimeout,
+        LinkUnauthorized,
     )
+    from thunderline.client.link_stats import LinkStats
     from thunderline.client.past import Changed, Differences, GraphDiff, StatusHistory, StatusSpan, Timeline, Uptime
 
 __all__ = [
@@ -105,6 +109,7 @@ __all__ = [
     "BatchRefused",
     "ClientError",
     "Conflict",
+    "Forbidden",
     "InvalidRequest",
     "KeyReused",
     "ListAgain",
@@ -114,6 +119,8 @@ __all__ = [
     "ServerRefused",
     "ServerUnavailable",
     "ServerUnreachable",
+    "ServerUntrusted",
+    "Unauthorized",
     # Errors of a link
     "BeatDropped",
     "BeatRefused",
@@ -123,6 +130,7 @@ __all__ = [
     "LinkLeft",
     "LinkSuperseded",
     "LinkTimeout",
+    "LinkUnauthorized",
 ]
 
 _MODULES: Final = {
@@ -138,15 +146,15 @@ _MODULES: Final = {
     ),
     "events": ("ToldEvent",),
     "link": ("Link",),
-    "driver": ("LinkStats",),
     "link_errors": (
         *("BeatDropped", "BeatRefused", "LinkDeregistered", "LinkEnded", "LinkError", "LinkLeft", "LinkSuperseded"),
-        "LinkTimeout",
+        *("LinkTimeout", "LinkUnauthorized"),
     ),
+    "link_stats": ("LinkStats",),
     "errors": (
         *("AnswerLost", "ClientError", "Conflict", "InvalidRequest", "ListAgain", "NotFound", "NotThunderline"),
         *("ServerRefused", "ServerUnavailable", "ServerUnreachable"),
-        *("BatchRefused", "KeyReused", "PreconditionFailed"),
+        *("BatchRefused", "Forbidden", "KeyReused", "PreconditionFailed", "ServerUntrusted", "Unauthorized"),
     ),
 }
 _HOME: Final = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -40,6 +41,7 @@ from thunderline.client.exchange import (
 )
 from thunderline.client.following import Following, OnBack, OnLost
 from thunderline.client.past import BINS_DEFAULT, SPANS_DEFAULT, GraphDiff, Moment, StatusHistory, Timeline
+from thunderline.client.trust import trust
 from thunderline.core.records import Heartbeat, LinkSession
 
 T = TypeVar("T")
@@ -48,13 +50,17 @@ T = TypeVar("T")
 class BlockingClient:
     """The server at `url`, for the length of a `with` block; threads may share one.
 
-    `timeout_s` bounds each wait for the server. `transport` stands in for the network in tests, `sleep` for waiting.
+    `token`, `token_file` and `ca` as for `Client`. `timeout_s` bounds each wait for the server. `transport` stands in
+    for the network in tests, `sleep` for waiting. Raises: InvalidInput naming the argument.
     """
 
     def __init__(
         self,
         url: str,
         *,
+        token: str | None = None,
+        token_file: str | Path | None = None,
+        ca: str | Path | None = None,
         timeout_s: float = ANSWER_TIMEOUT_S,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], object] | None = None,
@@ -65,7 +71,8 @@ class BlockingClient:
         # An event that nobody sets: Ctrl-C ends the wait.
         self._sleep = sleep or threading.Event().wait
         self._rng = rng or random.Random()
-        self._http = httpx.Client(transport=transport, **http_options(self.url, timeout_s))
+        shown = trust(self.url, token=token, token_file=token_file, ca=ca)
+        self._http = httpx.Client(transport=transport, **http_options(self.url, timeout_s, shown))
 
     def __enter__(self) -> Self:
         return self

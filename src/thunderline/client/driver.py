@@ -18,9 +18,11 @@ from typing import Any, Final, assert_never
 import msgspec
 
 from thunderline.client.backoff import Backoff
-from thunderline.client.errors import ServerUnreachable
+from thunderline.client.errors import ServerUnreachable, Unauthorized
+from thunderline.client.keeping import Keeping
 from thunderline.client.line import Line
 from thunderline.client.link_errors import ConnectionLost, LinkEnded, LinkLeft, LinkTimeout, link_ended
+from thunderline.client.link_stats import LinkStats
 from thunderline.client.readings import BARE, Readings
 from thunderline.client.receipts import Receipts
 from thunderline.core.clock import Clock
@@ -71,21 +73,6 @@ SMOOTHING: Final = 1 / 8
 """Weight of a new round trip. Source: RFC 6298, section 2."""
 
 
-class LinkStats(msgspec.Struct, frozen=True, kw_only=True):
-    """Counted since the link was opened. `backlog`: beats that are not acknowledged at present."""
-
-    links: int
-    """Welcomes so far: reconnects are all but the first."""
-    resumed: int
-    beats_taken: int
-    beats_acked: int
-    beats_late: int
-    """Of those, delivered after an outage, with their age."""
-    beats_refused: int
-    beats_dropped: int
-    backlog: int
-
-
 class Driver:
     """Drives `end` over `line` until it has ended; `ended` then holds why, None when this end wanted it."""
 
@@ -97,6 +84,7 @@ class Driver:
         clock: Clock,
         rng: random.Random,
         readings: Readings,
+        keeping: Keeping,
         open_timeout_s: float | None,
     ) -> None:
         self._end = end
@@ -105,6 +93,7 @@ class Driver:
         self._clock = clock
         self._rng = rng
         self._readings = readings
+        self._keeping = keeping
         self._open_timeout_s = open_timeout_s
         self._backoff = Backoff(rng)
         self.receipts = Receipts()
@@ -112,7 +101,7 @@ class Driver:
         self._queue: deque[tuple[HeartbeatInput, asyncio.Future[None]]] = deque()
         loop = asyncio.get_running_loop()
         self.welcomed: asyncio.Future[Welcomed] = loop.create_future()
-        """The first welcome."""
+        """The first welcome; where it brought a credential, once that is kept."""
         self.ended: asyncio.Future[ThunderlineError | None] = loop.create_future()
         self.latest: Welcomed | None = None
         """The welcome of the present link, or of the one before."""
@@ -195,6 +184,7 @@ class Driver:
                 self._reading.cancel()
             self._end_receipts(self.ended.result() or LinkLeft())
             await self._line.close()
+            await self._keeping.close()
 
     def _step(self, now: float) -> None:
         """Act on everything that is there to be acted on."""
@@ -202,6 +192,7 @@ class Driver:
         self._take_received(now)
         self._line.take_sent()
         self._take_read(now)
+        self._take_kept(now)
         self._keep_link_deadlines(now)
         if self.ended.done():
             return
@@ -212,7 +203,7 @@ class Driver:
 
     async def _wait(self) -> None:
         """Return when something has to be done."""
-        waiting: set[asyncio.Future[Any]] = {*self._line.children, self._woken}
+        waiting: set[asyncio.Future[Any]] = {*self._line.children, *self._keeping.children, self._woken}
         if self._reading is not None:
             waiting.add(self._reading)
         deadline = self._next_deadline()
@@ -243,8 +234,7 @@ class Driver:
                     self._connect_at,
                     self._move_at,
                     self._beat_at,
-                    silent_by,
-                    self._end.next_due(),
+                    *(silent_by, self._end.next_due(), self._keeping.next_due),
                 )
                 if at is not None
             ),
@@ -264,7 +254,7 @@ class Driver:
     def _open(self, now: float) -> None:
         self._connect_at = None
         self._open_by = now + CONNECT_TIMEOUT_S
-        self._line.open()
+        self._line.open(token=self._end.token)
 
     def _take_opened(self, now: float) -> None:
         opened = self._line.take_opened()
@@ -278,6 +268,10 @@ class Driver:
             self._line.send(self._end.connected(opened, now))
 
     def _not_opened(self, error: ThunderlineError, now: float) -> None:
+        if isinstance(error, Unauthorized):
+            # Also once there was a link: what was revoked in an outage does not become good again.
+            self._finish(link_ended(error.code, error.detail))
+            return
         # Once there was a link, an answer that is none of our server's comes from something that stands before it.
         if not error.retryable and not self.welcomed.done():
             self._finish(error)
@@ -368,7 +362,7 @@ class Driver:
         self._resumed += event.resumed
         self._welcome_by = self._linked_by = self._trouble = self._told = None
         self._linked_at = now
-        self.latest = event
+        self.latest = msgspec.structs.replace(event, credential=None)
         self._beat_at = now
         waiting = self._end.backlog.waiting
         log.info("link resumed" if event.resumed else "linked", url=self._url, node_id=event.node_id, backlog=waiting)
@@ -378,8 +372,15 @@ class Driver:
                 beats=event.undeliverable,
                 incarnation=event.incarnation,
             )
-        if not self.welcomed.done():
-            self.welcomed.set_result(event)
+        if event.credential is not None:
+            self._keeping.take(event.credential)
+        self._take_kept(now)
+
+    def _take_kept(self, now: float) -> None:
+        if (credential := self._keeping.settle(now)) is not None:
+            self._end.use_token(credential)
+        if self.latest is not None and not self._keeping.is_under_way and not self.welcomed.done():
+            self.welcomed.set_result(self.latest)
 
     def _ack(self, event: Acked) -> None:
         self._acked += len(event.seqs)

@@ -2,11 +2,14 @@
 
     ClientError                 (a ThunderlineError)
     ├── ServerUnreachable       nothing answers there: nothing was changed
+    ├── ServerUntrusted         what answers there cannot show that it is the server: nothing was sent
     ├── AnswerLost              asked, but not answered: a change may or may not have been made
     ├── NotThunderline          what answers does not speak our API, or another version of it
     └── ServerRefused           the server said no (RFC 9457)
         ├── InvalidRequest          what was sent cannot be used; `field` says where
         │   └── KeyReused               the idempotency key stands for another request
+        ├── Unauthorized            a token is needed, or this one is not good, or no longer
+        ├── Forbidden               it is good, but not for this
         ├── NotFound                no such node; a node that gets this registers again
         ├── Conflict                well-formed, but not in the present state
         │   ├── PreconditionFailed      the node is not, or no longer, as `if_match` says
@@ -42,6 +45,20 @@ class ServerUnreachable(ClientError):
 
     def __init__(self, url: str, *, reason: str | None = None) -> None:
         super().__init__(f"no server answers at {url} ({reason or 'connection refused'})")
+        self.url = url
+        self.reason = reason
+
+
+class ServerUntrusted(ClientError):
+    """What answers at the URL cannot show by its certificate that it is the server; nothing was sent to it."""
+
+    code = "server_untrusted"
+
+    def __init__(self, url: str, *, reason: str) -> None:
+        super().__init__(
+            f"what answers at {url} is not trusted ({reason}); give the PEM file of its authority as `ca`, or in "
+            "THUNDERLINE_CA"
+        )
         self.url = url
         self.reason = reason
 
@@ -107,6 +124,14 @@ class InvalidRequest(ServerRefused):
     """What was sent cannot be used; nothing was changed."""
 
 
+class Unauthorized(ServerRefused):
+    """The server has to know who asks: it was sent no token, or one that it does not know, or that is good no more."""
+
+
+class Forbidden(ServerRefused):
+    """The server knows who asks, and does not let them do this."""
+
+
 class NotFound(ServerRefused):
     """The server knows nothing of this name; a node that gets this registers again."""
 
@@ -142,6 +167,8 @@ class ServerUnavailable(ServerRefused):
 
 _CLASSES: Final[dict[int, type[ServerRefused]]] = {
     400: InvalidRequest,
+    401: Unauthorized,
+    403: Forbidden,
     404: NotFound,
     409: Conflict,
     410: ListAgain,

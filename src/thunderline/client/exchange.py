@@ -1,12 +1,14 @@
 """What the two clients have in common: how a request leaves, how its answer is read, what each failure is called.
 
-Nothing is tried twice here. Proxies that the environment names are not used, they would capture loopback.
+Nothing is tried twice here, and no redirect is followed: it could lead a token elsewhere. Proxies that the environment
+names are not used, they would capture loopback.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
+import ssl
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -22,8 +24,10 @@ from thunderline.client.errors import (
     NotThunderline,
     Problem,
     ServerUnreachable,
+    ServerUntrusted,
     refusal,
 )
+from thunderline.client.trust import Trust, untrusted
 
 T = TypeVar("T")
 
@@ -51,13 +55,16 @@ class Answer(msgspec.Struct, Generic[T], frozen=True):
     """The entity tag of what was answered, as `if_match` takes it; None where the server names none."""
 
 
-def http_options(url: str, timeout_s: float) -> dict[str, Any]:
+def http_options(url: str, timeout_s: float, trust: Trust) -> dict[str, Any]:
     """The options of either kind of httpx client."""
     return {
         "base_url": url,
         "timeout": httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
         "trust_env": False,
-        "headers": {"accept": f"{JSON_TYPE}, {PROBLEM_TYPE}"},
+        # Where there is no TLS, one that trusts nobody: a client loads no authorities that it does not ask.
+        "verify": trust.tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+        "follow_redirects": False,
+        "headers": {"accept": f"{JSON_TYPE}, {PROBLEM_TYPE}", **trust.headers},
     }
 
 
@@ -121,7 +128,10 @@ def refused(url: str, response: httpx.Response) -> ClientError:
 
 @contextlib.contextmanager
 def naming_failures(url: str, *, timeout_s: float) -> Iterator[None]:
-    """A block in which httpx is used. Raises: ServerUnreachable, AnswerLost, NotThunderline in place of its errors."""
+    """A block in which httpx is used.
+
+    Raises: ServerUnreachable, ServerUntrusted, AnswerLost, NotThunderline in place of its errors.
+    """
     try:
         yield
     except httpx.ConnectTimeout as error:
@@ -129,6 +139,8 @@ def naming_failures(url: str, *, timeout_s: float) -> Iterator[None]:
     except httpx.PoolTimeout as error:
         raise ServerUnreachable(url, reason="every connection of this client is in use") from error
     except httpx.ConnectError as error:
+        if (why := untrusted(error)) is not None:
+            raise ServerUntrusted(url, reason=why) from error
         reason = re.sub(r"^\[Errno -?\d+\] ", "", str(error))
         # asyncio tells of a refused connection in words of its own.
         known = reason in ("Connection refused", "All connection attempts failed")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -42,6 +43,7 @@ from thunderline.client.exchange import (
 from thunderline.client.following import Following, OnBack, OnLost
 from thunderline.client.http_watch import Watch
 from thunderline.client.past import BINS_DEFAULT, SPANS_DEFAULT, GraphDiff, Moment, StatusHistory, Timeline
+from thunderline.client.trust import trust
 from thunderline.core.clock import Clock, SystemClock
 from thunderline.core.records import Heartbeat, LinkSession
 
@@ -51,13 +53,19 @@ T = TypeVar("T")
 class Client:
     """The server at `url`, for the length of an `async with` block; many tasks may share one.
 
-    `timeout_s` bounds each wait for the server. `transport` stands in for the network in tests.
+    `token`, or the one in `token_file` (THUNDERLINE_TOKEN_FILE by default), is shown with each request; it goes over
+    `https://` or to loopback only. `ca` is the PEM file of the authorities to trust in place of the system's
+    (THUNDERLINE_CA by default). `timeout_s` bounds each wait for the server. `transport` stands in for the network in
+    tests. Raises: InvalidInput naming the argument.
     """
 
     def __init__(
         self,
         url: str,
         *,
+        token: str | None = None,
+        token_file: str | Path | None = None,
+        ca: str | Path | None = None,
         timeout_s: float = ANSWER_TIMEOUT_S,
         transport: httpx.AsyncBaseTransport | None = None,
         clock: Clock | None = None,
@@ -67,7 +75,8 @@ class Client:
         self._timeout_s = timeout_s
         self._clock = clock or SystemClock()
         self._rng = rng or random.Random()
-        self._http = httpx.AsyncClient(transport=transport, **http_options(self.url, timeout_s))
+        shown = trust(self.url, token=token, token_file=token_file, ca=ca)
+        self._http = httpx.AsyncClient(transport=transport, **http_options(self.url, timeout_s, shown))
 
     async def __aenter__(self) -> Self:
         return self

@@ -46,9 +46,9 @@ class Line:
         """What may finish next."""
         return [task for task in (self._opening, self._receiving, self._sending) if task is not None]
 
-    def open(self) -> None:
-        """Begin to connect."""
-        self._opening = asyncio.create_task(self._transport.connect(self.url), name="link connect")
+    def open(self, *, token: str | None = None) -> None:
+        """Begin to connect, as whoever `token` says."""
+        self._opening = asyncio.create_task(self._transport.connect(self.url, token=token), name="link connect")
 
     def take_opened(self) -> str | ThunderlineError | None:
         """The subprotocol of a connection that is new since the last call, or why there is none; None: neither."""

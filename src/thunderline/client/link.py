@@ -12,14 +12,19 @@ import asyncio
 import random
 import secrets
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from thunderline.client.driver import Driver, LinkStats
+from thunderline.client.credential import CredentialFile
+from thunderline.client.driver import Driver
+from thunderline.client.keeping import Keeping
 from thunderline.client.line import Line
 from thunderline.client.link_errors import LinkLeft
+from thunderline.client.link_stats import LinkStats
 from thunderline.client.readings import Figures, Metrics, Readings, check_figures
 from thunderline.client.transport import Transport
+from thunderline.client.trust import check_way, find_token, tls_context
 from thunderline.core.clock import Clock, SystemClock
 from thunderline.core.errors import InvalidInput, ThunderlineError
 from thunderline.core.inputs import OfflineInput, read_mapping
@@ -54,6 +59,9 @@ class Link:
         interval_s: float | None = None,
         metrics: Metrics | None = None,
         token: str | None = None,
+        token_file: str | Path | None = None,
+        credential_file: str | Path | None = None,
+        ca: str | Path | None = None,
         instance: str | None = None,
         transport: Transport | None = None,
         clock: Clock | None = None,
@@ -68,11 +76,21 @@ class Link:
         `interval_s` is what a new node would like; the registry decides. `metrics` is asked for the figures of each
         beat (`cpu_load`, `mem_used_mb`, `latency_ms`, `peers`, `meta`, `status`): a coroutine function runs on the
         loop, a plain one in a thread; what fails or takes longer than an interval (5 s at most) gives a beat without
-        figures. `instance` names this process, random by default. `open_timeout_s` None: entering waits for ever.
-        `leave` False: the end of the block drops the connection without a goodbye, as a crash would.
+        figures. `token`, or the one in `token_file` (THUNDERLINE_TOKEN_FILE by default), says who this is; it goes over
+        `https://` or to loopback only. One that lets new nodes join is exchanged for a credential, which is kept in
+        `credential_file` before anything is said with it; what is found there goes before any token. `ca` is the PEM
+        file of the authorities to trust in place of the system's. `instance` names this process, random by default.
+        `open_timeout_s` None: entering waits for ever. `leave` False: the end of the block drops the connection without
+        a goodbye, as a crash would.
 
         Raises: InvalidInput naming the field; ValueError for `backlog_max`.
         """
+        if transport is None:
+            from thunderline.client.websocket import WebSocketTransport, link_url  # not needed by who brings one
+
+            link_url(url)
+            transport = WebSocketTransport(tls=tls_context(url, ca=ca))
+        kept_in = None if credential_file is None else CredentialFile(Path(credential_file))
         self._hello = _hello(
             {
                 "name": name,
@@ -85,15 +103,11 @@ class Link:
                 "labels": labels,
                 "capabilities": capabilities,
                 "interval_ms": None if interval_s is None else _interval_ms(interval_s),
-                "token": token,
+                "token": _token(url, kept_in, token=token, token_file=token_file),
             }
         )
+        self._keeping = Keeping(kept_in)
         self._end = NodeEnd(self._hello, backlog_max=backlog_max)
-        if transport is None:
-            from thunderline.client.websocket import WebSocketTransport, link_url  # not needed by who brings one
-
-            link_url(url)
-            transport = WebSocketTransport()
         self._line = Line(transport, url)
         self._clock = clock or SystemClock()
         self._rng = rng or random.Random()
@@ -104,7 +118,7 @@ class Link:
         self._running: Driver | None = None
 
     async def __aenter__(self) -> Self:
-        """Raises: LinkEnded, ServerRefused or NotThunderline when the registry refuses for good; LinkTimeout."""
+        """Raises: LinkEnded, ServerRefused, ServerUntrusted or NotThunderline for what would not pass; LinkTimeout."""
         if self._running is not None:
             raise RuntimeError("a link is entered once; make a new one")
         driver = self._running = Driver(
@@ -113,6 +127,7 @@ class Link:
             clock=self._clock,
             rng=self._rng,
             readings=self._readings,
+            keeping=self._keeping,
             open_timeout_s=self._open_timeout_s,
         )
         self._tasks.start(driver.run(), name="link")
@@ -270,6 +285,20 @@ def _hello(given: Figures) -> Hello:
     if size_bytes > FRAME_MAX_BYTES:
         raise InvalidInput("labels", f"all that describes the node takes {size_bytes} bytes, {FRAME_MAX_BYTES} at most")
     return hello
+
+
+def _token(
+    url: str, kept_in: CredentialFile | None, *, token: str | None, token_file: str | Path | None
+) -> str | None:
+    """What says who this is: the credential, if there is one by now. Raises: InvalidInput."""
+    credential = None if kept_in is None else kept_in.read()
+    if credential is not None:
+        check_way(url)
+        return credential
+    shown = find_token(url, token=token, token_file=token_file)
+    if shown is not None and kept_in is not None:
+        kept_in.prepare()
+    return shown
 
 
 def _seen(sessions: Iterable[Figures]) -> Links:

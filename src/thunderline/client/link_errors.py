@@ -3,7 +3,8 @@
 LinkError                   (a ClientError)
 ├── LinkEnded               the registry ended the link for good; `code` says why
 │   ├── LinkSuperseded          another process of this name took its place
-│   └── LinkDeregistered        somebody removed the node
+│   ├── LinkDeregistered        somebody removed the node
+│   └── LinkUnauthorized        a token is needed, or this one is not good, or no longer
 ├── LinkTimeout             no link within `open_timeout_s`
 ├── LinkLeft                this end left before the beat was acknowledged
 ├── BeatRefused             the registry does not take this beat; `code` says why
@@ -41,6 +42,13 @@ class LinkSuperseded(LinkEnded):
 
 class LinkDeregistered(LinkEnded):
     """Somebody removed the node from the registry while it was linked."""
+
+
+class LinkUnauthorized(LinkEnded):
+    """The registry has to know who this is: it was shown no token, or one that is not good, or no longer.
+
+    `code` tells which: `unauthenticated`, `token_unknown`, `token_expired`, `token_revoked`.
+    """
 
 
 class LinkTimeout(LinkError):
@@ -98,7 +106,11 @@ class ConnectionLost(LinkError):
         self.reason = reason
 
 
-_ENDINGS: Final[dict[str, type[LinkEnded]]] = {"superseded": LinkSuperseded, "deregistered": LinkDeregistered}
+_ENDINGS: Final[dict[str, type[LinkEnded]]] = {
+    "superseded": LinkSuperseded,
+    "deregistered": LinkDeregistered,
+    **dict.fromkeys(("unauthenticated", "token_unknown", "token_expired", "token_revoked"), LinkUnauthorized),
+}
 
 
 def link_ended(code: str, message: str) -> LinkEnded:

@@ -43,11 +43,12 @@ class Transport(ABC):
     """Makes connections to a server's link endpoint."""
 
     @abstractmethod
-    async def connect(self, url: str) -> Connection:
+    async def connect(self, url: str, *, token: str | None = None) -> Connection:
         """A new connection to the server whose API is at `url`, e.g. `http://127.0.0.1:4040`.
 
-        The caller closes it. A cancelled call leaves nothing open.
+        `token` is shown with the request for it. The caller closes it. A cancelled call leaves nothing open.
 
-        Raises: ServerUnreachable when nothing answers; ServerRefused when it answers with a problem; NotThunderline for
-        any other answer, a redirect included; InvalidInput naming `url` for one that is no server's.
+        Raises: ServerUnreachable when nothing answers; ServerUntrusted when what answers cannot show that it is the
+        server; ServerRefused when it answers with a problem; NotThunderline for any other answer, a redirect included;
+        InvalidInput naming `url` for one that is no server's.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import ssl
 from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
@@ -21,10 +22,12 @@ from thunderline.client.errors import (
     Problem,
     ServerUnavailable,
     ServerUnreachable,
+    ServerUntrusted,
     refusal,
 )
 from thunderline.client.link_errors import ConnectionLost
 from thunderline.client.transport import Connection, Transport
+from thunderline.client.trust import bearer, check_way, tls_context, untrusted
 from thunderline.core.errors import InvalidInput
 from thunderline.wire.frames import FRAME_MAX_BYTES, JSON_SUBPROTOCOL, PATH, SUBPROTOCOLS
 
@@ -58,16 +61,28 @@ def link_url(url: str) -> str:
 class WebSocketTransport(Transport):
     """Connects over TCP or TLS. Proxies that the environment names are not used, they would capture loopback."""
 
-    def __init__(self, *, subprotocols: Sequence[str] = SUBPROTOCOLS, open_timeout_s: float = OPEN_TIMEOUT_S) -> None:
-        """`subprotocols`: what to offer, the preferred one first."""
+    def __init__(
+        self,
+        *,
+        subprotocols: Sequence[str] = SUBPROTOCOLS,
+        open_timeout_s: float = OPEN_TIMEOUT_S,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """`subprotocols`: what to offer, the preferred one first. `tls` None: whom the system trusts."""
+        self._tls = tls
         self._subprotocols = [Subprotocol(name) for name in subprotocols]
         self._open_timeout_s = open_timeout_s
         # Failed connections are an everyday matter of a link, which logs them in words of its own.
         self._quiet = logging.Logger("thunderline.client.websocket.library", level=logging.CRITICAL)
 
-    async def connect(self, url: str) -> Connection:
+    async def connect(self, url: str, *, token: str | None = None) -> Connection:
+        target = link_url(url)
+        if token is not None:
+            check_way(target)
         opening = _Connect(
-            link_url(url),
+            target,
+            additional_headers=bearer(token),
+            ssl=(self._tls or tls_context(target)) if target.startswith("wss:") else None,
             subprotocols=self._subprotocols,
             compression=None,
             proxy=None,
@@ -86,6 +101,8 @@ class WebSocketTransport(Transport):
         except UnicodeError as error:
             raise ServerUnreachable(url, reason="its name cannot be looked up") from error
         except OSError as error:
+            if (why := untrusted(error)) is not None:
+                raise ServerUntrusted(url, reason=why) from error
             refused = isinstance(error, ConnectionRefusedError) or "Connect call failed" in str(error)
             raise ServerUnreachable(url, reason=None if refused else error.strerror or str(error)) from error
         except InvalidStatus as error:

@@ -549,6 +549,22 @@ def server_url(environ: Mapping[str, str] | None = None) -> str:
     return environ.get("THUNDERLINE_SERVER") or "http://127.0.0.1:4040"
 
 
+def token_file(environ: Mapping[str, str] | None = None) -> Path | None:
+    """The file with the token that clients show when they are given none. The token itself is no variable's value:
+    those of a process stand open to more readers than a file of mode 0600."""
+    return _path_in("THUNDERLINE_TOKEN_FILE", environ)
+
+
+def ca_file(environ: Mapping[str, str] | None = None) -> Path | None:
+    """The PEM file of the authorities that clients trust when they are given none."""
+    return _path_in("THUNDERLINE_CA", environ)
+
+
+def _path_in(name: str, environ: Mapping[str, str] | None) -> Path | None:
+    text = (os.environ if environ is None else environ).get(name)
+    return Path(text) if text else None
+
+
 def _read_file(file: Path) -> dict[str, object]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))

@@ -184,6 +184,7 @@ class Welcome(_Frame, frozen=True, kw_only=True, tag="welcome", omit_defaults=Fa
     """The link stands. `secret` is for `resume`; `cursor` is where a watch of the cluster would go on from.
 
     `resumed` tells whether session and incarnation are those of the link before. `server_time` is RFC 3339, UTC.
+    `credential` is what a node that joined says as its `token` from now on; it is told this once.
     """
 
     node_id: str
@@ -194,10 +195,11 @@ class Welcome(_Frame, frozen=True, kw_only=True, tag="welcome", omit_defaults=Fa
     cursor: str
     server_time: str
     resumed: bool = False
+    credential: str | None = None
     features: Features = ()
 
     def __repr__(self) -> str:
-        return f"<Welcome {self.node_id}>"  # nor the secret
+        return f"<Welcome {self.node_id}>"  # nor the secret, nor a credential
 
 
 class Ack(_Frame, frozen=True, kw_only=True, tag="ack", gc=False):

@@ -26,6 +26,7 @@ from typing import Final, TypeAlias, assert_never
 
 import msgspec
 
+from thunderline.core.access import read_token
 from thunderline.core.errors import InvalidInput
 from thunderline.core.inputs import HeartbeatInput
 from thunderline.wire import frames
@@ -60,13 +61,20 @@ class State(Enum):
 
 
 class Welcomed(msgspec.Struct, frozen=True, kw_only=True):
-    """The link stands. `undeliverable`: beats dropped because the registry counts another incarnation than before."""
+    """The link stands. `undeliverable`: beats dropped because the registry counts another incarnation than before.
+
+    `credential`: what the node is known by from now on, in place of the token that it joined with; None: as before.
+    """
 
     node_id: str
     incarnation: int
     interval_s: float
     resumed: bool
     undeliverable: int
+    credential: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<Welcomed {self.node_id}>"  # a credential must not reach a log
 
 
 class Acked(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,6 +187,15 @@ class NodeEnd:
         self._seen_at: float | None = None
         """When it was sent last over this connection; None: it is due."""
         self._takes_links = False
+
+    @property
+    def token(self) -> str | None:
+        """What the next connection says who this is with."""
+        return self._hello.token
+
+    def use_token(self, token: str) -> None:
+        """Say so with this one from now on."""
+        self._hello = msgspec.structs.replace(self._hello, token=token)
 
     @property
     def is_linked(self) -> bool:
@@ -331,6 +348,8 @@ class NodeEnd:
             self._resume = msgspec.convert({"session_id": frame.session_id, "secret": frame.secret}, frames.Resume)
         except msgspec.ValidationError:
             return self._break("session_id and secret cannot be sent back")
+        if frame.credential is not None and read_token(frame.credential) is None:
+            return self._break("its credential is no token")
         self.state = State.LINKED
         self._seen_at = None
         self._takes_links = frames.FEATURE_LINKS in frame.features
@@ -343,6 +362,7 @@ class NodeEnd:
                 interval_s=self.interval_s,
                 resumed=frame.resumed,
                 undeliverable=self.backlog.keep_incarnation(frame.incarnation),
+                credential=frame.credential,
             )
         ]
 
