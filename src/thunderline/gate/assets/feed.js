@@ -1,5 +1,7 @@
 // Where the page's data comes from: all nodes, asked for every two seconds, and how far they can be trusted.
 
+import { problemOf, sessionOver } from "./session.js";
+
 export const PERIOD_MS = 2000;
 export const PAGE_SIZE = 1000;
 export const SHOWN_MAX = 5000;
@@ -23,7 +25,11 @@ export class Refused extends Error {
 export async function ask(url, signal) {
   const response = await fetch(url, { cache: "no-store", headers: { accept: "application/json" }, signal });
   const text = await response.text();
-  if (!response.ok) throw new Refused(response.status, problemDetail(text));
+  if (!response.ok) {
+    const problem = problemOf(text);
+    if (response.status === 401) sessionOver(problem);
+    throw new Refused(response.status, problem.detail);
+  }
   return { text, headers: response.headers };
 }
 
@@ -145,12 +151,4 @@ function clockOffset(date) {
   if (Number.isNaN(at)) return 0;
   const offset = at + 500 - Date.now();
   return Math.abs(offset) < CLOCK_SLACK_MS ? 0 : offset;
-}
-
-function problemDetail(text) {
-  try {
-    return String(JSON.parse(text).detail ?? "").slice(0, 200);
-  } catch {
-    return "";
-  }
 }

@@ -2,8 +2,9 @@
 
 import { element, glyph, setAttribute, setHidden, setText } from "./dom.js";
 import { Feed, PERIOD_MS, SHOWN_MAX } from "./feed.js";
-import { KIND, KINDS, NEEDS_ATTENTION, SORTS, UNKNOWN, clockTime, count, holds, kindOf, readQuery, sorted } from "./nodes.js";
+import { KIND, KINDS, NEEDS_ATTENTION, SORTS, UNKNOWN, clockTime, count, fullTime, holds, kindOf, readQuery, sorted } from "./nodes.js";
 import { Panel } from "./panel.js";
+import { logOut, readSession } from "./session.js";
 import { NodeTable } from "./table.js";
 
 const part = (id) => document.getElementById(id);
@@ -166,8 +167,34 @@ function strip(id, shown, headline, rest) {
   setHidden(part(id), !shown);
 }
 
+// Who is logged in, where anybody has to be.
+async function renderWho() {
+  if (document.hidden) return;
+  const who = await readSession().catch(() => null);
+  if (who === null) {
+    setTimeout(renderWho, PERIOD_MS);
+    return;
+  }
+  const { session } = who;
+  setText(part("who-name"), session?.name ?? "");
+  setAttribute(part("who-name"), "title", session && `scope ${session.scopes.join(", ")}; until ${fullTime(Date.parse(session.expires_at))}`);
+  setHidden(part("who"), session === null);
+}
+
+async function leave() {
+  setText(part("who-problem"), "");
+  try {
+    await logOut();
+    location.reload();
+  } catch {
+    setText(part("who-problem"), "Not logged out: the server did not take it. Try again.");
+  }
+}
+
 // What people do
 
+part("logout").addEventListener("click", leave);
+document.addEventListener("visibilitychange", renderWho);
 part("filter").addEventListener("input", (event) => change({ query: event.target.value }));
 part("clear").addEventListener("click", () => {
   part("filter").value = "";
@@ -199,6 +226,7 @@ window.addEventListener("popstate", () => {
 part("filter").value = view.query;
 render();
 feed.start();
+renderWho();
 setInterval(() => {
   if (feed.asOf === null) return;
   table.tick(feed.now);
