@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import ipaddress
 import math
+import resource
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import uvicorn
 
@@ -23,12 +24,16 @@ from thunderline.core.errors import SettingsError
 from thunderline.core.host import HostMeter
 from thunderline.core.ids import new_uuid7
 from thunderline.core.logging import get_logger
-from thunderline.core.settings import Settings
+from thunderline.core.settings import Settings, data_folder
 from thunderline.gate.app import build_app, host_rules
 from thunderline.gate.control import ControlSocket
 from thunderline.gate.encoded import EncodedEvents
+from thunderline.gate.entrance import Entrance, Place
+from thunderline.gate.first_token import FILE_NAME, give_first_token
 from thunderline.gate.link_gate import LinkGate
+from thunderline.gate.proxies import Proxies, address_of
 from thunderline.gate.stream_protocol import StreamHttpProtocol
+from thunderline.gate.tls import Certificate, TlsListener
 from thunderline.gate.upgrades import Upgrades
 from thunderline.link.controller import Controller
 from thunderline.link.registry import Registry
@@ -48,21 +53,71 @@ KEEP_ALIVE_S: Final = 75
 """Longer than the interval of most nodes, so that a node's beats find its connection still open."""
 
 
-class Server:
-    """A running server: `url` is where it listens, `gate` the task that answers; it ends early only by a failure."""
+FILES_BESIDE_LINKS: Final = 15_536
+"""Files that are open beside links: those of the store, and connections that ask, watch or shake hands."""
 
-    def __init__(self, registry: Registry, url: str, gate: asyncio.Task[None]) -> None:
+
+class Server:
+    """A running server: `url` is where it listens, `gate` the task that answers; it ends early only by a failure.
+
+    `certificate` is what it shows, None without TLS; `admin_token_file` is where a first start wrote its token.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        url: str,
+        gate: asyncio.Task[None],
+        *,
+        certificate: Certificate | None,
+        admin_token_file: Path | None,
+    ) -> None:
         self.registry = registry
         self.url = url
         self.gate = gate
+        self.certificate = certificate
+        self.admin_token_file = admin_token_file
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn without its signal handling, which ends the process by the signal instead of with exit code 0."""
+    """uvicorn with our own way of letting connections in, and without its signal handling, which ends the process by
+    the signal instead of with exit code 0."""
+
+    def __init__(self, config: uvicorn.Config, entrance: Entrance, certificate: Certificate | None) -> None:
+        super().__init__(config)
+        self._entrance = entrance
+        self._certificate = certificate
+        self._tls: TlsListener | None = None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer on the one socket that is given."""
+        assert sockets is not None
+        [listener] = sockets
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            raise RuntimeError("the gate's application did not start; the log has the reason")
+        loop = asyncio.get_running_loop()
+
+        def protocol(place: Place | None = None) -> StreamHttpProtocol:
+            state: dict[str, Any] = self.lifespan.state
+            return StreamHttpProtocol(self.config, self.server_state, state, loop, entrance=self._entrance, place=place)
+
+        self.servers = []
+        if self._certificate is None:
+            self.servers.append(await loop.create_server(protocol, sock=listener, backlog=BACKLOG))
+        else:
+            self._tls = TlsListener(listener, self._certificate, self._entrance, protocol=protocol)
+            self._tls.start()
+        self.started = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._tls is not None:
+            await self._tls.end()
+        await super().shutdown(sockets)
 
 
 @asynccontextmanager
@@ -74,21 +129,28 @@ async def open_server(settings: Settings, *, clock: Clock | None = None) -> Asyn
     raises.
     """
     check_exposure(settings)
+    certificate = _certificate(settings)
     with contextlib.closing(_listen(settings)) as listener:
-        url = _url(listener)
+        url = _url(listener, "http" if certificate is None else "https")
         clock = clock or SystemClock()
         store = store_from_url(settings.store, clock=clock, ids=new_uuid7, writer_id="registry")
-        async with Registry.open(store, settings, clock=clock) as registry, _controlled(store):
+        async with Registry.open(store, settings, clock=clock) as registry, _controlled(store, registry):
+            token_file = await give_first_token(registry, _token_file(settings, store)) if settings.auth else None
             controller = Controller(registry, HostMeter(registry.clock), address=url)
             await controller.start()
             registry.tasks.start(controller.run(), name="controller")
             links = LinkGate(registry)
             links.start()
-            server = _Uvicorn(_uvicorn_config(registry, settings, links))
+            entrance = Entrance(
+                Proxies(settings.behind_proxy),
+                connections_max=settings.connections_per_address,
+                refusals=registry.access.refusals,
+            )
+            server = _Uvicorn(_uvicorn_config(registry, settings, links), entrance, certificate)
             serving = asyncio.create_task(server.serve(sockets=[listener]), name="gate")
             try:
                 await _started(server, serving)
-                yield Server(registry, url, serving)
+                yield Server(registry, url, serving, certificate=certificate, admin_token_file=token_file)
             finally:
                 # Streams of events end only with the registry, which in turn waits for open requests to finish.
                 registry.log.end_watches()
@@ -99,13 +161,13 @@ async def open_server(settings: Settings, *, clock: Clock | None = None) -> Asyn
 
 
 @asynccontextmanager
-async def _controlled(store: Store) -> AsyncIterator[None]:
+async def _controlled(store: Store, registry: Registry) -> AsyncIterator[None]:
     """A block in which the command line of this machine reaches the server, if the store has any use for that."""
     upkeep = store.upkeep()
     if upkeep is None or upkeep.control_path is None:
         yield
         return
-    control = ControlSocket(upkeep, upkeep.control_path)
+    control = ControlSocket(upkeep, upkeep.control_path, registry)
     try:
         await control.start()
         yield
@@ -113,11 +175,13 @@ async def _controlled(store: Store) -> AsyncIterator[None]:
         await control.close()
 
 
-async def serve_until_signalled(settings: Settings, *, announce: Callable[[str, str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; `announce` is told the URL and where the data lies once requests are answered.
+async def serve_until_signalled(settings: Settings, *, announce: Callable[[Server], None]) -> None:
+    """Serve until SIGTERM or SIGINT; `announce` is told of the server once requests are answered.
 
-    Raises: what `open_server` raises; RuntimeError when the gate failed.
+    With TLS, SIGHUP has it read its certificate again. Raises: what `open_server` raises; RuntimeError when the gate
+    failed.
     """
+    raise_open_files(settings.links_max + FILES_BESIDE_LINKS)
     previous = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     stop = asyncio.Event()
@@ -133,10 +197,12 @@ async def serve_until_signalled(settings: Settings, *, announce: Callable[[str, 
         loop.add_signal_handler(number, on_signal)
     try:
         async with open_server(settings) as server:
+            if server.certificate is not None:
+                loop.add_signal_handler(signal.SIGHUP, server.certificate.reload)
             # What was loaded lives as long as the process; the collector need not walk it again and again.
             gc.collect()
             gc.freeze()
-            announce(server.url, server.registry.store_location)
+            announce(server)
             signalled = asyncio.create_task(stop.wait(), name="signal")
             await asyncio.wait([signalled, server.gate], return_when=asyncio.FIRST_COMPLETED)
             if not signalled.done():
@@ -147,21 +213,76 @@ async def serve_until_signalled(settings: Settings, *, announce: Callable[[str, 
         sys.setswitchinterval(previous)
 
 
+def raise_open_files(wanted: int) -> None:
+    """Let the process have so many open files, or as many as it may: the usual limit is 1,024."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        now = wanted if most == resource.RLIM_INFINITY else min(most, wanted)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (now, most))
+    if now == resource.RLIM_INFINITY or now >= wanted:
+        log.info("open files", limit=now)
+    else:
+        log.warning("fewer open files than links_max may need; raise the hard limit", limit=now, wanted=wanted)
+
+
 def check_exposure(settings: Settings) -> None:
-    """Return if the address may be served as things are. Raises: SettingsError naming `host`."""
+    """Return if the address may be served as things are: what other machines can reach needs tokens and encryption.
+
+    Raises: SettingsError.
+    """
+    if settings.tls_key is not None and settings.tls_cert is None:
+        raise SettingsError("tls_key", "is of no use without the certificate; name that as tls_cert", source="tls_key")
+    is_behind_proxy = bool(Proxies(settings.behind_proxy))
+    if is_behind_proxy and not settings.auth:
+        raise SettingsError(
+            "behind_proxy",
+            "lets everybody do everything who reaches the proxy; switch on auth (--auth), too",
+            source="behind_proxy",
+        )
     if settings.host == "localhost":
         return
-    try:
-        address = ipaddress.ip_address(settings.host)
-    except ValueError as error:
-        raise SettingsError("host", "should be localhost or an IP address", source="host") from error
-    if not address.is_loopback:
+    address = address_of(settings.host) if settings.host.count(":") != 1 else None
+    if address is None or settings.host.startswith("["):
+        raise SettingsError("host", "should be localhost or an IP address", source="host")
+    if address.is_loopback:
+        return
+    missing = [
+        what
+        for what, is_there in (
+            ("auth (--auth)", settings.auth),
+            (
+                "tls_cert (--tls-cert FILE), or behind_proxy (--behind-proxy NETWORK) where a proxy speaks TLS for it",
+                settings.tls_cert is not None or is_behind_proxy,
+            ),
+        )
+        if not is_there
+    ]
+    if missing:
         raise SettingsError(
             "host",
-            f"{settings.host} can be reached from other machines, and this version has no authentication yet; "
-            "listen on 127.0.0.1 and reach it through a tunnel",
+            f"{settings.host} can be reached from other machines; that needs {', and '.join(missing)}. "
+            "Or listen on 127.0.0.1. See docs/security.md",
             source="host",
         )
+    if not settings.allowed_hosts:
+        log.warning(
+            "no allowed_hosts: requests are refused that name this server in another way than by its address",
+            host=settings.host,
+        )
+
+
+def _certificate(settings: Settings) -> Certificate | None:
+    if settings.tls_cert is None:
+        return None
+    return Certificate(Path(settings.tls_cert), None if settings.tls_key is None else Path(settings.tls_key))
+
+
+def _token_file(settings: Settings, store: Store) -> Path:
+    if settings.admin_token_file is not None:
+        return Path(settings.admin_token_file)
+    upkeep = store.upkeep()
+    control_path = None if upkeep is None else upkeep.control_path
+    return (data_folder() if control_path is None else control_path.parent) / FILE_NAME
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -184,9 +305,9 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def _url(listener: socket.socket) -> str:
+def _url(listener: socket.socket, scheme: str) -> str:
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _uvicorn_config(registry: Registry, settings: Settings, links: LinkGate) -> uvicorn.Config:
@@ -199,6 +320,8 @@ def _uvicorn_config(registry: Registry, settings: Settings, links: LinkGate) -> 
         ws=Upgrades(host_rules(settings), links, registry, encoded),  # type: ignore[arg-type]  # our own HTTP protocol knows what it is
         log_config=None,
         access_log=False,
+        # Our own protocol knows whom to believe; uvicorn would believe everybody on this machine.
+        proxy_headers=False,
         server_header=False,
         date_header=True,
         backlog=BACKLOG,

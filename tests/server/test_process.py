@@ -141,4 +141,4 @@ async def test_a_gate_that_fails_is_an_error_of_the_process(monkeypatch: pytest.
     monkeypatch.setattr("uvicorn.Server.main_loop", broken)
     settings = Settings(port=0, store="memory://")
     with pytest.raises(RuntimeError, match="gate ended"):
-        await serve_until_signalled(settings, announce=lambda url, data: None)
+        await serve_until_signalled(settings, announce=lambda server: None)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from thunderline.core.settings import load_settings, unknown_environ
 
-_OPEN_FILES: Final = 65_536
-"""More than the links that a server holds by default, with files and connections of other kinds."""
+if TYPE_CHECKING:
+    from thunderline.server import Server
 
 
 def serve(
@@ -22,6 +21,37 @@ def serve(
         str | None,
         typer.Option(
             help="Where records are kept: sqlite:///PATH or postgresql://HOST/NAME.", show_default="user data directory"
+        ),
+    ] = None,
+    auth: Annotated[
+        bool | None,
+        typer.Option(
+            "--auth/--no-auth",
+            help="Ask callers for a token. A first start writes one into a file.",
+            show_default="only loopback is served, to everybody",
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Certificate, in PEM: speak TLS.", show_default="no TLS"),
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Its key, in PEM.", show_default="in the certificate's file"),
+    ] = None,
+    behind_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NETWORK",
+            help="Where proxies are that speak TLS for this server, e.g. 10.0.0.0/24: only they are answered. "
+            "May be repeated.",
+            show_default="none",
+        ),
+    ] = None,
+    admin_token_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Where a first start with --auth writes its token.", show_default="beside the store"
         ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file of settings; see docs/configuration.md.")] = None,
@@ -37,23 +67,26 @@ def serve(
     from thunderline.core.logging import configure_logging, get_logger
     from thunderline.server import serve_until_signalled
 
-    settings = load_settings(file=config, flags={"host": host, "port": port, "store": store})
+    flags = {
+        "host": host,
+        "port": port,
+        "store": store,
+        "auth": auth,
+        "tls_cert": None if tls_cert is None else str(tls_cert),
+        "tls_key": None if tls_key is None else str(tls_key),
+        "behind_proxy": behind_proxy or None,
+        "admin_token_file": None if admin_token_file is None else str(admin_token_file),
+    }
+    settings = load_settings(file=config, flags=flags)
     configure_logging(level=settings.log_level, format=settings.log_format)
     for name in unknown_environ():
         get_logger(__name__).warning("not a setting, ignored", variable=name)
-    _raise_open_files()
     uvloop.run(serve_until_signalled(settings, announce=_announce))
 
 
-def _raise_open_files() -> None:
-    """Let the process have as many open files as it may: each link takes one, and the usual limit is 1,024."""
-    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _OPEN_FILES if most == resource.RLIM_INFINITY else min(most, _OPEN_FILES)
-    if now == resource.RLIM_INFINITY or now >= wanted:
-        return
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
-
-
-def _announce(url: str, data: str) -> None:
-    sys.stdout.write(f"Thunderline is up: {url}\nData: {data}\nStop it with Ctrl-C.\n")
+def _announce(server: Server) -> None:
+    lines = [f"Thunderline is up: {server.url}", f"Data: {server.registry.store_location}"]
+    if server.admin_token_file is not None:
+        lines.append(f"A token for the first administrator is in {server.admin_token_file}")
+    sys.stdout.write("\n".join([*lines, "Stop it with Ctrl-C."]) + "\n")
     sys.stdout.flush()

@@ -34,10 +34,14 @@ _OTHER_ENV: Final = frozenset(
 )
 
 
+def data_folder() -> Path:
+    """The user's own data directory."""
+    return Path(platformdirs.user_data_dir("thunderline", appauthor=False))
+
+
 def default_store() -> str:
-    """Where the embedded database lies when nothing is said: the user's own data directory."""
-    path = Path(platformdirs.user_data_dir("thunderline", appauthor=False)) / "thunderline.db"
-    return f"sqlite:///{path}".replace("%", "%25")
+    """Where the embedded database lies when nothing is said: in the user's own data directory."""
+    return f"sqlite:///{data_folder() / 'thunderline.db'}".replace("%", "%25")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,7 +1,7 @@
 """The control socket: what the command line of this machine may ask of the server that holds the database.
 
-The work is done in threads of its own, beside the store's. It ends early when its client goes away or the server stops,
-and leaves nothing behind then.
+What is about the database is done in threads of its own, beside the store's. It ends early when its client goes away or
+the server stops, and leaves nothing behind then. What is about the registry is done like any other change of it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Final, assert_never
 from thunderline.block.upkeep import Report, Upkeep
 from thunderline.core.errors import InvalidInput, NotPermitted, ShuttingDown, ThunderlineError, UpkeepFailed
 from thunderline.core.logging import get_logger
+from thunderline.gate.control_desk import ControlDesk
 from thunderline.gate.control_listener import ControlListener, is_trusted
 from thunderline.gate.control_messages import (
     KEEP_ALIVE_S,
@@ -23,6 +24,7 @@ from thunderline.gate.control_messages import (
     Answer,
     BackupAnswer,
     BackupRequest,
+    DeskRequest,
     Failed,
     Progress,
     Request,
@@ -32,6 +34,7 @@ from thunderline.gate.control_messages import (
     read_request,
     write_line,
 )
+from thunderline.link.registry import Registry
 
 log = get_logger(__name__)
 
@@ -45,9 +48,10 @@ CLIENTS_MAX: Final = 16
 class ControlSocket:
     """Answers at `path` from `start` to `close`, for the process that holds the database."""
 
-    def __init__(self, upkeep: Upkeep, path: Path) -> None:
-        """`path` is that of `upkeep`."""
+    def __init__(self, upkeep: Upkeep, path: Path, registry: Registry | None = None) -> None:
+        """`path` is that of `upkeep`; without a `registry` nothing is known of tokens."""
         self._upkeep = upkeep
+        self._desk = None if registry is None else ControlDesk(registry)
         self._path = path
         self._threads = ThreadPoolExecutor(CLIENTS_MAX, thread_name_prefix="control")
         self._ending = asyncio.Event()
@@ -99,12 +103,15 @@ class ControlSocket:
                 raise NotPermitted("another user of this machine", "use the control socket")
             if len(self._clients) > CLIENTS_MAX:
                 raise UpkeepFailed(str(self._path), problem="too many clients at a time; try again")
-            request = await self._read(reader)
+            try:
+                request = await self._read(reader)
+            except InvalidInput as error:
+                await self._send(writer, Failed(code="unknown_request", message=str(error)))
+                return
             log.info("control request", request=type(request).__name__)
             last = await self._work(request, reader, writer)
         except ThunderlineError as error:
-            code = "unknown_request" if isinstance(error, InvalidInput) else error.code
-            last = Failed(code=code, message=str(error))
+            last = Failed(code=error.code, message=str(error))
         except (ConnectionError, TimeoutError):
             raise
         except Exception:
@@ -123,10 +130,14 @@ class ControlSocket:
         return read_request(line)
 
     async def _work(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Answer:
-        """Do what is asked, in a thread, and tell how it goes. Raises: ThunderlineError; ConnectionError."""
+        """Do what is asked, and tell how it goes. Raises: ThunderlineError; ConnectionError."""
         steps = _Steps()
-        loop = asyncio.get_running_loop()
-        working = loop.run_in_executor(self._threads, self._body(request, steps.report))
+        working: asyncio.Future[Answer]
+        if isinstance(request, StatusRequest | BackupRequest):
+            loop = asyncio.get_running_loop()
+            working = loop.run_in_executor(self._threads, self._body(request, steps.report))
+        else:
+            working = asyncio.create_task(self._at_desk(request), name="control request")
         # Nothing more is due from the client: whatever comes, or its end, means that it does not wait any longer.
         gone = asyncio.create_task(reader.read(1))
         ending = asyncio.create_task(self._ending.wait())
@@ -152,7 +163,12 @@ class ControlSocket:
             if not working.cancelled():
                 working.exception()
 
-    def _body(self, request: Request, report: Report) -> Callable[[], Answer]:
+    async def _at_desk(self, request: DeskRequest) -> Answer:
+        if self._desk is None:
+            raise InvalidInput("request", "there is no registry here")
+        return await self._desk.answer(request)
+
+    def _body(self, request: StatusRequest | BackupRequest, report: Report) -> Callable[[], Answer]:
         match request:
             case StatusRequest():
                 return lambda: StatusAnswer(status=self._upkeep.status())

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final, TypeAlias, TypeVar
+from typing import Annotated, Final, TypeAlias, TypeVar
 
 import msgspec
 
 from thunderline.block.upkeep import Backup, DatabaseStatus
 from thunderline.core.errors import InvalidInput
+from thunderline.core.ids import AuditId, TokenId
+from thunderline.core.inputs import NewToken, NodeName, ReissueInput
+from thunderline.gate.access_bodies import AuditBody, IssuedBody, TokenBody, TokensBody
 
 M = TypeVar("M")
 
@@ -22,6 +25,8 @@ PATH_MAX_BYTES: Final = 100
 """Bytes of a socket's path that every system takes; a longer one is reached another way. Source: unix(7)."""
 KEEP_ALIVE_S: Final = 2.0
 """A server that works says so at least this often."""
+PAGE_MAX: Final = 25
+"""Tokens, or entries of the audit log, in one answer: each takes two names of 255 characters, a pattern and times."""
 
 
 class StatusRequest(msgspec.Struct, frozen=True, tag="status"):
@@ -40,7 +45,43 @@ class BackupRequest(msgspec.Struct, frozen=True, kw_only=True, tag="backup"):
     directory: tuple[int, int]
 
 
-Request: TypeAlias = StatusRequest | BackupRequest
+class TokenCreateRequest(msgspec.Struct, frozen=True, tag="token_create"):
+    """Create a token. A server that does not know all that is asked of it creates none."""
+
+    token: NewToken
+
+
+class ReissueRequest(msgspec.Struct, frozen=True, tag="reissue"):
+    """Give the node of that name a new credential."""
+
+    node: NodeName
+    wanted: ReissueInput
+
+
+class TokenRevokeRequest(msgspec.Struct, frozen=True, tag="token_revoke"):
+    """Revoke the token with this id or name, or the node's credential."""
+
+    ref: str
+
+
+class TokenListRequest(msgspec.Struct, frozen=True, kw_only=True, tag="token_list"):
+    """Which tokens are there? At most `limit`, and never more than `PAGE_MAX`, beyond the id `after`."""
+
+    revoked: bool = False
+    after: TokenId | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1)] = PAGE_MAX
+
+
+class AuditRequest(msgspec.Struct, frozen=True, kw_only=True, tag="audit"):
+    """What does the audit log say? The newest `limit` entries, and never more than `PAGE_MAX`, before `before`."""
+
+    before: AuditId | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1)] = PAGE_MAX
+
+
+DeskRequest: TypeAlias = TokenCreateRequest | ReissueRequest | TokenRevokeRequest | TokenListRequest | AuditRequest
+"""What is asked of the registry; the others are about its database."""
+Request: TypeAlias = StatusRequest | BackupRequest | DeskRequest
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
@@ -63,6 +104,30 @@ class BackupAnswer(msgspec.Struct, frozen=True, kw_only=True, tag="backup"):
     backup: Backup
 
 
+class IssuedAnswer(msgspec.Struct, frozen=True, kw_only=True, tag="issued"):
+    """The answer to TokenCreateRequest and ReissueRequest."""
+
+    issued: IssuedBody
+
+
+class TokenAnswer(msgspec.Struct, frozen=True, kw_only=True, tag="token"):
+    """The answer to TokenRevokeRequest."""
+
+    body: TokenBody
+
+
+class TokensAnswer(msgspec.Struct, frozen=True, kw_only=True, tag="tokens"):
+    """The answer to TokenListRequest."""
+
+    body: TokensBody
+
+
+class AuditAnswer(msgspec.Struct, frozen=True, kw_only=True, tag="audit"):
+    """The answer to AuditRequest."""
+
+    body: AuditBody
+
+
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
     """It was not done; `code` and `message` are those of the error."""
 
@@ -70,7 +135,8 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
     message: str
 
 
-Answer: TypeAlias = Progress | StatusAnswer | BackupAnswer | Failed
+DeskAnswer: TypeAlias = IssuedAnswer | TokenAnswer | TokensAnswer | AuditAnswer
+Answer: TypeAlias = Progress | StatusAnswer | BackupAnswer | DeskAnswer | Failed
 
 _ENCODER: Final = msgspec.json.Encoder()
 

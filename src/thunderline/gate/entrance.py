@@ -41,8 +41,9 @@ class Entrance:
     def enter(self, peer: str | None) -> Place:
         """A place for a connection from there. Raises: RateLimited when that address has its share of them."""
         address = None if peer is None else address_of(peer)
+        outside = Sender.STRANGER if self.proxies else Sender.CLIENT
         if address is None:
-            return Place(self, None, Sender.CLIENT)
+            return Place(self, None, outside)
         if self.proxies.are_at(address):
             return Place(self, address, Sender.PROXY)
         if address.is_loopback:
@@ -54,7 +55,7 @@ class Entrance:
             self._refusals.note(error, action=CONNECT, address=counted)
             raise error
         self._counts[counted] = count + 1
-        return Place(self, address, Sender.STRANGER if self.proxies else Sender.CLIENT, counted=counted)
+        return Place(self, address, outside, counted=counted)
 
     def leave(self, counted: str) -> None:
         """One connection less from there."""
