@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, e
 
 from thunderline.core.clock import Clock
 from thunderline.core.settings import Settings
+from thunderline.link.registry import Registry
 from thunderline.server import open_server
 
 T = TypeVar("T")
@@ -38,7 +39,7 @@ EXPECT_TIMEOUT_MS: Final = 15_000
 
 
 class ServerThread:
-    """A running server; `http` talks to it as nodes and operators do."""
+    """A running server; `http` talks to it as nodes and operators do, `registry` is for the server's own loop."""
 
     def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
         self._settings = settings
@@ -48,6 +49,7 @@ class ServerThread:
         self._ready: Future[str] = Future()
         self._stop = asyncio.Event()
         self.url = ""
+        self.registry: Registry = None  # type: ignore[assignment]  # set before anybody can ask for it
         self.http = httpx.Client(timeout=START_TIMEOUT_S)
 
     def __enter__(self) -> Self:
@@ -95,6 +97,7 @@ class ServerThread:
     async def _serve(self) -> None:
         async with AsyncExitStack() as stack:
             server = await stack.enter_async_context(open_server(self._settings, clock=self._clock))
+            self.registry = server.registry
             self._ready.set_result(server.url)
             await self._stop.wait()
 
