@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from thunderline.core.settings import Settings
 from thunderline.gate.channel_protocol import ChannelProtocol
 from thunderline.gate.channels import LOOK_S, UNREAD_MAX_S
+from thunderline.gate.websocket import UpgradeRequest
 from thunderline.server import Server, open_server
 from thunderline.testing.clock import ManualClock
 
@@ -128,9 +129,9 @@ async def test_a_client_that_reads_nothing_is_cut_and_told_why(monkeypatch: pyte
     opened: list[ChannelProtocol] = []
     original = ChannelProtocol.opened
 
-    def spy(self: ChannelProtocol, **request: Any) -> None:
+    def spy(self: ChannelProtocol, request: UpgradeRequest, **given: Any) -> None:
         opened.append(self)
-        original(self, **request)
+        original(self, request, **given)
 
     monkeypatch.setattr(ChannelProtocol, "opened", spy)
     clock = ManualClock()

@@ -17,9 +17,11 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from tests.engines import Opening
 from thunderline.core.settings import Settings
 from thunderline.gate import websocket
+from thunderline.gate.doorkeeper import Doorkeeper
 from thunderline.gate.edge import HostRules
 from thunderline.gate.link_gate import LinkGate
 from thunderline.gate.link_protocol import UNREAD_MAX_BYTES, LinkProtocol
+from thunderline.gate.logins import Logins
 from thunderline.gate.websocket import UpgradeRequest
 from thunderline.server import Server, open_server
 from thunderline.testing.harness import Cluster
@@ -210,12 +212,19 @@ class Clogged(asyncio.Transport):
         self.aborted = True
 
 
-async def test_peer_that_reads_nothing_is_cut(cluster: Cluster) -> None:
-    gate = LinkGate(cluster.registry)
-    protocol = LinkProtocol(gate, HostRules(()), ServerState())
-    transport = Clogged()
-    head = [line.partition(b": ")[::2] for line in upgrade().split(b"\r\n")[1:-2]]
+def upgraded(cluster: Cluster) -> tuple[LinkProtocol, Clogged]:
+    """A link whose upgrade was answered."""
+    registry, transport = cluster.registry, Clogged()
+    doorkeeper = Doorkeeper(registry, Logins(registry))
+    protocol = LinkProtocol(LinkGate(registry), HostRules(()), doorkeeper, ServerState())
+    lines = [line.partition(b": ") for line in upgrade().split(b"\r\n")[1:-2]]
+    head = [(name.lower(), value) for name, _, value in lines]
     protocol.upgrade(transport, UpgradeRequest(path="/link", query="", headers=head, scheme="http"))
+    return protocol, transport
+
+
+async def test_peer_that_reads_nothing_is_cut(cluster: Cluster) -> None:
+    protocol, transport = upgraded(cluster)
     protocol.data_received(frame(1, msgspec.json.encode(HELLO)))
     await cluster.settle()
     while not transport.aborted:
@@ -230,10 +239,7 @@ async def test_frames_that_are_no_messages_count_too(
     open_cluster: Opening, opcode: int, payload: bytes, fin: bool
 ) -> None:
     async with open_cluster(settings=Settings(link_frames_per_second=10)) as cluster:
-        protocol = LinkProtocol(LinkGate(cluster.registry), HostRules(()), ServerState())
-        transport = Clogged()
-        head = [line.partition(b": ")[::2] for line in upgrade().split(b"\r\n")[1:-2]]
-        protocol.upgrade(transport, UpgradeRequest(path="/link", query="", headers=head, scheme="http"))
+        protocol, transport = upgraded(cluster)
         protocol.data_received(frame(1, msgspec.json.encode(HELLO)))
         await cluster.settle()
         if opcode == 0:
@@ -246,10 +252,7 @@ async def test_frames_that_are_no_messages_count_too(
 
 
 async def test_close_of_a_peer_that_was_held_is_read(cluster: Cluster) -> None:
-    protocol = LinkProtocol(LinkGate(cluster.registry), HostRules(()), ServerState())
-    transport = Clogged()
-    head = [line.partition(b": ")[::2] for line in upgrade().split(b"\r\n")[1:-2]]
-    protocol.upgrade(transport, UpgradeRequest(path="/link", query="", headers=head, scheme="http"))
+    protocol, transport = upgraded(cluster)
     protocol.hold(True)
     assert transport.paused
     protocol.close(1000, "")
@@ -258,10 +261,7 @@ async def test_close_of_a_peer_that_was_held_is_read(cluster: Cluster) -> None:
 
 
 async def test_pongs_that_nobody_reads_end_the_connection(cluster: Cluster) -> None:
-    protocol = LinkProtocol(LinkGate(cluster.registry), HostRules(()), ServerState())
-    transport = Clogged()
-    head = [line.partition(b": ")[::2] for line in upgrade().split(b"\r\n")[1:-2]]
-    protocol.upgrade(transport, UpgradeRequest(path="/link", query="", headers=head, scheme="http"))
+    protocol, transport = upgraded(cluster)
     while not transport.aborted:
         protocol.data_received(frame(9, b"x" * 125))
         assert transport.unread_bytes < UNREAD_MAX_BYTES + 1_000

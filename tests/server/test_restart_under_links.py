@@ -57,10 +57,10 @@ class Watched(WebSocketTransport):
         self.returns: list[float] = []
         self.connected: list[float] = []
 
-    async def connect(self, url: str) -> Connection:
+    async def connect(self, url: str, *, token: str | None = None) -> Connection:
         begun_at = time.monotonic()
         self.attempts.append(begun_at)
-        connection = await super().connect(url)
+        connection = await super().connect(url, token=token)
         self.returns.append(begun_at)
         self.connected.append(time.monotonic())
         return connection

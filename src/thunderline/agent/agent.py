@@ -6,6 +6,7 @@ import asyncio
 import random
 import signal
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -35,6 +36,11 @@ class AgentOptions(msgspec.Struct, frozen=True, kw_only=True):
     meta: Mapping[str, object] | None = None
     capabilities: Mapping[str, Mapping[str, object]] | None = None
     peers: Mapping[str, Peer] = {}
+    token_file: Path | None = None
+    """With the node's credential, or a token by which it joins."""
+    credential_file: Path | None = None
+    """Where it keeps its credential; None: in memory alone."""
+    ca: Path | None = None
 
 
 class Agent:
@@ -63,6 +69,9 @@ class Agent:
             meta=options.meta,
             capabilities=options.capabilities,
             metrics=self.figures,
+            token_file=options.token_file,
+            credential_file=options.credential_file,
+            ca=options.ca,
             clock=clock,
             rng=rng,
             transport=transport,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Container, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
 from thunderline.cli.failures import CommandFailed
-from thunderline.cli.options import Server
+from thunderline.cli.options import Ca, Server, TokenFile
 from thunderline.cli.screen import note, write_if_read
 from thunderline.core.errors import InvalidInput
 from thunderline.core.inputs import PEERS_MAX, HeartbeatInput, read_mapping
@@ -32,6 +33,9 @@ _OPTIONS: Final = {
     "meta": "--meta",
     "capabilities": "--capability",
     "peers": "--peer",
+    "token_file": "--token-file",
+    "credential_file": "--credential-file",
+    "ca": "--ca",
 }
 
 
@@ -65,6 +69,16 @@ def agent(
         list[str] | None,
         typer.Option(metavar="NAME=HOST:PORT", help="A node whose distance is measured; may be repeated."),
     ] = None,
+    token_file: TokenFile = None,
+    credential_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            show_default="user data directory",
+            help="Where the node keeps its credential, once it has joined with the token.",
+        ),
+    ] = None,
+    ca: Ca = None,
 ) -> None:
     """Make this machine a node, with its load, memory and peers.
 
@@ -74,14 +88,17 @@ def agent(
     """
     # Imported here: the other commands need none of it.
     from thunderline.agent.agent import Agent, AgentOptions, run_until_signalled
+    from thunderline.client.credential import default_credential_file
     from thunderline.client.errors import ClientError
-    from thunderline.client.link_errors import LinkEnded
+    from thunderline.client.link_errors import LinkEnded, LinkUnauthorized
     from thunderline.core.host import host_name
     from thunderline.core.logging import configure_logging
 
+    name = host_name() if name is None else name
+    kept_in = default_credential_file(server, name) if credential_file is None else credential_file
     options = AgentOptions(
         server=server,
-        name=host_name() if name is None else name,
+        name=name,
         role=role,
         domain=domain,
         interval_s=interval,
@@ -89,11 +106,19 @@ def agent(
         meta=_pairs(meta, "--meta"),
         capabilities=_capabilities(capability),
         peers=_peers(peer),
+        token_file=token_file,
+        credential_file=kept_in,
+        ca=ca,
     )
     made = _made(Agent, options)
     configure_logging()
     try:
         asyncio.run(run_until_signalled(made, announce=_announce))
+    except LinkUnauthorized as error:
+        note(f"{name} is not let in by {server} ({error.code}): {error}")
+        if kept_in.exists():
+            note(f"It showed the credential in {kept_in}; put another there: thunderline node reissue {name}")
+        raise typer.Exit(EXIT_ENDED) from error
     except LinkEnded as error:
         note(f"{made.link.name} is no longer linked to {server} ({error.code}): {error}")
         raise typer.Exit(EXIT_ENDED) from error

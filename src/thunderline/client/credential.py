@@ -7,6 +7,7 @@ written here is on the disk before it counts as kept. One process at a time writ
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -23,6 +24,8 @@ FILE_MAX_BYTES: Final = 4096
 """More than a token takes; what is longer is another file."""
 
 _OTHERS: Final = 0o077
+_NAME_MAX: Final = 200
+"""Characters of a node's name that stand in a file's name, which may have 255."""
 _PORTS: Final = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 
 
@@ -67,7 +70,10 @@ def default_credential_file(server: str, name: str) -> Path:
     port = parts.port or _PORTS.get(parts.scheme, 0)
     place = quote(f"{parts.hostname or ''}:{port}{parts.path.rstrip('/')}", safe=":")
     folder = Path(platformdirs.user_data_dir("thunderline", appauthor=False)) / "credentials" / place
-    return folder / f"{name}.token"
+    file = quote(name, safe="@:")
+    if len(file) > _NAME_MAX:
+        file = f"{file[:_NAME_MAX]}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    return folder / f"{file}.token"
 
 
 class CredentialFile:
@@ -77,13 +83,15 @@ class CredentialFile:
         self.file = file
 
     def read(self) -> str | None:
-        """The credential; None if none was kept yet. Raises: InvalidInput naming `credential_file`."""
+        """The credential; None if none was kept, as far as can be seen.
+
+        Raises: InvalidInput naming `credential_file`.
+        """
         try:
             self.file.lstat()
-        except FileNotFoundError:
-            return None
         except OSError:
-            pass  # reading tells why
+            # Also where the folder is closed to us: a node that needs no credential must not fail for it.
+            return None
         return read_token_file(self.file, field="credential_file")
 
     def prepare(self) -> None:

@@ -12,12 +12,15 @@ from urllib.parse import parse_qs
 from uvicorn.server import ServerState
 from websockets.protocol import State
 
-from thunderline.core.errors import InvalidInput, ShuttingDown
+from thunderline.core.errors import InvalidInput, ShuttingDown, Unauthenticated
+from thunderline.gate.bearers import bearer_in, offered_token
 from thunderline.gate.channels import ChannelSocket
+from thunderline.gate.doorkeeper import Doorkeeper
 from thunderline.gate.edge import HostRules
 from thunderline.gate.encoded import EncodedEvents
 from thunderline.gate.phoenix import SUBPROTOCOL, VERSION
-from thunderline.gate.websocket import CLOSE_TIMEOUT_S, WebSocketProtocol
+from thunderline.gate.websocket import CLOSE_TIMEOUT_S, UpgradeRequest, WebSocketProtocol
+from thunderline.link.actor import Actor
 from thunderline.link.registry import Registry
 
 SEND_BUFFER_BYTES: Final = 64 * 1024
@@ -35,9 +38,17 @@ class ChannelProtocol(WebSocketProtocol):
     subprotocols: ClassVar = (SUBPROTOCOL,)
     needs_subprotocol: ClassVar = False
     message_max_bytes: ClassVar = 64 * 1024
+    purpose: ClassVar = "open channels"
 
-    def __init__(self, registry: Registry, encoded: EncodedEvents, rules: HostRules, server_state: ServerState) -> None:
-        super().__init__(rules, server_state)
+    def __init__(
+        self,
+        registry: Registry,
+        encoded: EncodedEvents,
+        rules: HostRules,
+        doorkeeper: Doorkeeper,
+        server_state: ServerState,
+    ) -> None:
+        super().__init__(rules, doorkeeper, server_state)
         self._registry = registry
         self._encoded = encoded
         self._socket: ChannelSocket = None  # type: ignore[assignment]  # set once opened, and nothing is asked before
@@ -46,14 +57,30 @@ class ChannelProtocol(WebSocketProtocol):
         self._outbox: deque[tuple[Iterator[bytes], asyncio.Future[None]]] = deque()
         self.unread_since: float | None = None
 
-    def opened(self, *, subprotocol: str | None, query: str, address: str | None) -> None:
-        version = parse_qs(query).get("vsn", ["none"])[-1]
+    def opened(self, request: UpgradeRequest, *, subprotocol: str | None) -> None:
+        actor = self._caller(request)
+        version = parse_qs(request.query).get("vsn", ["none"])[-1]
         if version != VERSION:
             raise InvalidInput("vsn", f"should be {VERSION}, the version of the serializer, not {version[:40]!r}")
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         if (connected := self._transport.get_extra_info("socket")) is not None:
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        self._socket = ChannelSocket(self._registry, self._encoded, self)
+        self._socket = ChannelSocket(self._registry, self._encoded, self, actor=actor)
+
+    def _caller(self, request: UpgradeRequest) -> Actor:
+        headers = dict(request.headers)
+        if self._doorkeeper.asks:
+            try:
+                offered = offered_token(request.offered)
+                if offered is not None:
+                    if bearer_in(headers) not in (None, offered):
+                        raise Unauthenticated("Authorization is not the token that is offered; send one of the two")
+                    headers[b"authorization"] = b"Bearer " + offered.encode()
+                    # A browser sends its cookie along by itself; the page has said whom it speaks for.
+                    headers.pop(b"cookie", None)
+            except Unauthenticated as error:
+                raise self._doorkeeper.refuse(error, self.purpose, address=request.address) from None
+        return self._doorkeeper.upgrading(headers, address=request.address, path=request.path, scheme=request.scheme)
 
     def message(self, data: bytes, *, text: bool) -> None:
         self._socket.received(data, text=text)

@@ -50,6 +50,7 @@ from thunderline.gate.phoenix import (
 )
 from thunderline.gate.topics import JoinParameters, Topic, find_topic
 from thunderline.gate.websocket import CLOSE_TIMEOUT_S
+from thunderline.link.actor import LOCAL_OPERATOR, Actor
 from thunderline.link.registry import Registry
 from thunderline.link.watch import Watch
 
@@ -120,7 +121,11 @@ class _Refusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class ChannelSocket:
     """One connection and its channels. Its tasks end with `lost`."""
 
-    def __init__(self, registry: Registry, encoded: EncodedEvents, carrier: Carrier) -> None:
+    def __init__(
+        self, registry: Registry, encoded: EncodedEvents, carrier: Carrier, *, actor: Actor = LOCAL_OPERATOR
+    ) -> None:
+        """The connection ends with `actor`'s token. Raises: TokenRevoked, TokenExpired where that is not good now."""
+        self._hold = registry.access.hold(actor, self.end)
         self.registry = registry
         self.encoded = encoded
         self._carrier = carrier
@@ -168,6 +173,8 @@ class ChannelSocket:
     def lost(self) -> None:
         """The connection is gone."""
         self._is_over = True
+        if self._hold is not None:
+            self._hold.release()
         for task in self._tasks:
             task.cancel()
 

@@ -11,10 +11,12 @@ from thunderline.core.errors import CursorGone, InvalidInput
 from thunderline.core.ids import Revision
 from thunderline.flow.match import Pattern
 from thunderline.gate.bodies import EventsBody, answer, events_json
+from thunderline.gate.doorkeeper import actor_in
 from thunderline.gate.encoded import EncodedEvents
 from thunderline.gate.openapi import documented
 from thunderline.gate.parameters import PAGE_DEFAULT, Encoded, Limit, Reg
 from thunderline.gate.sse import STREAM_TYPE, EventStream, reset_answer
+from thunderline.link.actor import Actor
 from thunderline.link.registry import Registry
 
 _PAGE_TYPE: Final = "application/json"
@@ -72,6 +74,7 @@ async def list_events(
             transient=transient,
             damped=damped,
             encoded=encoded,
+            actor=actor_in(request.scope),
         )
     page = await registry.log.page(
         since=registry.log.revision_of(since),
@@ -93,6 +96,7 @@ def _stream(
     transient: bool | None,
     damped: bool,
     encoded: EncodedEvents,
+    actor: Actor,
 ) -> Response[bytes]:
     for name in ("before", "limit"):
         if name in request.query_params:
@@ -108,7 +112,7 @@ def _stream(
         watch = registry.subscribe(match, since=since or "0", transient=transient, paced=True, damped=damped)
     except CursorGone as error:
         return reset_answer(error)
-    return EventStream(registry, watch, encoded)
+    return EventStream(registry, watch, encoded, actor=actor)
 
 
 def _revision_in(field: str, registry: Registry, cursor: str) -> Revision:

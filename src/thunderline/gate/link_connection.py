@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol, assert_never
 
+from thunderline.core.access import Token
 from thunderline.core.errors import (
     MalformedBody,
     OutcomeUnknown,
@@ -12,6 +13,7 @@ from thunderline.core.errors import (
     RateLimited,
     ShuttingDown,
     ThunderlineError,
+    Unauthenticated,
     Unavailable,
 )
 from thunderline.core.logging import get_logger
@@ -60,9 +62,9 @@ class LinkConnection(Uplink):
     """The registry's end of one connection."""
 
     __slots__ = (
-        "_address",
         "_allowance",
         "_allowed_at",
+        "_bearer",
         "_drain_ms",
         "_end",
         "_flushing",
@@ -75,9 +77,17 @@ class LinkConnection(Uplink):
         "_seen",
     )
 
-    def __init__(self, gate: LinkGate, peer: Peer, *, subprotocol: str, address: str | None) -> None:
-        """`address` is the peer's, for the log. Raises: Overloaded when there is no room for another link."""
-        super().__init__()
+    def __init__(
+        self, gate: LinkGate, peer: Peer, *, subprotocol: str, address: str | None, bearer: str | None = None
+    ) -> None:
+        """`address` is the peer's, `bearer` the token that it has shown already.
+
+        Raises: Unauthenticated for a bearer that is not good; Overloaded when there is no room for another link.
+        """
+        super().__init__(address=address)
+        if bearer is not None:
+            gate.token_of(bearer, address=address)
+        self._bearer = bearer
         self._gate = gate
         self._peer = peer
         self._end = RegistryEnd(subprotocol)
@@ -88,7 +98,6 @@ class LinkConnection(Uplink):
         self._goodbye_seq: int | None = None
         self._seen: tuple[SeenSession, ...] | None = None
         self._reporting = False
-        self._address = address
         self._allowance = gate.registry.settings.link_frames_per_second * BURST_S
         self._allowed_at = gate.registry.clock.monotonic()
         gate.connected(self)
@@ -140,6 +149,7 @@ class LinkConnection(Uplink):
             return
         self._gone = True
         self._end.close()
+        self._bearer = self.credential = None
         self._gate.disconnected(self)
         if self.session_id:
             self._gate.registry.links.drop(self)
@@ -147,39 +157,55 @@ class LinkConnection(Uplink):
     # Handshake and goodbye
 
     def _greet(self, hello: Hello) -> None:
+        resume, node = hello.resume, None
         try:
             self._gate.greeted(self)
+            token = self._gate.token_of(self._shown(hello), address=self.address)
+            if resume is not None and not self._gate.draining:
+                node = self._gate.registry.links.resume(
+                    self, resume.session_id, resume.secret, name=hello.name, instance=hello.instance, token=token
+                )
         except ThunderlineError as error:
             self.end(error)
             return
-        resume = hello.resume
-        if resume is not None and not self._gate.draining:
-            node = self._gate.registry.links.resume(
-                self, resume.session_id, resume.secret, name=hello.name, instance=hello.instance
-            )
-            if node is not None:
-                self._welcome(node, resumed=True)
-                return
-        self._gate.work(self, self._open(hello))
+        if node is not None:
+            self._welcome(node, resumed=True)
+        else:
+            self._gate.work(self, self._open(hello, token))
 
-    async def _open(self, hello: Hello) -> None:
+    def _shown(self, hello: Hello) -> str | None:
+        """The token that the peer shows, at the upgrade or now. Raises: Unauthenticated for two different ones."""
+        bearer, self._bearer = self._bearer, None
+        if bearer is not None and hello.token not in (None, bearer):
+            error = Unauthenticated("token: is not the one that came with the upgrade; send one of the two")
+            self._gate.refuse(error, address=self.address)
+            raise error
+        return hello.token if bearer is None else bearer
+
+    async def _open(self, hello: Hello, token: Token | None) -> None:
         registry = self._gate.registry
         try:
-            node = await registry.links.open(self, hello.attrs, instance=hello.instance, session_id=registry.new_id())
+            node = await registry.links.open(
+                self, hello.attrs, instance=hello.instance, session_id=registry.new_id(), token=token
+            )
         except ThunderlineError as error:
             self.end(error)
             return
         if self.leaving:
+            self.credential = None
             await self._leave(self.leaving_reason)
             if self._gone:
                 registry.links.drop(self)
         elif self._end.state is LinkState.OPENING:
             self._welcome(node, resumed=False)
         else:
+            self.credential = None
             registry.links.drop(self)
 
     def _welcome(self, node: Node, *, resumed: bool) -> None:
         registry = self._gate.registry
+        # It is told once, and nowhere kept.
+        credential, self.credential = self.credential, None
         welcome = Welcome(
             node_id=node.id,
             session_id=self.session_id,
@@ -189,10 +215,11 @@ class LinkConnection(Uplink):
             cursor=registry.cursor,
             server_time=registry.clock.now().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             resumed=resumed,
+            credential=credential,
             features=FEATURES,
         )
         self._peer.send(self._end.welcome(welcome))
-        log.debug("link open", node=node.name, session_id=self.session_id, resumed=resumed, address=self._address)
+        log.debug("link open", node=node.name, session_id=self.session_id, resumed=resumed, address=self.address)
         if self._drain_ms is not None:
             self.drain(self._drain_ms)
 

@@ -7,8 +7,10 @@ import random
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
-from thunderline.core.errors import NoHello, OutcomeUnknown, Overloaded
+from thunderline.core.access import Token
+from thunderline.core.errors import NoHello, OutcomeUnknown, Overloaded, Unauthenticated
 from thunderline.core.logging import get_logger
+from thunderline.link.actor import Actor
 from thunderline.link.registry import Registry
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ HELLO_TIMEOUT_S: Final = 10.0
 """For the first frame of a link. A round trip takes milliseconds; longer lets a peer hold a connection for nothing."""
 
 GREETING_LOOK_S: Final = 1.0
+
+OPEN_A_LINK: Final = "open a link"
+"""What the audit log calls one that was refused before it was known whose it would be."""
 
 RECONNECT_MIN_MS: Final = 500
 RECONNECT_MAX_MS: Final = 10_000
@@ -57,6 +62,23 @@ class LinkGate:
             raise self._no_room("link")
         self._links[link] = None
         self._greeting[link] = self.registry.clock.monotonic() + HELLO_TIMEOUT_S
+
+    def token_of(self, text: str | None, *, address: str | None) -> Token | None:
+        """The token that a peer shows, of whatever kind; None where none is needed. Raises: Unauthenticated, noted."""
+        if not self.registry.settings.auth:
+            return None
+        try:
+            if text is None:
+                raise Unauthenticated("a token is needed: send it as `Authorization: Bearer TOKEN`, or in hello")
+            return self.registry.access.token_of(text)
+        except Unauthenticated as error:
+            shown_by = None if text is None else self.registry.access.shown_by(text)
+            self.refuse(error, actor=shown_by, address=address)
+            raise
+
+    def refuse(self, error: Unauthenticated, *, actor: Actor | None = None, address: str | None) -> None:
+        """Note that a link was refused before it was known whose it would be."""
+        self.registry.access.refusals.note(error, action=OPEN_A_LINK, actor=actor, address=address)
 
     def greeted(self, link: LinkConnection) -> None:
         """The peer said hello. Raises: Overloaded when too many handshakes are under way."""

@@ -7,11 +7,13 @@ from typing import ClassVar, Final
 from uvicorn.server import ServerState
 from websockets.protocol import State
 
-from thunderline.core.errors import MalformedBody
+from thunderline.core.errors import MalformedBody, Unauthenticated
+from thunderline.gate.bearers import bearer_in
+from thunderline.gate.doorkeeper import Doorkeeper
 from thunderline.gate.edge import HostRules
 from thunderline.gate.link_connection import LinkConnection
-from thunderline.gate.link_gate import LinkGate
-from thunderline.gate.websocket import WebSocketProtocol
+from thunderline.gate.link_gate import OPEN_A_LINK, LinkGate
+from thunderline.gate.websocket import UpgradeRequest, WebSocketProtocol
 from thunderline.wire.frames import FRAME_MAX_BYTES, JSON_SUBPROTOCOL, SUBPROTOCOLS
 
 UNREAD_MAX_BYTES: Final = 256 * 1024
@@ -26,17 +28,25 @@ class LinkProtocol(WebSocketProtocol):
     subprotocols: ClassVar = SUBPROTOCOLS
     needs_subprotocol: ClassVar = True
     message_max_bytes: ClassVar = FRAME_MAX_BYTES
+    purpose: ClassVar = OPEN_A_LINK
 
-    def __init__(self, gate: LinkGate, rules: HostRules, server_state: ServerState) -> None:
-        super().__init__(rules, server_state)
+    def __init__(self, gate: LinkGate, rules: HostRules, doorkeeper: Doorkeeper, server_state: ServerState) -> None:
+        super().__init__(rules, doorkeeper, server_state)
         self._gate = gate
         self._link: LinkConnection = None  # type: ignore[assignment]  # set once opened, and nothing is asked before
         self._text = False
 
-    def opened(self, *, subprotocol: str | None, query: str, address: str | None) -> None:
+    def opened(self, request: UpgradeRequest, *, subprotocol: str | None) -> None:
         assert subprotocol is not None  # none is refused
         self._text = subprotocol == JSON_SUBPROTOCOL
-        self._link = LinkConnection(self._gate, self, subprotocol=subprotocol, address=address)
+        # A cookie says nothing here: a node is no browser.
+        bearer = None
+        if self._doorkeeper.asks:
+            try:
+                bearer = bearer_in(dict(request.headers))
+            except Unauthenticated as error:
+                raise self._doorkeeper.refuse(error, self.purpose, address=request.address) from None
+        self._link = LinkConnection(self._gate, self, subprotocol=subprotocol, address=request.address, bearer=bearer)
 
     def message(self, data: bytes, *, text: bool) -> None:
         if text and not self._text:

@@ -15,7 +15,8 @@
     data: {"code":"cursor_gone","detail":...,"status":410,"field":"Last-Event-ID"}
 
 Events that wait are sent together. A client that does not read is given up: if it begins to read soon after, it finds
-such a last message behind what was already on its way to it, otherwise its connection is dropped.
+such a last message behind what was already on its way to it, otherwise its connection is dropped. A stream whose token
+is no longer good ends with such a message, too, which is not retryable: `token_revoked`, `token_expired`.
 
 Source: WHATWG HTML, section 9.2 (server-sent events).
 """
@@ -31,7 +32,7 @@ import msgspec
 from litestar import Litestar, Request, Response
 from litestar.response.base import ASGIResponse
 
-from thunderline.core.errors import CursorGone, ThunderlineError, WatchStalled
+from thunderline.core.errors import CursorGone, ThunderlineError, Unauthenticated, WatchStalled
 from thunderline.core.ids import Revision
 from thunderline.core.logging import get_logger
 from thunderline.gate.bodies import encode
@@ -39,6 +40,8 @@ from thunderline.gate.edge import Message, Receive, Scope, Send
 from thunderline.gate.encoded import EncodedEvents
 from thunderline.gate.faults import http_status
 from thunderline.gate.stream_protocol import BOUND, DROP
+from thunderline.link.access import Hold
+from thunderline.link.actor import LOCAL_OPERATOR, Actor
 from thunderline.link.registry import Registry
 from thunderline.link.watch import Watch
 
@@ -57,7 +60,8 @@ SEND_TIMEOUT_S: Final = 30.0
 it cuts off those on a line that stalls."""
 
 END_TIMEOUT_S: Final = 1.5
-"""How long a stream may take to tell the rest once watches end: well within the time that a server takes to stop."""
+"""How long a stream may take to tell the rest once watches end: well within the time that a server takes to stop. So
+long has a client, too, to take the word that its token is no longer good."""
 
 _HEADERS: Final = (
     (b"content-type", STREAM_TYPE.encode()),
@@ -99,24 +103,29 @@ def _reset(error: CursorGone) -> bytes:
 
 
 class EventStream(Response[bytes]):
-    """The answer that gives the events of `watch`; it closes the watch when either side ends."""
+    """The answer that gives the events of `watch`; it closes the watch when either side, or `actor`'s token, ends."""
 
-    def __init__(self, registry: Registry, watch: Watch, encoded: EncodedEvents) -> None:
+    def __init__(
+        self, registry: Registry, watch: Watch, encoded: EncodedEvents, *, actor: Actor = LOCAL_OPERATOR
+    ) -> None:
         super().__init__(b"", media_type=STREAM_TYPE)
         self._registry = registry
         self._watch = watch
         self._encoded = encoded
+        self._actor = actor
 
     def to_asgi_response(self, app: Litestar | None, request: Request[Any, Any, Any], **_: Any) -> ASGIResponse:
-        return _Stream(self._registry, self._watch, self._encoded)
+        return _Stream(self._registry, self._watch, self._encoded, self._actor)
 
 
 class _Stream(ASGIResponse):
-    def __init__(self, registry: Registry, watch: Watch, encoded: EncodedEvents) -> None:
+    def __init__(self, registry: Registry, watch: Watch, encoded: EncodedEvents, actor: Actor) -> None:
         super().__init__()
         self._registry = registry
         self._watch = watch
         self._encoded = encoded
+        self._actor = actor
+        self._is_begun = False
         # One message at a time: silences are broken beside the telling of events.
         self._turn = asyncio.Lock()
         self._sending_since: float | None = None
@@ -128,28 +137,46 @@ class _Stream(ASGIResponse):
         if (bound := scope.get("extensions", {}).get(BOUND)) is not None:
             bound()
         leaving = asyncio.create_task(_until_gone(receive), name="event stream's reader")
+        revoked: asyncio.Future[ThunderlineError] = asyncio.get_running_loop().create_future()
+        hold = self._hold(revoked)
         try:
             async with self._watch:
                 telling = asyncio.create_task(self._tell(send), name="event stream")
                 stalling = asyncio.create_task(self._until_stalled(send), name="event stream's patience")
                 try:
-                    await asyncio.wait((telling, leaving, stalling), return_when=asyncio.FIRST_COMPLETED)
-                    stalled = stalling.done() and not telling.done() and not leaving.done()
+                    await asyncio.wait((telling, leaving, stalling, revoked), return_when=asyncio.FIRST_COMPLETED)
+                    over = telling.done() or leaving.done()
                 finally:
                     await _end((telling, stalling))
             # Not in the block above: who is given up may take a while to go, and hears nothing more.
-            if stalled:
+            if revoked.done() and not over:
+                await self._say_why(send, scope, revoked.result(), leaving)
+            elif stalling.done() and not stalling.cancelled() and not over:
                 await self._give_up(scope, leaving)
         finally:
+            if hold is not None:
+                hold.release()
             await _end((leaving,))
         if not telling.cancelled():
             telling.result()
 
+    def _hold(self, revoked: asyncio.Future[ThunderlineError]) -> Hold | None:
+        """Have `revoked` done once the token is no longer good."""
+
+        def cut(error: ThunderlineError) -> None:
+            if not revoked.done():
+                revoked.set_result(error)
+
+        try:
+            return self._registry.access.hold(self._actor, cut)
+        except Unauthenticated as error:
+            cut(error)
+            return None
+
     async def _tell(self, send: Send) -> None:
         # Some servers say so when a client is gone, others swallow what is sent to it.
         with contextlib.suppress(OSError):
-            await self._send(send, {"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
-            await self._send_part(send, self._alive())
+            await self._begin(send)
             try:
                 await self._tell_events(send)
             except CursorGone as error:
@@ -157,6 +184,11 @@ class _Stream(ASGIResponse):
             except ThunderlineError as error:
                 await self._send_part(send, self._cut(error, self._watch.position))
             await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _begin(self, send: Send) -> None:
+        await self._send(send, {"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
+        self._is_begun = True
+        await self._send_part(send, self._alive())
 
     async def _tell_events(self, send: Send) -> None:
         """Send events as they come, for ever. Raises: what ends the watch."""
@@ -213,6 +245,29 @@ class _Stream(ASGIResponse):
         # Some servers say so when a client is gone; the reader then learns of it, too.
         with contextlib.suppress(OSError):
             await self._send_part(send, self._alive())
+
+    async def _say_why(
+        self, send: Send, scope: Scope, error: ThunderlineError, leaving: asyncio.Future[None]
+    ) -> None:
+        """End a stream whose token is no longer good. A client that does not take the word is cut without it."""
+        log.info("event stream cut: its token is no longer good", code=error.code, actor=str(self._actor))
+        ending = asyncio.create_task(self._end_with(send, error), name="event stream's end")
+        patience = asyncio.ensure_future(self._registry.clock.sleep(END_TIMEOUT_S))
+        try:
+            await asyncio.wait((ending, leaving, patience), return_when=asyncio.FIRST_COMPLETED)
+            stalled = not ending.done() and not leaving.done()
+        finally:
+            await _end((ending, patience))
+        if stalled and (drop := scope.get("extensions", {}).get(DROP)) is not None:
+            drop(b"")
+            await leaving
+
+    async def _end_with(self, send: Send, error: ThunderlineError) -> None:
+        with contextlib.suppress(OSError):
+            if not self._is_begun:
+                await self._begin(send)
+            await self._send_part(send, self._cut(error, self._sent))
+            await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _give_up(self, scope: Scope, leaving: asyncio.Future[None]) -> None:
         """Be rid of a client that reads nothing. If it reads again soon, it learns why, and where it was."""

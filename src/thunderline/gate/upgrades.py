@@ -6,6 +6,7 @@ from uvicorn.server import ServerState
 
 from thunderline.gate import phoenix
 from thunderline.gate.channel_protocol import ChannelProtocol
+from thunderline.gate.doorkeeper import Doorkeeper
 from thunderline.gate.edge import HostRules
 from thunderline.gate.encoded import EncodedEvents
 from thunderline.gate.link_gate import LinkGate
@@ -18,8 +19,11 @@ from thunderline.wire.frames import PATH
 class Upgrades:
     """The WebSockets of one server; it stands where uvicorn expects the class of a WebSocket protocol."""
 
-    def __init__(self, rules: HostRules, links: LinkGate, registry: Registry, encoded: EncodedEvents) -> None:
+    def __init__(
+        self, rules: HostRules, doorkeeper: Doorkeeper, links: LinkGate, registry: Registry, encoded: EncodedEvents
+    ) -> None:
         self._rules = rules
+        self._doorkeeper = doorkeeper
         self._links = links
         self._registry = registry
         self._encoded = encoded
@@ -27,9 +31,9 @@ class Upgrades:
     def protocol_at(self, path: str, server_state: ServerState) -> WebSocketProtocol | None:
         """A protocol for one connection; None where no WebSocket is served."""
         if path == PATH:
-            return LinkProtocol(self._links, self._rules, server_state)
+            return LinkProtocol(self._links, self._rules, self._doorkeeper, server_state)
         if path == phoenix.PATH:
-            return ChannelProtocol(self._registry, self._encoded, self._rules, server_state)
+            return ChannelProtocol(self._registry, self._encoded, self._rules, self._doorkeeper, server_state)
         return None
 
     def served(self) -> str:

@@ -22,7 +22,8 @@ from websockets.protocol import SERVER, Protocol, State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from thunderline.core.errors import ThunderlineError
+from thunderline.core.errors import HostRefused, OriginRefused, ThunderlineError
+from thunderline.gate.doorkeeper import Doorkeeper
 from thunderline.gate.edge import HostRules
 from thunderline.gate.entrance import Place
 from thunderline.gate.faults import PROBLEM_TYPE, Problem, plain_problem, problem_headers, problem_of
@@ -31,6 +32,9 @@ _MESSAGES: Final = (Opcode.TEXT, Opcode.BINARY)
 
 CLOSE_TIMEOUT_S: Final = 2.0
 """How long a peer may take to answer our close before the connection is cut."""
+
+_SINGLE: Final = ("Origin", "Authorization", "Cookie")
+"""Headers of which one of two would win here and the other elsewhere."""
 
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 """The kernel finds a peer that is gone without a word within a minute, whatever it is expected to say."""
@@ -48,6 +52,12 @@ class UpgradeRequest(msgspec.Struct, frozen=True, kw_only=True):
     place: Place | None = None
     """The connection's, which is left at its end."""
 
+    @property
+    def offered(self) -> list[str]:
+        """The subprotocols that the client would speak, in its order."""
+        lists = [value.decode("latin-1") for name, value in self.headers if name == b"sec-websocket-protocol"]
+        return [name.strip() for text in lists for name in text.split(",")]
+
 
 class WebSocketProtocol(asyncio.Protocol):
     """One upgraded connection. It refuses the upgrade with a problem, or carries messages until either end closes it.
@@ -58,6 +68,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     __slots__ = (
         "_close_timer",
+        "_doorkeeper",
         "_held",
         "_is_open",
         "_is_text",
@@ -74,9 +85,12 @@ class WebSocketProtocol(asyncio.Protocol):
     needs_subprotocol: ClassVar[bool]
     """Whether a client that offers none of them is refused."""
     message_max_bytes: ClassVar[int]
+    purpose: ClassVar[str]
+    """What the audit log calls an upgrade that was refused."""
 
-    def __init__(self, rules: HostRules, server_state: ServerState) -> None:
+    def __init__(self, rules: HostRules, doorkeeper: Doorkeeper, server_state: ServerState) -> None:
         self._rules = rules
+        self._doorkeeper = doorkeeper
         self._state = server_state
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else is called
         self._ws = Protocol(SERVER, state=State.OPEN, max_size=self.message_max_bytes)
@@ -90,8 +104,8 @@ class WebSocketProtocol(asyncio.Protocol):
     # What a subclass says
 
     @abstractmethod
-    def opened(self, *, subprotocol: str | None, query: str, address: str | None) -> None:
-        """The upgrade is about to be answered. Raises: ThunderlineError to refuse it."""
+    def opened(self, request: UpgradeRequest, *, subprotocol: str | None) -> None:
+        """The upgrade is about to be answered. Raises: ThunderlineError to refuse it, noted where it is a refusal."""
 
     @abstractmethod
     def message(self, data: bytes, *, text: bool) -> None:
@@ -126,9 +140,7 @@ class WebSocketProtocol(asyncio.Protocol):
             self._refuse(plain_problem(HTTPStatus(response.status_code), detail), response.headers)
             return
         try:
-            self.opened(
-                subprotocol=response.headers.get("Sec-WebSocket-Protocol"), query=request.query, address=request.address
-            )
+            self.opened(request, subprotocol=response.headers.get("Sec-WebSocket-Protocol"))
         except ThunderlineError as error:
             self._refuse(problem_of(error))
             return
@@ -140,19 +152,24 @@ class WebSocketProtocol(asyncio.Protocol):
         given = Headers()
         for name, value in request.headers:
             given[name.decode("latin-1")] = value.decode("latin-1")
-        offered = {name.strip() for value in given.get_all("Sec-WebSocket-Protocol") for name in value.split(",")}
-        spoken = offered.intersection(self.subprotocols)
+        spoken = set(request.offered).intersection(self.subprotocols)
         # What else is offered is the client's to do without, where it may do without any.
         negotiator = ServerProtocol(subprotocols=[Subprotocol(name) for name in self.subprotocols] if spoken else None)
         hosts, origins = given.get_all("Host"), given.get_all("Origin")
-        if len(hosts) != 1 or len(origins) > 1:
-            return negotiator.reject(HTTPStatus.BAD_REQUEST, "Host is needed once, and Origin at most once")
+        if len(hosts) != 1 or any(len(given.get_all(name)) > 1 for name in _SINGLE):
+            return negotiator.reject(
+                HTTPStatus.BAD_REQUEST, f"Host is needed once, and {', '.join(_SINGLE)} at most once each"
+            )
         if not spoken and self.needs_subprotocol:
             known = " or ".join(self.subprotocols)
             return negotiator.reject(HTTPStatus.BAD_REQUEST, f"Sec-WebSocket-Protocol: should offer {known}")
         host = hosts[0].encode("latin-1")
-        self._rules.check_host(host)
-        self._rules.check_origin(origins[0].encode("latin-1") if origins else None, scheme=request.scheme, host=host)
+        origin = origins[0].encode("latin-1") if origins else None
+        try:
+            self._rules.check_host(host)
+            self._rules.check_origin(origin, scheme=request.scheme, host=host)
+        except (HostRefused, OriginRefused) as error:
+            raise self._doorkeeper.refuse(error, self.purpose, address=request.address) from None
         return negotiator.accept(Request(request.path, given))
 
     def _refuse(self, problem: Problem, headers: Headers | None = None) -> None:

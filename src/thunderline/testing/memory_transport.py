@@ -12,10 +12,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+import msgspec
+
 from thunderline.client.errors import Problem, ServerUnreachable, refusal
 from thunderline.client.link_errors import ConnectionLost
 from thunderline.client.transport import Connection, Transport
 from thunderline.core.errors import ThunderlineError
+from thunderline.gate.faults import problem_of
 from thunderline.gate.link_connection import LinkConnection
 from thunderline.gate.link_gate import LinkGate
 from thunderline.link.registry import Registry
@@ -38,7 +41,7 @@ class MemoryTransport(Transport):
         self._subprotocol = subprotocol
         self._wires: list[_Wire] = []
 
-    async def connect(self, url: str) -> Connection:
+    async def connect(self, url: str, *, token: str | None = None) -> Connection:
         if self.hanging:
             await asyncio.get_running_loop().create_future()
         if self.refusing:
@@ -46,11 +49,9 @@ class MemoryTransport(Transport):
         self.connects += 1
         wire = _Wire(self)
         try:
-            wire.link = LinkConnection(self.gate, wire, subprotocol=self._subprotocol, address=None)
+            wire.link = LinkConnection(self.gate, wire, subprotocol=self._subprotocol, address=None, bearer=token)
         except ThunderlineError as error:
-            raise refusal(
-                Problem(detail=str(error), status=503, code=error.code, retryable=error.retryable, retry_after_s=1.0)
-            ) from error
+            raise refusal(msgspec.convert(problem_of(error), Problem, from_attributes=True)) from error
         self._wires.append(wire)
         return _NodeSide(wire, self._subprotocol)
 
