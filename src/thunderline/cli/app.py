@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Final, NoReturn
 
+import click
 import typer
+from typer.core import TyperGroup
 
 from thunderline.cli.agent import agent
+from thunderline.cli.audit import audit
 from thunderline.cli.db import backup, copy, migrate, restore, status
 from thunderline.cli.diff import diff
 from thunderline.cli.failures import CommandFailed
@@ -20,6 +23,7 @@ from thunderline.cli.screen import note
 from thunderline.cli.serve import serve
 from thunderline.cli.sessions import session, sessions
 from thunderline.cli.simulate import simulate
+from thunderline.cli.token import reissue, token
 from thunderline.cli.version import version
 from thunderline.cli.watch import watch
 from thunderline.core.errors import ThunderlineError
@@ -33,6 +37,15 @@ EXIT_USAGE: Final = 2
 def _examples(*lines: str) -> str:
     # \b: the lines stay as they are, to be copied.
     return "\n".join(("\b", "Examples:", *(f"  thunderline {line}" for line in lines)))
+
+
+class _ShowsOtherwise(TyperGroup):
+    """The commands about one node: `node NAME` shows it, whatever else it is called than one of them."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
 
 
 app = typer.Typer(
@@ -70,7 +83,20 @@ app.add_typer(
 )
 app.command(epilog=_examples("sessions --node worker-1@prod", "sessions --status degraded | cut -f 1,6"))(sessions)
 app.add_typer(session, epilog=_examples("session close tunnel-7 --reason 'moved to quic'"))
-app.command(epilog=_examples("node worker-1@prod", "node worker-1@prod | grep ^override"))(node)
+one_node = typer.Typer(
+    name="node",
+    cls=_ShowsOtherwise,
+    help="Show one node in full, or give it a new credential.",
+    epilog=_examples("node worker-1@prod", "node worker-1@prod | grep ^override", "node reissue worker-1@prod"),
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+one_node.command("show", epilog=_examples("node worker-1@prod", "node show reissue"))(node)
+one_node.command(
+    "reissue", epilog=_examples("node reissue worker-1@prod --out worker-1.credential", "node reissue edge-7 > edge-7")
+)(reissue)
+app.add_typer(one_node)
 app.command(
     epilog=_examples("graph --include-offline", "graph --at 15m", "graph --format dot | dot -Tsvg > cluster.svg")
 )(graph)
@@ -93,6 +119,16 @@ app.command(
     )
 )(simulate)
 app.command(epilog=_examples("version", "version --json"))(version)
+app.add_typer(
+    token,
+    epilog=_examples(
+        "token create ci --scope operator --expires 30d --out ci.token",
+        "token create fleet --join 'worker-*' --uses 100 > fleet.token",
+        "token list",
+        "token revoke ci",
+    ),
+)
+app.add_typer(audit, epilog=_examples("audit list --limit 20", "audit list --json | jq '.entries[0]'"))
 
 db = typer.Typer(
     name="db",

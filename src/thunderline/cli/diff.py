@@ -9,7 +9,7 @@ import msgspec
 import typer
 from rich.text import Text
 
-from thunderline.cli.options import AsJson, Server
+from thunderline.cli.options import AsJson, Ca, Server, TokenFile
 from thunderline.cli.remote import Remote
 from thunderline.cli.screen import cell, note, on_terminal, open_console, write_json, write_rows
 from thunderline.cli.when import WHEN_HELP, read_when
@@ -39,6 +39,8 @@ def diff(
     ] = False,
     domain: Annotated[str | None, typer.Option(metavar="DOMAIN", help="Only nodes of this domain.")] = None,
     server: Server,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what differs between the topologies of two moments: what came, what went, and what changed.
@@ -46,7 +48,7 @@ def diff(
     In a pipe each difference is a tab-separated line, and of what changed each field is one, its values as JSON. The
     first line names the columns.
     """
-    with Remote(server, warn=note) as remote:
+    with Remote(server, token_file=token_file, ca=ca, warn=note) as remote:
         # As far as this has come: nothing that happens meanwhile is in it.
         call = past.graph_diff(
             since,

@@ -11,7 +11,7 @@ import typer
 from thunderline.cli.answers import GraphAnswer
 from thunderline.cli.dot import draw_dot
 from thunderline.cli.marks import count_line, left_on_purpose
-from thunderline.cli.options import AsJson, Server
+from thunderline.cli.options import AsJson, Ca, Server, TokenFile
 from thunderline.cli.remote import Query, Remote
 from thunderline.cli.screen import note, on_terminal, open_console, write_json, write_lines
 from thunderline.cli.topology import Topology
@@ -40,6 +40,8 @@ def graph(
         ),
     ] = None,
     server: Server,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     format: Annotated[
         GraphFormat | None,
         typer.Option(help="tree: text, by domain; dot: for Graphviz; json: the API's answer.", show_default="tree"),
@@ -55,7 +57,7 @@ def graph(
     query = [("include_offline", "true")] if include_offline else []
     query += [("domain", domain)] if domain else []
     query += [("at", at)] if at is not None else []
-    with Remote(server, warn=note) as remote:
+    with Remote(server, token_file=token_file, ca=ca, warn=note) as remote:
         if chosen is GraphFormat.JSON:
             write_json(bytes(remote.get("/api/graph", msgspec.Raw, query)))
             return

@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 from rich.tree import Tree
 
-from thunderline.cli.options import AsJson, NodeRef, Server, check_group
+from thunderline.cli.options import AsJson, Ca, NodeRef, Server, TokenFile, check_group
 from thunderline.cli.remote import Remote
 from thunderline.cli.screen import cell, note, on_terminal, open_console, write_json, write_line, write_rows
 from thunderline.client import calls
@@ -37,6 +37,8 @@ def groups(
         str | None, typer.Option(metavar="GROUP", callback=check_group, help="Only groups directly in this one.")
     ] = None,
     server: Server,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     as_json: AsJson = False,
 ) -> None:
     """List groups, and how many nodes are themselves members of each.
@@ -44,7 +46,7 @@ def groups(
     On a terminal each group stands below the one it is in. In a pipe the list is tab-separated, by name; its first line
     names the columns, which are fields of the API. The nodes of a group: thunderline nodes --group GROUP.
     """
-    with Remote(server, warn=note) as remote:
+    with Remote(server, token_file=token_file, ca=ca, warn=note) as remote:
         if as_json:
             write_json(_as_document(_pages(remote, msgspec.Raw, group_type, parent)))
             return
@@ -72,12 +74,14 @@ def create(
         str | None, typer.Option(metavar="GROUP", callback=check_group, help="The group that it is in, by name.")
     ] = None,
     server: Server,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a group; one that is there already is left as it is, and differing options are refused."""
     given = {"name": name, "group_type": group_type, "parent": parent}
     call = calls.create_group({key: value for key, value in given.items() if value is not None})
-    with Remote(server, warn=note) as remote:
+    with Remote(server, token_file=token_file, ca=ca, warn=note) as remote:
         if as_json:
             write_json(bytes(remote.ask(_raw(call))))
             return
@@ -93,18 +97,28 @@ def remove(
         bool, typer.Option("--force", help="Also when it is in use: its members leave it, the groups in it move up.")
     ] = False,
     server: Server,
+    token_file: TokenFile = None,
+    ca: Ca = None,
 ) -> None:
     """Delete a group."""
-    with Remote(server, warn=note) as remote:
+    with Remote(server, token_file=token_file, ca=ca, warn=note) as remote:
         remote.ask(calls.remove_group(ref, force=force))
     write_line(f"deleted {ref}")
 
 
 @group.command()
-def join(*, ref: GroupRef, node: NodeRef, server: Server, as_json: AsJson = False) -> None:
+def join(
+    *,
+    ref: GroupRef,
+    node: NodeRef,
+    server: Server,
+    token_file: TokenFile = None,
+    ca: Ca = None,
+    as_json: AsJson = False,
+) -> None:
     """Let a node be a member of a group."""
     call = calls.add_to_group(node, ref)
-    with Remote(server, warn=note) as remote:
+    with Remote(server, token_file=token_file, ca=ca, warn=note) as remote:
         if as_json:
             write_json(bytes(remote.ask(_raw(call))))
             return
@@ -113,9 +127,9 @@ def join(*, ref: GroupRef, node: NodeRef, server: Server, as_json: AsJson = Fals
 
 
 @group.command()
-def leave(*, ref: GroupRef, node: NodeRef, server: Server) -> None:
+def leave(*, ref: GroupRef, node: NodeRef, server: Server, token_file: TokenFile = None, ca: Ca = None) -> None:
     """Take a node out of a group of which it is itself a member."""
-    with Remote(server, warn=note) as remote:
+    with Remote(server, token_file=token_file, ca=ca, warn=note) as remote:
         remote.ask(calls.remove_from_group(node, ref))
     write_line(f"{node} is no longer in {ref}")
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from thunderline.cli.figures import rfc3339
 from thunderline.cli.lookup import looking_up
 from thunderline.cli.marks import status_text
-from thunderline.cli.options import AsJson, NodeRef, Server
+from thunderline.cli.options import AsJson, Ca, NodeRef, Server, TokenFile
 from thunderline.cli.remote import Remote
 from thunderline.cli.screen import NOTHING, cell, note, on_terminal, open_console, plain, write_json, write_rows
 from thunderline.cli.when import WHEN_HELP, read_when
@@ -47,6 +47,8 @@ def history(
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Spans at most, the newest.")] = past.SPANS_DEFAULT,
     server: Server,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a node's status was, when, and why, and for how long it was up.
@@ -55,7 +57,7 @@ def history(
     line names the columns, which are fields of the API.
     """
     call = past.status_history(ref, since, until, limit=limit)
-    with Remote(server, warn=note) as remote, looking_up(remote, ref):
+    with Remote(server, token_file=token_file, ca=ca, warn=note) as remote, looking_up(remote, ref):
         if as_json:
             write_json(bytes(remote.ask(Call(call.method, call.path, msgspec.Raw, query=call.query))))
             return

@@ -5,20 +5,20 @@ from __future__ import annotations
 import msgspec
 
 from thunderline.cli.lookup import looking_up
-from thunderline.cli.options import AsJson, NodeRef, Server
+from thunderline.cli.options import AsJson, Ca, NodeRef, Server, TokenFile
 from thunderline.cli.remote import Remote
 from thunderline.cli.screen import note, write_json, write_line
 from thunderline.client.answers import NodeAnswer, PresentNode
 from thunderline.client.calls import node_path
 
 
-def lift(*, ref: NodeRef, server: Server, as_json: AsJson = False) -> None:
+def lift(*, ref: NodeRef, server: Server, token_file: TokenFile = None, ca: Ca = None, as_json: AsJson = False) -> None:
     """Lift a node's override, so that its observed status shows.
 
     An override is what an operator laid over the status. Without one nothing happens, and that is no error.
     """
     path = f"{node_path(ref)}/override"
-    with Remote(server, warn=note) as remote, looking_up(remote, ref):
+    with Remote(server, token_file=token_file, ca=ca, warn=note) as remote, looking_up(remote, ref):
         if as_json:
             write_json(bytes(remote.delete(path, msgspec.Raw)))
             return

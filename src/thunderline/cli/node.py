@@ -16,7 +16,7 @@ from thunderline.cli.answers import PlainNodeAnswer
 from thunderline.cli.figures import ago, mebibytes, milliseconds, moment, percent
 from thunderline.cli.lookup import looking_up
 from thunderline.cli.marks import flapping_reason, left_on_purpose, status_text
-from thunderline.cli.options import AsJson, NodeRef, Server
+from thunderline.cli.options import AsJson, Ca, NodeRef, Server, TokenFile
 from thunderline.cli.remote import Remote
 from thunderline.cli.screen import (
     cell,
@@ -40,13 +40,13 @@ _FIGURES: Final = frozenset({"SEQ", "CPU", "MEM", "LATENCY"})
 Fields = Sequence[tuple[str, Text]]
 
 
-def node(*, ref: NodeRef, server: Server, as_json: AsJson = False) -> None:
+def node(*, ref: NodeRef, server: Server, token_file: TokenFile = None, ca: Ca = None, as_json: AsJson = False) -> None:
     """Show one node in full, with its sessions and heartbeats.
 
     Sessions are the open ones, heartbeats the latest. In a pipe each field is one line: its path in the API's answer,
     a tab, its value. With --json: the API's answer.
     """
-    with Remote(server, warn=note) as remote, looking_up(remote, ref):
+    with Remote(server, token_file=token_file, ca=ca, warn=note) as remote, looking_up(remote, ref):
         if as_json:
             write_json(bytes(remote.get(node_path(ref), msgspec.Raw, _ALL)))
         elif on_terminal():

@@ -10,7 +10,7 @@ import typer
 
 from thunderline.cli.figures import rfc3339
 from thunderline.cli.nodes_table import show_table
-from thunderline.cli.options import AsJson, Server, check_group
+from thunderline.cli.options import AsJson, Ca, Server, TokenFile, check_group
 from thunderline.cli.remote import Query, Remote
 from thunderline.cli.screen import note, on_terminal, open_console, write_json, write_rows
 from thunderline.client.answers import NodePage, PresentNode
@@ -72,6 +72,8 @@ def nodes(
     ] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="List so many at most. Default: all.")] = None,
     server: Server,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     as_json: AsJson = False,
 ) -> None:
     """List nodes, their status and what they last reported.
@@ -84,7 +86,7 @@ def nodes(
     given |= {"capability": capability, "group": group, "name": name}
     query = [(key, value) for key, value in given.items() if value]
     query += [("label", item) for item in label or ()]
-    with Remote(server, warn=note) as remote:
+    with Remote(server, token_file=token_file, ca=ca, warn=note) as remote:
         if as_json:
             write_json(_as_document(remote, query, limit))
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -9,7 +10,7 @@ import msgspec
 import typer
 
 from thunderline.core.inputs import NodeName
-from thunderline.core.settings import server_url
+from thunderline.core.settings import named_server, server_url
 
 
 def _check_url(url: str) -> str:
@@ -27,6 +28,10 @@ def _check_url(url: str) -> str:
     if parts.query or parts.fragment or whole.endswith(("?", "#")):
         raise typer.BadParameter(f"{url!r} must end with the path: a server's address has no query and no fragment")
     return whole.rstrip("/")
+
+
+def _check_named_url(url: str | None) -> str | None:
+    return None if url is None else _check_url(url)
 
 
 def _check_ref(ref: str) -> str:
@@ -62,6 +67,35 @@ Server = Annotated[
         show_default="http://127.0.0.1:4040",
         callback=_check_url,
         help="The server to ask. THUNDERLINE_SERVER sets it for every command.",
+    ),
+]
+NamedServer = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        metavar="URL",
+        default_factory=named_server,
+        show_default="the database's own",
+        callback=_check_named_url,
+        help="The server to ask over HTTP, with a token of scope admin. Otherwise the one that holds the database on "
+        "this machine is asked, and where none does, the database itself.",
+    ),
+]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        show_default=False,
+        help="The file with the token to show. THUNDERLINE_TOKEN_FILE sets it for every command.",
+    ),
+]
+Ca = Annotated[
+    Path | None,
+    typer.Option(
+        "--ca",
+        metavar="FILE",
+        show_default="the system's",
+        help="The authorities to trust, in PEM. THUNDERLINE_CA sets it for every command.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the API's own answer, exactly one JSON document.")]

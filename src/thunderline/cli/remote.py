@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -17,20 +18,35 @@ from thunderline.client.calls import NODES_PAGE, Call
 from thunderline.client.errors import ClientError
 from thunderline.client.events import ToldEvent
 from thunderline.core.clock import SystemClock
+from thunderline.core.errors import InvalidInput
 
 T = TypeVar("T")
 Query = Sequence[tuple[str, str | int]]
 
 ANSWER_TIMEOUT_S: Final = 30.0
 
+_OPTIONS: Final = {"url": "--server", "token_file": "--token-file", "ca": "--ca"}
+
 _CURSOR_FIELD: Final = "Last-Event-ID"
 """How a stream's cursor travels, which nobody at a terminal has heard of."""
 
 
 class Remote:
-    """The server at `url`, for the length of a `with` block; `warn` is told once if its answers may be stale."""
+    """The server at `url`, for the length of a `with` block; `warn` is told once if its answers may be stale.
 
-    def __init__(self, url: str, *, warn: Callable[[str], None], answer_timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+    `token_file` and `ca` are as given on the command line; None: as the environment says. Raises: RemoteError for files
+    that cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token_file: Path | None = None,
+        ca: Path | None = None,
+        warn: Callable[[str], None],
+        answer_timeout_s: float = ANSWER_TIMEOUT_S,
+    ) -> None:
         # Imported here: httpx takes as long as all else together, which --help need not wait for.
         from thunderline.client.blocking import BlockingClient
 
@@ -38,7 +54,10 @@ class Remote:
         self.now = SystemClock().now()
         """The server's time at its last answer, so that "4s ago" holds on a machine whose clock is wrong, too."""
         self._warn: Callable[[str], None] | None = warn
-        self._client = BlockingClient(url, timeout_s=answer_timeout_s)
+        try:
+            self._client = BlockingClient(url, token_file=token_file, ca=ca, timeout_s=answer_timeout_s)
+        except InvalidInput as error:
+            raise RemoteError(f"{_OPTIONS.get(error.field, error.field)}: {error.problem}") from error
 
     def __enter__(self) -> Self:
         return self

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from thunderline.cli.figures import ago
-from thunderline.cli.options import AsJson, Server, check_node
+from thunderline.cli.options import AsJson, Ca, Server, TokenFile, check_node
 from thunderline.cli.remote import Remote
 from thunderline.cli.screen import note, on_terminal, open_console, plain, write_json, write_line, write_rows
 from thunderline.client import calls
@@ -56,6 +56,8 @@ def sessions(
         str | None, typer.Option("--connection", metavar="TYPE", help="Only those over this, as in websocket.")
     ] = None,
     server: Server,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     as_json: AsJson = False,
 ) -> None:
     """List open link sessions, the oldest first: who is linked to the registry, and which nodes to each other.
@@ -63,7 +65,7 @@ def sessions(
     In a pipe the list is tab-separated; its first line names the columns, which are fields of the API.
     """
     conditions = calls.session_filter(node, status=status, session_type=session_type, connection_type=connection_type)
-    with Remote(server, warn=note) as remote:
+    with Remote(server, token_file=token_file, ca=ca, warn=note) as remote:
         pages = list(_pages(remote, conditions))
         if as_json:
             # As of the first page's revision: whoever watches from there misses nothing of the later ones.
@@ -89,11 +91,13 @@ def close(
     ],
     reason: Annotated[str | None, typer.Option(help="Why, for whoever looks at it later.")] = None,
     server: Server,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     as_json: AsJson = False,
 ) -> None:
     """Close a session; one that is closed already stays as it is."""
     call = calls.close_link_session(session_id, reason)
-    with Remote(server, warn=note) as remote:
+    with Remote(server, token_file=token_file, ca=ca, warn=note) as remote:
         if as_json:
             write_json(bytes(remote.ask(calls.Call(call.method, call.path, msgspec.Raw, body=call.body))))
             return

@@ -15,7 +15,7 @@ from rich.text import Text
 from thunderline.cli.failures import NotThunderline
 from thunderline.cli.figures import mebibytes, milliseconds, percent, rfc3339
 from thunderline.cli.marks import flapping_reason, left_on_purpose, status_text
-from thunderline.cli.options import Server
+from thunderline.cli.options import Ca, Server, TokenFile
 from thunderline.cli.remote import Remote
 from thunderline.cli.screen import (
     NOTHING,
@@ -64,6 +64,8 @@ def watch(
         bool, typer.Option("--damped", help="Leave out changes of status of nodes that are marked as flapping.")
     ] = False,
     server: Server,
+    token_file: TokenFile = None,
+    ca: Ca = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print each event as the API tells it, one JSON object per line.")
     ] = False,
@@ -75,7 +77,7 @@ def watch(
     first line names the columns. CURSOR is what --since takes to go on behind that event.
     """
     with (
-        Remote(server, warn=note) as remote,
+        Remote(server, token_file=token_file, ca=ca, warn=note) as remote,
         _read_by(server),
         remote.watch(match, since, damped=damped, say=note) as events,
     ):

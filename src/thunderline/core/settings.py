@@ -549,8 +549,12 @@ def unknown_environ(environ: Mapping[str, str] | None = None) -> list[str]:
 
 def server_url(environ: Mapping[str, str] | None = None) -> str:
     """The server that client commands talk to when no `--server` is given."""
-    environ = os.environ if environ is None else environ
-    return environ.get("THUNDERLINE_SERVER") or "http://127.0.0.1:4040"
+    return named_server(environ) or "http://127.0.0.1:4040"
+
+
+def named_server(environ: Mapping[str, str] | None = None) -> str | None:
+    """The server that the environment names, for commands that can do without one."""
+    return (os.environ if environ is None else environ).get("THUNDERLINE_SERVER") or None
 
 
 def token_file(environ: Mapping[str, str] | None = None) -> Path | None:

@@ -11,7 +11,7 @@ from thunderline.core.access import AuditEntry, JoinTerms, Scope, Token, TokenKi
 from thunderline.core.ids import TokenId
 
 
-class ToldToken(msgspec.Struct, frozen=True, kw_only=True):
+class ShownToken(msgspec.Struct, frozen=True, kw_only=True):
     """A token, with nothing from which its text could be guessed."""
 
     id: TokenId
@@ -29,13 +29,13 @@ class ToldToken(msgspec.Struct, frozen=True, kw_only=True):
 class TokenBody(msgspec.Struct, frozen=True, kw_only=True):
     """One token."""
 
-    token: ToldToken
+    token: ShownToken
 
 
 class IssuedBody(msgspec.Struct, frozen=True, kw_only=True):
     """A new token, and its text, which is told this once."""
 
-    token: ToldToken
+    token: ShownToken
     text: str
 
     def __repr__(self) -> str:
@@ -45,7 +45,7 @@ class IssuedBody(msgspec.Struct, frozen=True, kw_only=True):
 class TokensBody(msgspec.Struct, frozen=True, kw_only=True):
     """A page of tokens, the oldest first."""
 
-    tokens: Sequence[ToldToken]
+    tokens: Sequence[ShownToken]
     next_cursor: str | None
 
 
@@ -56,9 +56,9 @@ class AuditBody(msgspec.Struct, frozen=True, kw_only=True):
     next_cursor: str | None
 
 
-def told_token(token: Token) -> ToldToken:
+def shown_token(token: Token) -> ShownToken:
     """A token as it is told."""
-    return ToldToken(
+    return ShownToken(
         id=token.id,
         kind=token.kind,
         name=token.name,

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from thunderline.gate.access_bodies import AuditBody, IssuedBody, TokenBody, TokensBody, told_token
+from thunderline.core.ids import AuditId, TokenId
+from thunderline.gate.access_bodies import AuditBody, IssuedBody, TokenBody, TokensBody, shown_token
 from thunderline.gate.control_messages import (
     PAGE_MAX,
     AuditAnswer,
@@ -38,21 +39,24 @@ class ControlDesk:
         match request:
             case TokenCreateRequest():
                 issued = await tokens.create_token(request.token, actor=actor)
-                return IssuedAnswer(issued=IssuedBody(token=told_token(issued.token), text=issued.text))
+                return IssuedAnswer(body=IssuedBody(token=shown_token(issued.token), text=issued.text))
             case ReissueRequest():
                 issued = await tokens.reissue(request.node, request.wanted, actor=actor)
-                return IssuedAnswer(issued=IssuedBody(token=told_token(issued.token), text=issued.text))
+                return IssuedAnswer(body=IssuedBody(token=shown_token(issued.token), text=issued.text))
             case TokenRevokeRequest():
-                return TokenAnswer(body=TokenBody(token=told_token(await tokens.revoke(request.ref, actor=actor))))
+                return TokenAnswer(body=TokenBody(token=shown_token(await tokens.revoke(request.ref, actor=actor))))
             case TokenListRequest():
-                page, more = tokens.list_tokens(
-                    actor=actor, revoked=request.revoked, after=request.after, limit=min(request.limit, PAGE_MAX)
+                after = None if request.after is None else TokenId(request.after)
+                limit = min(request.limit, PAGE_MAX)
+                page, more = tokens.list_tokens(actor=actor, revoked=request.revoked, after=after, limit=limit)
+                body = TokensBody(
+                    tokens=[shown_token(each) for each in page], next_cursor=page[-1].id if more else None
                 )
-                body = TokensBody(tokens=[told_token(each) for each in page], next_cursor=page[-1].id if more else None)
                 return TokensAnswer(body=body)
             case AuditRequest():
+                before = None if request.before is None else AuditId(request.before)
                 limit = min(request.limit, PAGE_MAX)
-                entries = await tokens.read_audit(actor=actor, before=request.before, limit=limit)
+                entries = await tokens.read_audit(actor=actor, before=before, limit=limit)
                 cursor = entries[-1].id if len(entries) == limit else None
                 return AuditAnswer(body=AuditBody(entries=entries, next_cursor=cursor))
             case _:

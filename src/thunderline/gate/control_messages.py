@@ -14,7 +14,6 @@ import msgspec
 
 from thunderline.block.upkeep import Backup, DatabaseStatus
 from thunderline.core.errors import InvalidInput
-from thunderline.core.ids import AuditId, TokenId
 from thunderline.core.inputs import NewToken, NodeName, ReissueInput
 from thunderline.gate.access_bodies import AuditBody, IssuedBody, TokenBody, TokensBody
 
@@ -68,14 +67,14 @@ class TokenListRequest(msgspec.Struct, frozen=True, kw_only=True, tag="token_lis
     """Which tokens are there? At most `limit`, and never more than `PAGE_MAX`, beyond the id `after`."""
 
     revoked: bool = False
-    after: TokenId | None = None
+    after: str | None = None
     limit: Annotated[int, msgspec.Meta(ge=1)] = PAGE_MAX
 
 
 class AuditRequest(msgspec.Struct, frozen=True, kw_only=True, tag="audit"):
     """What does the audit log say? The newest `limit` entries, and never more than `PAGE_MAX`, before `before`."""
 
-    before: AuditId | None = None
+    before: str | None = None
     limit: Annotated[int, msgspec.Meta(ge=1)] = PAGE_MAX
 
 
@@ -107,7 +106,7 @@ class BackupAnswer(msgspec.Struct, frozen=True, kw_only=True, tag="backup"):
 class IssuedAnswer(msgspec.Struct, frozen=True, kw_only=True, tag="issued"):
     """The answer to TokenCreateRequest and ReissueRequest."""
 
-    issued: IssuedBody
+    body: IssuedBody
 
 
 class TokenAnswer(msgspec.Struct, frozen=True, kw_only=True, tag="token"):
