@@ -31,7 +31,7 @@ class KeyedRequest(msgspec.Struct, frozen=True):
     @property
     def caller(self) -> str:
         """In whose name the key is."""
-        return str(self.actor)
+        return self.actor.caller
 
 
 class Answers:

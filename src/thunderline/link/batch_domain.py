@@ -54,10 +54,6 @@ class BatchDomain:
         wanted = [self._registration(attrs) for attrs in items]
         return await self._as_one(Lane.MUTATIONS, wanted, actor=actor, condition=condition)
 
-    def beat_one(self, entry: Entry, beat: HeartbeatInput, *, actor: Actor) -> asyncio.Future[Kept]:
-        """What `NodeDomain.update_heartbeat` does."""
-        return self._nodes.update_heartbeat(entry, beat, actor=actor)
-
     async def beat_all(
         self, items: Sequence[tuple[Entry, HeartbeatInput]], *, actor: Actor, condition: Condition | None = None
     ) -> list[Kept]:

@@ -368,6 +368,10 @@ class NodeDomain:
         life was counted. The future raises: UnknownNode, StaleIncarnation, StaleSequence.
         """
         self.hear(entry, beat, actor=actor)
+        return self.keep_beat(entry, beat, actor=actor)
+
+    def keep_beat(self, entry: Entry, beat: HeartbeatInput, *, actor: Actor) -> asyncio.Future[Kept]:
+        """Keep a beat that `hear` has counted. Raises as `update_heartbeat` does after that."""
         return self._writer.submit(Lane.HEARTBEATS, self.plan_beat(entry, beat), actor=actor)
 
     def plan_beat(self, entry: Entry, beat: HeartbeatInput) -> Callable[[Overlay], Kept | StaleSequence]:
