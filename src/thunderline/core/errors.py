@@ -5,6 +5,7 @@
     │   ├── MalformedBody           not JSON at all
     │   ├── BodyTooLarge
     │   ├── IdempotencyKeyReused    with another request than the first
+    │   ├── IdempotencyKeyRefused   where the answer is kept by nobody
     │   └── ProtocolViolation       a frame that has no place there
     ├── NotFound
     │   ├── UnknownNode
@@ -118,6 +119,17 @@ class IdempotencyKeyReused(InvalidInput):
     def __init__(self) -> None:
         super().__init__(
             "Idempotency-Key", "was sent with another method, path, query or body before; give each request its own"
+        )
+
+
+class IdempotencyKeyRefused(InvalidInput):
+    """The answer would hold a secret, which is not kept to be given again."""
+
+    code = "idempotency_key_refused"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Idempotency-Key", "is not taken here: the answer holds a secret, which is kept nowhere; leave it out"
         )
 
 

@@ -301,6 +301,14 @@ def read_key(text: str) -> str:
         raise InvalidInput("key", explain(error)[1]) from error
 
 
+def read_node_name(text: str) -> str:
+    """`text`, if a node may be called that. Raises: InvalidInput naming `name`."""
+    try:
+        return msgspec.convert(text, NodeName)
+    except msgspec.ValidationError as error:
+        raise InvalidInput("name", explain(error)[1]) from error
+
+
 def read_json(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     """What `decoder` reads from `body`. Raises: MalformedBody, InvalidInput."""
     if not body:
