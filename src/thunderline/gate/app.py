@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from litestar import Litestar, Request, Response
+from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.routes import HTTPRoute
@@ -25,29 +26,32 @@ from thunderline.gate import (
     page,
     past,
     sessions,
+    tokens,
 )
 from thunderline.gate.answer_headers import AnswerHeaders
 from thunderline.gate.batch_route import BatchRoute
 from thunderline.gate.beat_route import BeatRoute
+from thunderline.gate.doorkeeper import Doorkeeper, actor_in
 from thunderline.gate.edge import AsgiApp, Edge, HostRules
 from thunderline.gate.encoded import EncodedEvents
 from thunderline.gate.faults import answer_error
 from thunderline.gate.logins import Logins
 from thunderline.gate.methods import allow
-from thunderline.gate.openapi import ApiDocument
+from thunderline.gate.openapi import ASKS, ApiDocument
 from thunderline.gate.parameters import unknown_parameter
+from thunderline.link.actor import Actor
 from thunderline.link.registry import Registry
 
-_NOT_PARAMETERS: Final = frozenset({"registry", "encoded", "logins", "body", "request", "last_event_id"})
+_NOT_PARAMETERS: Final = frozenset({"registry", "encoded", "logins", "actor", "body", "request", "last_event_id"})
 
 
 def build_litestar(
-    registry: Registry, encoded: EncodedEvents | None = None, logins: Logins | None = None
+    registry: Registry, encoded: EncodedEvents | None = None, doorkeeper: Doorkeeper | None = None
 ) -> Litestar:
-    """The framework's part of the gate; `encoded` are the events, and `logins` the sessions of browsers, that it
-    shares with what is beside it."""
+    """The framework's part of the gate; `encoded` are the events, and `doorkeeper` knows the sessions of browsers,
+    that it shares with what is beside it."""
     encoded = encoded or EncodedEvents(registry.log)
-    logins = logins or Logins(registry)
+    logins = Logins(registry) if doorkeeper is None else doorkeeper.logins
     return Litestar(
         route_handlers=[
             nodes.ROUTES,
@@ -58,6 +62,7 @@ def build_litestar(
             graph.ROUTES,
             events.ROUTES,
             past.ROUTES,
+            tokens.ROUTES,
             browser_session.ROUTES,
             health.healthz,
             health.readyz,
@@ -69,8 +74,10 @@ def build_litestar(
             "registry": Provide(lambda: registry, sync_to_thread=False, use_cache=True),
             "encoded": Provide(lambda: encoded, sync_to_thread=False, use_cache=True),
             "logins": Provide(lambda: logins, sync_to_thread=False, use_cache=True),
+            "actor": Provide(actor_of, sync_to_thread=False),
         },
         signature_types=[Registry, EncodedEvents, Logins],
+        state=State({ASKS: registry.settings.auth}),
         exception_handlers={ThunderlineError: answer_error, Exception: answer_error},
         before_request=before_route,
         openapi_config=OpenAPIConfig(
@@ -86,18 +93,27 @@ def host_rules(settings: Settings) -> HostRules:
     return HostRules((*settings.allowed_hosts, settings.host))
 
 
-def build_app(registry: Registry, encoded: EncodedEvents | None = None, logins: Logins | None = None) -> AsgiApp:
-    """The whole gate as one ASGI application; `encoded` and `logins` as in `build_litestar`."""
+def build_app(
+    registry: Registry, encoded: EncodedEvents | None = None, doorkeeper: Doorkeeper | None = None
+) -> AsgiApp:
+    """The whole gate as one ASGI application; `encoded` and `doorkeeper` as in `build_litestar`."""
     settings = registry.settings
-    litestar: Any = build_litestar(registry, encoded, logins)
+    doorkeeper = doorkeeper or Doorkeeper(registry, Logins(registry))
+    litestar: Any = build_litestar(registry, encoded, doorkeeper)
     return AnswerHeaders(
         Edge(
-            BeatRoute(BatchRoute(litestar, registry), registry),
+            BeatRoute(BatchRoute(litestar, registry, doorkeeper), registry, doorkeeper),
             rules=host_rules(settings),
+            doorkeeper=doorkeeper,
             body_max_bytes=settings.body_max_bytes,
             batch_body_max_bytes=settings.batch_body_max_bytes,
         )
     )
+
+
+def actor_of(request: Request[Any, Any, Any]) -> Actor:
+    """On whose behalf a request is."""
+    return actor_in(request.scope)
 
 
 async def before_route(request: Request[Any, Any, Any]) -> Response[None] | None:

@@ -13,13 +13,13 @@ from thunderline.core.errors import BatchRefused, InvalidInput, ThunderlineError
 from thunderline.core.logging import get_logger
 from thunderline.gate.batches import refusal
 from thunderline.gate.bodies import answer_headers
+from thunderline.gate.doorkeeper import Doorkeeper, actor_in
 from thunderline.gate.doing_batches import BeatsBatch, NodesBatch
 from thunderline.gate.edge import AsgiApp, Receive, Scope, Send, read_body, send_json, send_problem, send_refusal
 from thunderline.gate.faults import plain_problem
 from thunderline.gate.methods import NODE_BATCH_PATH, is_batch
 from thunderline.gate.once import REPLAYED_HEADER, Reply, keyed
 from thunderline.gate.parameters import unknown_parameter
-from thunderline.link.actor import LOCAL_OPERATOR
 from thunderline.link.registry import Registry
 
 log = get_logger(__name__)
@@ -30,9 +30,10 @@ _BOOLS: Final = {"true": True, "1": True, "false": False, "0": False}
 class BatchRoute:
     """Answers batches itself and hands everything else to `app`."""
 
-    def __init__(self, app: AsgiApp, registry: Registry) -> None:
+    def __init__(self, app: AsgiApp, registry: Registry, doorkeeper: Doorkeeper) -> None:
         self._app = app
         self._registry = registry
+        self._doorkeeper = doorkeeper
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not is_batch(scope["method"], scope["path"]):
@@ -42,8 +43,11 @@ class BatchRoute:
         try:
             atomic = _read_atomic(scope["query_string"])
             body = await read_body(receive)
-            request = keyed(scope, body, LOCAL_OPERATOR)
-            batch = kind(self._registry, body)
+            actor = actor_in(scope)
+            # The body may have been long in coming: what is heard in it must not be of a token that was revoked since.
+            self._registry.access.still(actor)
+            request = keyed(scope, body, actor)
+            batch = kind(self._registry, body, actor=actor, doorkeeper=self._doorkeeper)
             reply = await (batch.as_one(request) if atomic else batch.one_by_one(request))
         except BatchRefused as error:
             await send_refusal(send, refusal(error, items=kind.items))

@@ -116,7 +116,7 @@ async def read_items(
 
 def is_final(error: ThunderlineError) -> bool:
     """Whether the item would be refused again, so that its answer may be kept."""
-    return http_status(type(error)) < 500
+    return not error.retryable and http_status(type(error)) < 500
 
 
 def done(index: int, status: int, **parts: bytes) -> bytes:

@@ -12,8 +12,7 @@ from thunderline.core.inputs import CapabilityAttrs, read_json, read_key
 from thunderline.gate.bodies import NodeBody, node_answer
 from thunderline.gate.conditions import Asked, matching
 from thunderline.gate.openapi import documented
-from thunderline.gate.parameters import Ref, Reg
-from thunderline.link.actor import LOCAL_OPERATOR
+from thunderline.gate.parameters import Caller, Ref, Reg
 
 _ATTRS: Final = msgspec.json.Decoder(CapabilityAttrs)
 
@@ -32,10 +31,10 @@ CapabilityKey = Annotated[str, PathParameter(description="The capability's key; 
         matched=True,
     ),
 )
-async def put_capability(registry: Reg, request: Asked, ref: Ref, key: CapabilityKey, body: RawBody) -> Response[bytes]:
+async def put_capability(registry: Reg, actor: Caller, request: Asked, ref: Ref, key: CapabilityKey, body: RawBody) -> Response[bytes]:
     attrs = read_json(body, _ATTRS) if body else CapabilityAttrs()
     node_id, domain = matching(registry, request, ref)
-    equipped = await domain.put_capability(node_id, _key(key), attrs, actor=LOCAL_OPERATOR)
+    equipped = await domain.put_capability(node_id, _key(key), attrs, actor=actor)
     return node_answer(registry, equipped.node, status=201 if equipped.added else 200)
 
 
@@ -44,9 +43,9 @@ async def put_capability(registry: Reg, request: Asked, ref: Ref, key: Capabilit
     status_code=204,
     opt=documented("Take a capability from a node.", answers={204: None}, errors=(404,), matched=True),
 )
-async def remove_capability(registry: Reg, request: Asked, ref: Ref, key: CapabilityKey) -> None:
+async def remove_capability(registry: Reg, actor: Caller, request: Asked, ref: Ref, key: CapabilityKey) -> None:
     node_id, domain = matching(registry, request, ref)
-    await domain.remove_capability(node_id, _key(key), actor=LOCAL_OPERATOR)
+    await domain.remove_capability(node_id, _key(key), actor=actor)
 
 
 def _key(path: str) -> str:

@@ -25,8 +25,9 @@ from thunderline.gate.batches import (
     results_json,
 )
 from thunderline.gate.bodies import changed_node_json, encode
+from thunderline.gate.doorkeeper import Doorkeeper
 from thunderline.gate.once import Reply, once, replay
-from thunderline.link.actor import LOCAL_OPERATOR
+from thunderline.link.actor import Action, Actor
 from thunderline.link.answers import KeyedRequest
 from thunderline.link.conditions import Condition, Keeping
 from thunderline.link.overlay import Overlay
@@ -45,10 +46,20 @@ class Batch(ABC, Generic[I, R, V]):
     items: ClassVar[str]
     """Under which name the body holds the items."""
 
-    def __init__(self, registry: Registry, raw: Sequence[msgspec.Raw], decoder: msgspec.json.Decoder[I]) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        raw: Sequence[msgspec.Raw],
+        decoder: msgspec.json.Decoder[I],
+        *,
+        actor: Actor,
+        doorkeeper: Doorkeeper,
+    ) -> None:
         self._registry = registry
         self._raw = raw
         self._decoder = decoder
+        self._actor = actor
+        self._doorkeeper = doorkeeper
 
     async def one_by_one(self, request: KeyedRequest | None) -> Reply:
         """Each item for itself. With a key the answer is kept once all items are settled.
@@ -145,17 +156,18 @@ class NodesBatch(Batch[NodeAttrs, NodeAttrs, Ensured]):
 
     items = "nodes"
 
-    def __init__(self, registry: Registry, body: bytes) -> None:
-        super().__init__(registry, raw_nodes(body), NODE)
+    def __init__(self, registry: Registry, body: bytes, *, actor: Actor, doorkeeper: Doorkeeper) -> None:
+        super().__init__(registry, raw_nodes(body), NODE, actor=actor, doorkeeper=doorkeeper)
 
     def _submit(self, item: NodeAttrs) -> asyncio.Future[Ensured]:
-        return self._registry.batches.register_one(item, actor=LOCAL_OPERATOR)
+        return self._registry.batches.register_one(item, actor=self._actor)
 
     def _prepare(self, item: NodeAttrs) -> NodeAttrs:
+        self._registry.access.authorise(self._actor, Action.REGISTER, name=item.name)
         return item
 
     async def _submit_all(self, ready: list[NodeAttrs], condition: Condition | None) -> list[Ensured]:
-        return await self._registry.batches.register_all(ready, actor=LOCAL_OPERATOR, condition=condition)
+        return await self._registry.batches.register_all(ready, actor=self._actor, condition=condition)
 
     def _result(self, index: int, given: Ensured, overlay: Overlay | None) -> bytes:
         sessions = None if overlay is None else len(overlay.open_sessions(given.node.id))
@@ -168,20 +180,23 @@ class BeatsBatch(Batch[NodeBeat, tuple[Entry, NodeBeat], Kept]):
 
     items = "heartbeats"
 
-    def __init__(self, registry: Registry, body: bytes) -> None:
-        super().__init__(registry, raw_beats(body), BEAT)
+    def __init__(self, registry: Registry, body: bytes, *, actor: Actor, doorkeeper: Doorkeeper) -> None:
+        super().__init__(registry, raw_beats(body), BEAT, actor=actor, doorkeeper=doorkeeper)
 
     def _submit(self, item: NodeBeat) -> asyncio.Future[Kept]:
-        entry = self._registry.roster.find(item.node)
-        return self._registry.batches.beat_one(entry, item, actor=LOCAL_OPERATOR)
+        entry, beat = self._prepare(item)
+        return self._registry.domain.keep_beat(entry, beat, actor=self._actor)
 
     def _prepare(self, item: NodeBeat) -> tuple[Entry, NodeBeat]:
         entry = self._registry.roster.find(item.node)
-        self._registry.domain.hear(entry, item, actor=LOCAL_OPERATOR)
+        self._registry.domain.hear(entry, item, actor=self._actor)
+        refused = self._doorkeeper.too_many_beats(self._actor, entry.node.id, entry.node.name)
+        if refused is not None and refused.error is not None:
+            raise refused.error
         return entry, item
 
     async def _submit_all(self, ready: list[tuple[Entry, NodeBeat]], condition: Condition | None) -> list[Kept]:
-        return await self._registry.batches.beat_all(ready, actor=LOCAL_OPERATOR, condition=condition)
+        return await self._registry.batches.beat_all(ready, actor=self._actor, condition=condition)
 
     def _result(self, index: int, given: Kept, overlay: Overlay | None) -> bytes:
         return done(

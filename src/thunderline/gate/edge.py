@@ -1,4 +1,4 @@
-"""What every request passes before any route: `Host`, `Origin`, content type and size.
+"""What every request passes before any route: `Host`, `Origin`, the doorkeeper, content type and size.
 
 A plain ASGI layer, so that routes which go around the framework pass it too.
 """
@@ -21,7 +21,9 @@ from thunderline.core.errors import (
     ThunderlineError,
     WrongContentType,
 )
+from thunderline.gate.doorkeeper import ACTOR, SEND_FROM_A_PAGE, Doorkeeper
 from thunderline.gate.faults import PROBLEM_TYPE, Problem, plain_problem, problem_headers, problem_of
+from thunderline.gate.limits import Headers
 from thunderline.gate.methods import is_batch
 
 Scope = MutableMapping[str, Any]
@@ -33,7 +35,9 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 JSON_TYPE: Final = b"application/json"
 MERGE_PATCH_TYPE: Final = b"application/merge-patch+json"
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-_SINGLE: Final = (b"host", b"origin", b"content-type", b"idempotency-key")
+_SINGLE: Final = (b"host", b"origin", b"authorization", b"cookie", b"content-type", b"idempotency-key")
+REACH_A_HOST: Final = "reach a host"
+"""What the audit log calls a request for a host that is not ours."""
 _KNOWN_HOSTS_MAX: Final = 256
 
 
@@ -67,9 +71,18 @@ class HostRules:
 class Edge:
     """Refuses what no route should see; all else goes on to `app`, `HEAD` as the `GET` whose body is left out."""
 
-    def __init__(self, app: AsgiApp, *, rules: HostRules, body_max_bytes: int, batch_body_max_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        app: AsgiApp,
+        *,
+        rules: HostRules,
+        doorkeeper: Doorkeeper,
+        body_max_bytes: int,
+        batch_body_max_bytes: int = 0,
+    ) -> None:
         self._app = app
         self._rules = rules
+        self._doorkeeper = doorkeeper
         self._body_max_bytes = body_max_bytes
         self._batch_body_max_bytes = max(batch_body_max_bytes, body_max_bytes)
 
@@ -83,30 +96,51 @@ class Edge:
             detail = f"{name.decode()} is given more than once"
             await send_refusal(send, plain_problem(HTTPStatus.BAD_REQUEST, detail))
             return
+        method: str = scope["method"]
+        client = scope.get("client")
+        address: str | None = None if client is None else client[0]
+        told: Headers = ()
         try:
-            receive = self._checked(scope, headers, receive)
+            self._check_source(scope, headers, address)
+            visit = self._doorkeeper.meet(
+                headers, address=address, method=method, path=scope["path"], scheme=scope["scheme"]
+            )
+            told = visit.headers
+            if visit.error is not None:
+                raise visit.error
+            if method not in _SAFE:
+                receive = self._checked(scope, headers, receive)
         except ThunderlineError as error:
-            await send_problem(send, error)
+            await send_problem(send, error, headers=told)
             return
-        if scope["method"] == "HEAD":
+        scope[ACTOR] = visit.actor
+        if told:
+            send = _telling(told, send)
+        if method == "HEAD":
             head = _Head(receive, send)
             await self._app({**scope, "method": "GET"}, head.receive, head.send)
             return
         await self._app(scope, receive, send)
 
-    def _checked(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> Receive:
+    def _check_source(self, scope: Scope, headers: dict[bytes, bytes], address: str | None) -> None:
         host = headers.get(b"host", b"")
-        self._rules.check_host(host)
-        method: str = scope["method"]
-        if method in _SAFE:
-            return receive
-        self._rules.check_origin(headers.get(b"origin"), scheme=scope["scheme"], host=host)
+        try:
+            self._rules.check_host(host)
+            # A page of another site may read, as anybody may who needs no token; with a cookie it would be as somebody.
+            if scope["method"] not in _SAFE or (self._doorkeeper.asks and b"cookie" in headers):
+                self._rules.check_origin(headers.get(b"origin"), scheme=scope["scheme"], host=host)
+        except HostRefused as error:
+            raise self._doorkeeper.refuse(error, REACH_A_HOST, address=address) from None
+        except OriginRefused as error:
+            raise self._doorkeeper.refuse(error, SEND_FROM_A_PAGE, address=address) from None
+
+    def _checked(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> Receive:
         length = headers.get(b"content-length")
         if length is None and b"transfer-encoding" not in headers:
             return receive
         if length == b"0":
             return receive
-        _check_content_type(method, headers.get(b"content-type", b""))
+        _check_content_type(scope["method"], headers.get(b"content-type", b""))
         if length is None:
             return _counting(receive, self._limit_bytes(scope))
         if not length.isdigit() or int(length) > self._body_max_bytes:
@@ -117,6 +151,17 @@ class Edge:
 
     def _limit_bytes(self, scope: Scope) -> int:
         return self._batch_body_max_bytes if is_batch(scope["method"], scope["path"]) else self._body_max_bytes
+
+
+def _telling(told: Headers, send: Send) -> Send:
+    """`send`, whose answer has these headers, too."""
+
+    def telling(message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], *told]
+        return send(message)
+
+    return telling
 
 
 def _repeated(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
@@ -220,18 +265,18 @@ async def send_json(
     await send({"type": "http.response.body", "body": body})
 
 
-async def send_problem(send: Send, error: ThunderlineError) -> None:
-    """Send what the caller is told of `error`."""
-    await send_refusal(send, problem_of(error))
+async def send_problem(send: Send, error: ThunderlineError, *, headers: Headers = ()) -> None:
+    """Send what the caller is told of `error`; with `headers` beside those that go with it."""
+    await send_refusal(send, problem_of(error), headers=headers)
 
 
-async def send_refusal(send: Send, problem: Problem) -> None:
+async def send_refusal(send: Send, problem: Problem, *, headers: Headers = ()) -> None:
     """Send a problem."""
-    headers = [(name.encode(), value.encode()) for name, value in problem_headers(problem)]
+    told = [(name.encode(), value.encode()) for name, value in problem_headers(problem)]
     await send_json(
         send,
         problem.status,
         msgspec.json.encode(problem),
         content_type=PROBLEM_TYPE.encode(),
-        headers=headers,
+        headers=[*told, *headers],
     )

@@ -1,6 +1,6 @@
 """From an error to what the caller is told: one table, total over `ThunderlineError`, and problem+json around it.
 
-Source: RFC 9457 (problem details), RFC 9110 (status codes).
+Source: RFC 9457 (problem details), RFC 9110 (status codes), RFC 6750 (what a refused token is told).
 """
 
 from __future__ import annotations
@@ -21,14 +21,17 @@ from thunderline.gate.methods import allow
 log = get_logger(__name__)
 
 PROBLEM_TYPE: Final = "application/problem+json"
+CHALLENGE: Final = 'Bearer realm="thunderline"'
 _HUNG_UP: Final = "client disconnected prematurely"
 
 HTTP_STATUS: Final[dict[type[ThunderlineError], HTTPStatus]] = {
     errors.InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.MalformedBody: HTTPStatus.BAD_REQUEST,
+    errors.IdempotencyKeyRefused: HTTPStatus.BAD_REQUEST,
     errors.BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.Refused: HTTPStatus.FORBIDDEN,
+    errors.Unauthenticated: HTTPStatus.UNAUTHORIZED,
     errors.HostRefused: HTTPStatus.MISDIRECTED_REQUEST,
     errors.WrongContentType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.Conflict: HTTPStatus.CONFLICT,
@@ -122,9 +125,16 @@ def plain_problem(status: HTTPStatus, detail: str, *, code: str | None = None) -
 
 def problem_headers(problem: Problem) -> list[tuple[str, str]]:
     """The headers that go with a problem; `Retry-After` in whole seconds, rounded up."""
-    if problem.retry_after_s is None:
-        return []
-    return [("retry-after", str(math.ceil(problem.retry_after_s)))]
+    headers = []
+    if problem.retry_after_s is not None:
+        headers.append(("retry-after", str(math.ceil(problem.retry_after_s))))
+    if problem.status == HTTPStatus.UNAUTHORIZED:
+        # Whoever sent no token is told no error: RFC 6750, section 3.1.
+        shown_none = problem.code == errors.Unauthenticated.code
+        headers.append(("www-authenticate", CHALLENGE if shown_none else f'{CHALLENGE}, error="invalid_token"'))
+    elif problem.code == errors.NotPermitted.code:
+        headers.append(("www-authenticate", f'{CHALLENGE}, error="insufficient_scope"'))
+    return headers
 
 
 def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

@@ -15,8 +15,7 @@ from thunderline.gate.conditions import REVALIDATE, Asked, matching, not_modifie
 from thunderline.gate.once import Reply, change
 from thunderline.gate.openapi import documented
 from thunderline.gate.page_cursor import read_page_cursor, write_page_cursor
-from thunderline.gate.parameters import PAGE_DEFAULT, Consistent, GroupRef, Limit, Reg, check_consistent
-from thunderline.link.actor import LOCAL_OPERATOR
+from thunderline.gate.parameters import PAGE_DEFAULT, Caller, Consistent, GroupRef, Limit, Reg, check_consistent
 from thunderline.link.filters import group_filter
 from thunderline.link.group_plans import Created
 from thunderline.link.overlay import Overlay
@@ -67,13 +66,13 @@ async def list_groups(
         keyed=True,
     ),
 )
-async def create_group(registry: Reg, request: Asked, body: RawBody) -> Response[bytes]:
+async def create_group(registry: Reg, actor: Caller, request: Asked, body: RawBody) -> Response[bytes]:
     attrs = read_json(body, _ATTRS)
 
     def told(created: Created, overlay: Overlay | None) -> Reply:
         return Reply(201 if created.created else 200, _group_json(registry, created.group))
 
-    return await change(registry, request, body, lambda domain: domain.create_group(attrs, actor=LOCAL_OPERATOR), told)
+    return await change(registry, request, body, lambda domain: domain.create_group(attrs, actor=actor), told)
 
 
 @get("/{group:str}", opt=documented("One group.", answers={200: GroupBody}, errors=(404,), revalidates=True))
@@ -97,9 +96,9 @@ async def get_group(
         errors=(404, 409),
     ),
 )
-async def update_group(registry: Reg, group: GroupRef, body: RawBody) -> Response[bytes]:
+async def update_group(registry: Reg, actor: Caller, group: GroupRef, body: RawBody) -> Response[bytes]:
     wanted = read_json(body, _PATCH)
-    changed = await registry.domain.update_group(registry.get_group(group).id, wanted, actor=LOCAL_OPERATOR)
+    changed = await registry.domain.update_group(registry.get_group(group).id, wanted, actor=actor)
     return answer(_group_json(registry, changed), registry)
 
 
@@ -110,13 +109,14 @@ async def update_group(registry: Reg, group: GroupRef, body: RawBody) -> Respons
 )
 async def remove_group(
     registry: Reg,
+    actor: Caller,
     group: GroupRef,
     force: Annotated[
         bool,
         QueryParameter(description="Also when it is in use: its members leave it, the groups in it move up."),
     ] = False,
 ) -> None:
-    await registry.domain.remove_group(registry.get_group(group).id, force=force, actor=LOCAL_OPERATOR)
+    await registry.domain.remove_group(registry.get_group(group).id, force=force, actor=actor)
 
 
 @put(
@@ -130,12 +130,12 @@ async def remove_group(
         matched=True,
     ),
 )
-async def add_member(registry: Reg, request: Asked, group: GroupRef, ref: MemberRef, body: RawBody) -> Response[bytes]:
+async def add_member(registry: Reg, actor: Caller, request: Asked, group: GroupRef, ref: MemberRef, body: RawBody) -> Response[bytes]:
     if body:
         read_json(body, _MEMBERSHIP)
     into = registry.get_group(group).id
     node_id, domain = matching(registry, request, ref)
-    joined = await domain.join_group(node_id, into, actor=LOCAL_OPERATOR)
+    joined = await domain.join_group(node_id, into, actor=actor)
     return node_answer(registry, joined.node, status=201 if joined.joined else 200)
 
 
@@ -149,10 +149,10 @@ async def add_member(registry: Reg, request: Asked, group: GroupRef, ref: Member
         matched=True,
     ),
 )
-async def remove_member(registry: Reg, request: Asked, group: GroupRef, ref: MemberRef) -> None:
+async def remove_member(registry: Reg, actor: Caller, request: Asked, group: GroupRef, ref: MemberRef) -> None:
     out_of = registry.get_group(group).id
     node_id, domain = matching(registry, request, ref)
-    await domain.leave_group(node_id, out_of, actor=LOCAL_OPERATOR)
+    await domain.leave_group(node_id, out_of, actor=actor)
 
 
 def _group_json(registry: Registry, group: NodeGroup) -> bytes:

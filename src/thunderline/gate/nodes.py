@@ -27,8 +27,8 @@ from thunderline.gate.conditions import NEVER_KEEP, REVALIDATE, Asked, matching,
 from thunderline.gate.once import Reply, change, node_reply
 from thunderline.gate.openapi import documented
 from thunderline.gate.page_cursor import read_page_cursor, write_page_cursor
-from thunderline.gate.parameters import PAGE_DEFAULT, Consistent, Limit, Ref, Reg, check_consistent
-from thunderline.link.actor import LOCAL_OPERATOR
+from thunderline.gate.parameters import PAGE_DEFAULT, Caller, Consistent, Limit, Ref, Reg, check_consistent
+from thunderline.link.actor import Actor
 from thunderline.link.domain import NodeDomain
 from thunderline.link.filters import node_filter
 from thunderline.link.listing import BY_NAME, SORTS, UNREVISIONED_SORTS, Listing, ListKey, list_page
@@ -118,13 +118,13 @@ async def list_nodes(
         keyed=True,
     ),
 )
-async def ensure_node(registry: Reg, request: Asked, body: RawBody) -> Response[bytes]:
+async def ensure_node(registry: Reg, actor: Caller, request: Asked, body: RawBody) -> Response[bytes]:
     attrs = read_json(body, _ATTRS)
 
     def told(ensured: Ensured, overlay: Overlay | None) -> Reply:
         return node_reply(registry, ensured.node, overlay, status=201 if ensured.created else 200)
 
-    return await change(registry, request, body, lambda domain: domain.register_node(attrs, actor=LOCAL_OPERATOR), told)
+    return await change(registry, request, body, lambda domain: domain.register_node(attrs, actor=actor), told)
 
 
 @get(
@@ -178,10 +178,10 @@ async def get_node(
         matched=True,
     ),
 )
-async def update_node(registry: Reg, request: Asked, ref: Ref, body: RawBody) -> Response[bytes]:
+async def update_node(registry: Reg, actor: Caller, request: Asked, ref: Ref, body: RawBody) -> Response[bytes]:
     wanted = read_json(body, _PATCH)
     node_id, domain = matching(registry, request, ref)
-    return node_answer(registry, await domain.update_node(node_id, wanted, actor=LOCAL_OPERATOR))
+    return node_answer(registry, await domain.update_node(node_id, wanted, actor=actor))
 
 
 @delete(
@@ -193,12 +193,13 @@ async def update_node(registry: Reg, request: Asked, ref: Ref, body: RawBody) ->
 )
 async def deregister_node(
     registry: Reg,
+    actor: Caller,
     request: Asked,
     ref: Ref,
     force: Annotated[bool, QueryParameter(description="Also when it holds a live link, which is cut.")] = False,
 ) -> None:
     node_id, domain = matching(registry, request, ref)
-    await domain.deregister_node(node_id, force=force, actor=LOCAL_OPERATOR)
+    await domain.deregister_node(node_id, force=force, actor=actor)
 
 
 @post(
@@ -214,11 +215,11 @@ async def deregister_node(
         keyed=True,
     ),
 )
-async def mark_online(registry: Reg, request: Asked, ref: Ref, body: RawBody) -> Response[bytes]:
+async def mark_online(registry: Reg, actor: Caller, request: Asked, ref: Ref, body: RawBody) -> Response[bytes]:
     wanted = read_json(body, _ONLINE) if body else OnlineInput()
 
     async def act(domain: NodeDomain) -> Announced:
-        return await domain.mark_node_online(registry.find_id(ref), wanted, actor=LOCAL_OPERATOR)
+        return await domain.mark_node_online(registry.find_id(ref), wanted, actor=actor)
 
     def told(announced: Announced, overlay: Overlay | None) -> Reply:
         return node_reply(registry, announced.node, overlay, extra={"session": encode(announced.session)})
@@ -240,9 +241,9 @@ async def mark_online(registry: Reg, request: Asked, ref: Ref, body: RawBody) ->
         matched=True,
     ),
 )
-async def mark_offline(registry: Reg, request: Asked, ref: Ref, body: RawBody) -> Response[bytes]:
+async def mark_offline(registry: Reg, actor: Caller, request: Asked, ref: Ref, body: RawBody) -> Response[bytes]:
     wanted = read_json(body, _OFFLINE) if body else OfflineInput()
-    return await _marked(registry, request, ref, body, StatusInput(status="offline", reason=wanted.reason))
+    return await _marked(registry, actor, request, ref, body, StatusInput(status="offline", reason=wanted.reason))
 
 
 @post(
@@ -258,8 +259,8 @@ async def mark_offline(registry: Reg, request: Asked, ref: Ref, body: RawBody) -
         matched=True,
     ),
 )
-async def mark_status(registry: Reg, request: Asked, ref: Ref, body: RawBody) -> Response[bytes]:
-    return await _marked(registry, request, ref, body, read_json(body, _STATUS))
+async def mark_status(registry: Reg, actor: Caller, request: Asked, ref: Ref, body: RawBody) -> Response[bytes]:
+    return await _marked(registry, actor, request, ref, body, read_json(body, _STATUS))
 
 
 @delete(
@@ -269,16 +270,18 @@ async def mark_status(registry: Reg, request: Asked, ref: Ref, body: RawBody) ->
         "Lift a node's override; without one nothing happens.", answers={200: NodeBody}, errors=(404,), matched=True
     ),
 )
-async def clear_override(registry: Reg, request: Asked, ref: Ref) -> Response[bytes]:
+async def clear_override(registry: Reg, actor: Caller, request: Asked, ref: Ref) -> Response[bytes]:
     node_id, domain = matching(registry, request, ref)
-    return node_answer(registry, await domain.clear_override(node_id, actor=LOCAL_OPERATOR))
+    return node_answer(registry, await domain.clear_override(node_id, actor=actor))
 
 
-async def _marked(registry: Registry, request: Asked, ref: str, body: bytes, wanted: StatusInput) -> Response[bytes]:
+async def _marked(
+    registry: Registry, actor: Actor, request: Asked, ref: str, body: bytes, wanted: StatusInput
+) -> Response[bytes]:
     async def act(domain: NodeDomain) -> Node:
         node_id = registry.find_id(ref)
         domain = only_if(domain, registry, request.scope, node_id)
-        return await domain.mark_node_status(node_id, wanted, actor=LOCAL_OPERATOR)
+        return await domain.mark_node_status(node_id, wanted, actor=actor)
 
     return await change(registry, request, body, act, lambda node, overlay: node_reply(registry, node, overlay))
 

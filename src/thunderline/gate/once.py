@@ -20,7 +20,8 @@ from thunderline.core.ids import Revision
 from thunderline.core.records import Node
 from thunderline.gate.bodies import answer, changed_node_json, node_tag, with_node
 from thunderline.gate.conditions import Asked, header
-from thunderline.link.actor import LOCAL_OPERATOR, Actor
+from thunderline.gate.doorkeeper import actor_in
+from thunderline.link.actor import Actor
 from thunderline.link.answers import KeyedRequest
 from thunderline.link.conditions import Keeping, entity_tag
 from thunderline.link.domain import NodeDomain
@@ -144,4 +145,5 @@ async def change(
     def acting(keeping: Keeping | None) -> Awaitable[V]:
         return act(registry.domain if keeping is None else registry.domain.under(keeping))
 
-    return reply_answer(registry, await once(registry, keyed(asked.scope, body, LOCAL_OPERATOR), acting, render))
+    request = keyed(asked.scope, body, actor_in(asked.scope))
+    return reply_answer(registry, await once(registry, request, acting, render))

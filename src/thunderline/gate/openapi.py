@@ -17,14 +17,29 @@ from thunderline import __version__
 from thunderline.core.inputs import HeartbeatInput
 from thunderline.gate.batches import BatchProblem, HeartbeatResults, HeartbeatsInput, NodeResults, NodesInput
 from thunderline.gate.bodies import HeartbeatBody
+from thunderline.gate.doorkeeper import is_open
 from thunderline.gate.faults import PROBLEM_TYPE, Problem
 from thunderline.gate.methods import BEAT_BATCH_PATH, NODE_BATCH_PATH
 
 _KEY: Final = "thunderline_doc"
+ASKS: Final = "asks"
+"""Where an application's state says whether its callers have to show who they are."""
+_SCHEMES: Final[dict[str, dict[str, str]]] = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A token: `Authorization: Bearer tl_...`."},
+    "cookie": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "thunderline-4040",
+        "description": "A browser's session, from `POST /api/session`. The name ends in the port that is in `Host`, if "
+        "there is one; over TLS it begins with `__Host-`. Unsafe requests need `X-Thunderline: 1` and the server's own "
+        "`Origin`, too.",
+    },
+}
 _REF: Final = "#/components/schemas/{name}"
 _DESCRIPTION: Final = (
     "The node registry of a cluster. Times are RFC 3339 in UTC; a node is named by its id or its name; unknown fields "
-    "and parameters are refused. Errors are problem details (RFC 9457) whose `code` is stable."
+    "and parameters are refused. Errors are problem details (RFC 9457) whose `code` is stable. A server with `auth` "
+    "wants a token, or a browser's session, on all routes but those of sessions and health."
 )
 
 
@@ -184,12 +199,15 @@ def build_document(app: Litestar) -> dict[str, Any]:
         operation["tags"] = draft.get("tags", ["heartbeats"])
         if parameters := [*draft.get("parameters", ()), *_headers(doc)]:
             operation["parameters"] = parameters
+        if app.state.get(ASKS):
+            # Said of each: what is added without a thought must not look open.
+            operation["security"] = [] if is_open(method.upper(), path) else [{name: []} for name in _SCHEMES]
         paths.setdefault(path, {})[method] = operation
     return {
         "openapi": "3.1.0",
         "info": {"title": "Thunderline", "version": __version__, "description": _DESCRIPTION},
         "paths": paths,
-        "components": {"schemas": components},
+        "components": {"schemas": components, "securitySchemes": _SCHEMES},
     }
 
 

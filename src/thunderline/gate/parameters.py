@@ -1,4 +1,4 @@
-"""What routes have in common: the registry that they speak to, and parameters that mean the same everywhere."""
+"""What routes have in common: the registry that they speak to, on whose behalf, and parameters that mean the same everywhere."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from litestar.params import PathParameter, QueryParameter
 
 from thunderline.core.errors import InvalidInput, StoreUnavailable
 from thunderline.gate.encoded import EncodedEvents
+from thunderline.link.actor import Actor
 from thunderline.link.registry import Registry
 
 PAGE_DEFAULT: Final = 100
@@ -17,6 +18,7 @@ PAGE_MAX: Final = 10_000
 
 Reg = NamedDependency[Registry]
 Encoded = NamedDependency[EncodedEvents]
+Caller = NamedDependency[Actor]
 Ref = Annotated[str, PathParameter(description="A node's id or name.")]
 GroupRef = Annotated[str, PathParameter(description="A group's id or name.")]
 Limit = Annotated[int, QueryParameter(ge=1, le=PAGE_MAX, description="Items in one answer at most.")]

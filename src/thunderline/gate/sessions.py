@@ -15,8 +15,7 @@ from thunderline.gate.conditions import REVALIDATE, Asked, not_modified, view_ta
 from thunderline.gate.once import Reply, change
 from thunderline.gate.openapi import documented
 from thunderline.gate.page_cursor import read_page_cursor, write_page_cursor
-from thunderline.gate.parameters import PAGE_DEFAULT, Consistent, Limit, Ref, Reg, check_consistent
-from thunderline.link.actor import LOCAL_OPERATOR
+from thunderline.gate.parameters import PAGE_DEFAULT, Caller, Consistent, Limit, Ref, Reg, check_consistent
 from thunderline.link.filters import session_filter
 from thunderline.link.open_sessions import SessionFilter
 from thunderline.link.overlay import Overlay
@@ -97,14 +96,14 @@ async def node_sessions(
         keyed=True,
     ),
 )
-async def create_session(registry: Reg, request: Asked, body: RawBody) -> Response[bytes]:
+async def create_session(registry: Reg, actor: Caller, request: Asked, body: RawBody) -> Response[bytes]:
     wanted = read_json(body, _NEW)
 
     def told(opened: Opened, overlay: Overlay | None) -> Reply:
         return Reply(201 if opened.created else 200, encode(SessionBody(session=opened.session)))
 
     return await change(
-        registry, request, body, lambda domain: domain.create_link_session(wanted, actor=LOCAL_OPERATOR), told
+        registry, request, body, lambda domain: domain.create_link_session(wanted, actor=actor), told
     )
 
 
@@ -127,9 +126,9 @@ async def get_session(registry: Reg, session_ref: SessionRef) -> Response[bytes]
         errors=(404, 409),
     ),
 )
-async def update_session(registry: Reg, session_ref: SessionRef, body: RawBody) -> Response[bytes]:
+async def update_session(registry: Reg, actor: Caller, session_ref: SessionRef, body: RawBody) -> Response[bytes]:
     wanted = read_json(body, _PATCH)
-    session = await registry.domain.update_link_session(_ref(session_ref), wanted, actor=LOCAL_OPERATOR)
+    session = await registry.domain.update_link_session(_ref(session_ref), wanted, actor=actor)
     return answer(encode(SessionBody(session=session)), registry)
 
 
@@ -142,8 +141,8 @@ async def update_session(registry: Reg, session_ref: SessionRef, body: RawBody) 
         errors=(404,),
     ),
 )
-async def close_session(registry: Reg, session_ref: SessionRef) -> None:
-    await registry.domain.close_link_session(_ref(session_ref), actor=LOCAL_OPERATOR)
+async def close_session(registry: Reg, actor: Caller, session_ref: SessionRef) -> None:
+    await registry.domain.close_link_session(_ref(session_ref), actor=actor)
 
 
 def _ref(path: str) -> str:
