@@ -13,7 +13,7 @@ import msgspec
 
 from thunderline.core.access import AuditEntry, Outcome
 from thunderline.core.clock import Clock
-from thunderline.core.errors import ThunderlineError, Unavailable
+from thunderline.core.errors import ContentRejected, OutcomeUnknown, ThunderlineError, Unavailable
 from thunderline.core.ids import AuditId, IdSource
 from thunderline.link.actor import DETECTION, NOBODY, Actor
 from thunderline.link.lanes import Lane
@@ -111,7 +111,10 @@ class Refusals:
 
         try:
             await writer.submit(Lane.OWN, plan, actor=DETECTION)
-        except Unavailable:
+        except ContentRejected:
+            pass  # the writer has told of it; told again, it would be rejected again
+        except (Unavailable, OutcomeUnknown):
+            # Of what may have been written, better twice than not at all.
             for counts, kept in zip((self._known, self._strangers), told, strict=True):
                 for kind, count in kept.kinds.items():
                     counts.add(kind, count)
