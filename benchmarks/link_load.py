@@ -20,7 +20,7 @@ import uvloop
 
 from benchmarks.load import Result
 from thunderline.wire.codec import node_codec
-from thunderline.wire.frames import MSGPACK_SUBPROTOCOL, Ack, Beat, ErrorFrame, Hello, Welcome
+from thunderline.wire.frames import MSGPACK_SUBPROTOCOL, Ack, Beat, ErrorFrame, Hello, RegistryFrame, Welcome
 
 OPENING_AT_ONCE: Final = 256
 _CODEC: Final = node_codec(MSGPACK_SUBPROTOCOL)
@@ -38,37 +38,27 @@ def message(payload: bytes) -> bytes:
     return head + b"\0\0\0\0" + payload
 
 
-class LoadLink(asyncio.Protocol):
-    """One node's link. `on_ack` is told of each acknowledgement."""
+def upgrade_and_hello(name: str, *, instance: str, interval_ms: int) -> bytes:
+    """What a node sends first."""
+    return _UPGRADE + message(_CODEC.encode(Hello(name=name, instance=instance, interval_ms=interval_ms)))
 
-    def __init__(self, name: str, interval_ms: int) -> None:
-        self._hello = message(_CODEC.encode(Hello(name=name, instance=secrets.token_hex(8), interval_ms=interval_ms)))
-        self._buffer = b""
+
+class Frames:
+    """The frames in what a server sends, behind its answer to the upgrade."""
+
+    def __init__(self) -> None:
+        self.buffer = b""
         self._upgraded = False
-        self._transport: asyncio.Transport | None = None
-        self.open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.on_ack: Callable[[LoadLink, int], None] | None = None
 
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-        transport.write(_UPGRADE + self._hello)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if not self.open.done():
-            self.open.set_exception(error or ConnectionError(f"closed before welcome: {self._buffer[:300]!r}"))
-
-    def send(self, data: bytes) -> None:
-        """Send prepared messages."""
-        assert self._transport is not None
-        self._transport.write(data)
-
-    def data_received(self, data: bytes) -> None:
-        buffer = self._buffer + data if self._buffer else data
+    def feed(self, data: bytes) -> list[RegistryFrame]:
+        """Those that are whole now."""
+        buffer = self.buffer + data if self.buffer else data
+        found: list[RegistryFrame] = []
         if not self._upgraded:
             head, separator, rest = buffer.partition(b"\r\n\r\n")
             if not separator or not head.startswith(b"HTTP/1.1 101"):
-                self._buffer = buffer
-                return
+                self.buffer = buffer
+                return found
             self._upgraded, buffer = True, rest
         at = 0
         while len(buffer) - at >= 2:
@@ -80,19 +70,45 @@ class LoadLink(asyncio.Protocol):
             if len(buffer) < start + length:
                 break
             if buffer[at] == 0x82:
-                self._frame(buffer[start : start + length])
+                found.append(_CODEC.decode(buffer[start : start + length]))
             at = start + length
-        self._buffer = buffer[at:]
+        self.buffer = buffer[at:]
+        return found
 
-    def _frame(self, payload: bytes) -> None:
-        frame = _CODEC.decode(payload)
-        if isinstance(frame, Ack):
-            if self.on_ack is not None:
-                self.on_ack(self, frame.seq)
-        elif isinstance(frame, Welcome):
-            self.open.set_result(None)
-        elif isinstance(frame, ErrorFrame):
-            raise RuntimeError(f"the server said {frame}")
+
+class LoadLink(asyncio.Protocol):
+    """One node's link. `on_ack` is told of each acknowledgement."""
+
+    def __init__(self, name: str, interval_ms: int) -> None:
+        self._hello = upgrade_and_hello(name, instance=secrets.token_hex(8), interval_ms=interval_ms)
+        self._frames = Frames()
+        self._transport: asyncio.Transport | None = None
+        self.open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.on_ack: Callable[[LoadLink, int], None] | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        transport.write(self._hello)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.open.done():
+            said = self._frames.buffer[:300]
+            self.open.set_exception(error or ConnectionError(f"closed before welcome: {said!r}"))
+
+    def send(self, data: bytes) -> None:
+        """Send prepared messages."""
+        assert self._transport is not None
+        self._transport.write(data)
+
+    def data_received(self, data: bytes) -> None:
+        for frame in self._frames.feed(data):
+            if isinstance(frame, Ack):
+                if self.on_ack is not None:
+                    self.on_ack(self, frame.seq)
+            elif isinstance(frame, Welcome):
+                self.open.set_result(None)
+            elif isinstance(frame, ErrorFrame):
+                raise RuntimeError(f"the server said {frame}")
 
 
 async def open_links(url: str, count: int, *, interval_ms: int, prefix: str) -> list[LoadLink]:
@@ -165,7 +181,7 @@ def _beats(pipe: Connection, url: str, links: int, window: int, beats: int) -> N
 
 
 async def _drive_beats(pipe: Connection, url: str, count: int, window: int, beats: int) -> None:
-    _raise_files()
+    raise_files()
     links = await open_links(url, count, interval_ms=60_000, prefix="load")
     each = beats // count
     prepared = [beat(seq) for seq in range(1, each + 1)]
@@ -216,7 +232,7 @@ def _hold(pipe: Connection, url: str, links: int, interval_ms: int, beating: boo
 
 
 async def _drive_hold(pipe: Connection, url: str, count: int, interval_ms: int, beating: bool) -> None:
-    _raise_files()
+    raise_files()
     links = await open_links(url, count, interval_ms=interval_ms, prefix="held")
     loop = asyncio.get_running_loop()
     ended = loop.run_in_executor(None, pipe.recv)
@@ -237,6 +253,7 @@ async def _drive_hold(pipe: Connection, url: str, count: int, interval_ms: int, 
                     return
 
 
-def _raise_files() -> None:
+def raise_files() -> None:
+    """Let this process open as many files as it may."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -7,7 +7,7 @@ import pytest
 from tests.engines import Opening
 from thunderline.core.errors import InvalidInput, NotPermitted, UnknownCapability, UnknownNode
 from thunderline.core.inputs import CAPABILITIES_MAX
-from thunderline.link.actor import Actor, ActorKind
+from thunderline.link.actor import NODE_SCOPES, Actor, ActorKind
 from thunderline.testing.harness import Cluster
 
 
@@ -131,7 +131,7 @@ async def test_a_node_changes_its_own_capabilities_alone(cluster: Cluster) -> No
     await cluster.node("a")
     await cluster.node("b")
     node = cluster.registry.get_node("a")
-    actor = Actor(kind=ActorKind.NODE, name="a", node_id=node.id)
+    actor = Actor(kind=ActorKind.NODE, name="a", scopes=NODE_SCOPES, node_id=node.id)
     await cluster.registry.add_capability("a", "gpu", actor=actor)
     with pytest.raises(NotPermitted):
         await cluster.registry.add_capability("b", "gpu", actor=actor)

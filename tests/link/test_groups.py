@@ -32,7 +32,7 @@ from thunderline.core.ids import Revision
 from thunderline.core.inputs import GROUPS_MAX, GroupAttrs, GroupPatch
 from thunderline.core.records import GroupType, Node, NodeGroup
 from thunderline.link import group_plans
-from thunderline.link.actor import EMBEDDING_PROGRAM, Actor, ActorKind
+from thunderline.link.actor import EMBEDDING_PROGRAM, NODE_SCOPES, Actor, ActorKind
 from thunderline.link.group_plans import DEPTH_MAX
 from thunderline.link.group_tree import GroupFilter, GroupTree, nearest_group
 from thunderline.link.node_index import NodeFilter
@@ -322,7 +322,7 @@ async def test_member_that_joins_in_the_batch_of_the_deletion_is_refused_or_let_
 
 async def test_groups_are_the_operators_alone(cluster: Cluster) -> None:
     registry = cluster.registry
-    node = Actor(kind=ActorKind.NODE, name="a", node_id=registry.get_node("a").id)
+    node = Actor(kind=ActorKind.NODE, name="a", scopes=NODE_SCOPES, node_id=registry.get_node("a").id)
     changes: list[Awaitable[object]] = [
         registry.create_group({"name": "new"}, actor=node),
         registry.update_group("eu", {"meta": {"a": 1}}, actor=node),

@@ -25,7 +25,7 @@ from thunderline.core.errors import (
 )
 from thunderline.core.ids import GroupId, NodeId
 from thunderline.core.records import Node, NodeGroup, NodeStatus
-from thunderline.link.actor import Actor, ActorKind
+from thunderline.link.actor import NODE_SCOPES, Actor, ActorKind
 from thunderline.testing.clock import ManualClock
 from thunderline.testing.harness import open_cluster
 
@@ -78,7 +78,7 @@ async def test_a_node_speaks_for_itself_alone_and_never_overrides() -> None:
     async with Registry.open("memory://") as registry:
         node = await registry.ensure_node({"name": "a"})
         other = await registry.ensure_node({"name": "b"})
-        itself = Actor(kind=ActorKind.NODE, name="a", node_id=node.id)
+        itself = Actor(kind=ActorKind.NODE, name="a", scopes=NODE_SCOPES, node_id=node.id)
         marked = await registry.mark_status("a", "degraded", "hot", actor=itself)
         assert (marked.status, marked.observed_status, marked.override) == ("degraded", "degraded", None)
         left = await registry.mark_offline("a", actor=itself)

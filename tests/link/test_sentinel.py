@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from thunderline.block.memory import MemoryStore
-from thunderline.link.actor import Actor, ActorKind
+from thunderline.link.actor import NODE_SCOPES, Actor, ActorKind
 from thunderline.testing.clock import ManualClock
 from thunderline.testing.faults import FaultyStore
 from thunderline.testing.harness import Cluster, open_cluster
@@ -100,7 +100,7 @@ async def test_what_a_node_says_of_itself_is_a_sign_of_life_and_its_reason_is_ke
     async with open_cluster() as cluster:
         await cluster.node("a")
         known = cluster.registry.get_node("a")
-        itself = Actor(kind=ActorKind.NODE, name="a", node_id=known.id)
+        itself = Actor(kind=ActorKind.NODE, name="a", scopes=NODE_SCOPES, node_id=known.id)
         await cluster.clock.advance(29)
         await cluster.registry.mark_status("a", "degraded", "fan broken", actor=itself)
         await cluster.clock.advance(29)

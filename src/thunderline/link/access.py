@@ -23,7 +23,7 @@ from thunderline.core.errors import (
 )
 from thunderline.core.ids import NodeId, TokenId
 from thunderline.core.logging import get_logger
-from thunderline.link.actor import Action, Actor, ActorKind, authorise
+from thunderline.link.actor import NODE_SCOPES, Action, Actor, ActorKind, authorise
 from thunderline.link.refusals import Refusals
 from thunderline.link.roster import Roster
 
@@ -116,7 +116,7 @@ class Access:
             return Actor(
                 kind=ActorKind.NODE,
                 name=token.name,
-                scopes=frozenset({Scope.NODE}),
+                scopes=NODE_SCOPES,
                 node_id=None if entry is None else entry.node.id,
                 token_id=token.id,
                 address=address,

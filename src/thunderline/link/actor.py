@@ -100,6 +100,9 @@ _POLICY: Final[dict[Action, Need]] = {
 _OWN_HANDS_OFF: Final = frozenset({Action.PLACE})
 """What a node may not change even of itself: by these, others tell what it is."""
 
+NODE_SCOPES: Final = frozenset({Scope.NODE})
+"""Of a node that speaks for itself."""
+
 LOCAL_OPERATOR: Final = Actor(kind=ActorKind.OPERATOR, name="local", scopes=ALL_SCOPES)
 """Whoever reaches a server over loopback that asks for no token, or over its socket beside the store."""
 

@@ -6,12 +6,12 @@ What follows from a connection that ended is up to `detection`; the records of s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from thunderline.block.store import Store
-from thunderline.core.access import Scope, Token, TokenKind
+from thunderline.core.access import Token, TokenKind
 from thunderline.core.errors import (
     Deregistered,
     NotPermitted,
@@ -27,7 +27,7 @@ from thunderline.core.records import BeatStatus, Node
 from thunderline.core.settings import Settings
 from thunderline.link import link_plans, plans, report_plans, token_plans
 from thunderline.link.access import Access
-from thunderline.link.actor import Action, Actor, ActorKind
+from thunderline.link.actor import NODE_SCOPES, Action, Actor, ActorKind
 from thunderline.link.detection import plan_leave
 from thunderline.link.health import Health
 from thunderline.link.lanes import Lane, Operation
@@ -40,8 +40,6 @@ from thunderline.link.sentinel import Sentinel
 from thunderline.link.token_plans import Issued
 from thunderline.link.uplinks import Uplink, Uplinks
 from thunderline.link.writer import Writer
-
-NODE_SCOPES: Final = frozenset({Scope.NODE})
 
 
 class BeatListener(Protocol):
