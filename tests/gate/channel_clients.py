@@ -11,6 +11,7 @@ from websockets.protocol import CLIENT, Protocol, State
 
 from thunderline.gate.channels import ChannelSocket
 from thunderline.gate.encoded import EncodedEvents
+from thunderline.link.actor import LOCAL_OPERATOR, Actor
 from thunderline.testing.harness import Cluster
 
 GRAPH = "thunderlink:graph"
@@ -19,7 +20,7 @@ GRAPH = "thunderlink:graph"
 class Client:
     """A connection whose frames end here. `told` are the messages that came and were not looked at."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, *, actor: Actor = LOCAL_OPERATOR) -> None:
         self.told: list[list[Any]] = []
         self.closed: tuple[int, str] | None = None
         self.held = False
@@ -28,7 +29,7 @@ class Client:
         self._ws = Protocol(CLIENT, state=State.OPEN, max_size=None)
         self._parts: list[bytes] = []
         self._ref = 0
-        self.socket = ChannelSocket(cluster.registry, EncodedEvents(cluster.registry.log), self)
+        self.socket = ChannelSocket(cluster.registry, EncodedEvents(cluster.registry.log), self, actor=actor)
 
     # As the carrier
 

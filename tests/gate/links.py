@@ -15,11 +15,11 @@ from thunderline.wire.frames import JSON_SUBPROTOCOL
 class Node:
     """One connection. `heard` are the frames that came from the registry, as plain objects."""
 
-    def __init__(self, gate: LinkGate) -> None:
+    def __init__(self, gate: LinkGate, *, bearer: str | None = None, address: str | None = None) -> None:
         self.heard: list[dict[str, Any]] = []
         self.closed: tuple[int, str] | None = None
         self.held = False
-        self.link = LinkConnection(gate, self, subprotocol=JSON_SUBPROTOCOL, address=None)
+        self.link = LinkConnection(gate, self, subprotocol=JSON_SUBPROTOCOL, address=address, bearer=bearer)
 
     # The peer of the registry's end
 
@@ -83,9 +83,9 @@ class Links:
         self.gate = LinkGate(cluster.registry)
         self.gate.start()
 
-    def connect(self) -> Node:
-        """A connection that has said nothing yet."""
-        return Node(self.gate)
+    def connect(self, *, bearer: str | None = None, address: str | None = None) -> Node:
+        """A connection that has said nothing yet. Raises: Unauthenticated for a bearer that is not good."""
+        return Node(self.gate, bearer=bearer, address=address)
 
     async def open(self, name: str = "worker-1", instance: str = "a", **fields: Any) -> Node:
         """A connection after its handshake, whatever came of it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlencode
@@ -75,14 +75,16 @@ async def open_stream(
     accept: str = "text/event-stream",
     last_event_id: str | None = None,
     app: AsgiApp | None = None,
+    shown: Mapping[str, str] | None = None,
     **query: str,
 ) -> AsyncIterator[OpenStream]:
     """A stream whose head has come; at the end of the block its client hangs up, and the gate has let go of it.
 
-    Streams of one `app` have in common what a server's have.
+    Streams of one `app` have in common what a server's have. `shown` are headers that say who the client is.
     """
     client = OpenStream()
     headers = [(b"host", b"127.0.0.1"), (b"accept", accept.encode())]
+    headers += [(name.lower().encode(), value.encode()) for name, value in (shown or {}).items()]
     if last_event_id is not None:
         headers.append((b"last-event-id", last_event_id.encode()))
     scope = {
