@@ -149,7 +149,7 @@ def test_logging_out_leaves_nothing_to_go_back_to(page: Page, guarded: ServerThr
     expect(page.get_by_label("Token")).to_be_visible()
     expect(page.locator("#ended")).to_be_hidden()
     assert page.context.cookies() == []
-    page.goto(f"{guarded.url}/docs")
+    page.goto(f"{guarded.url}/healthz")
     page.go_back()
     expect(page.get_by_label("Token")).to_be_visible()
 

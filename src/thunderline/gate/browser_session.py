@@ -17,6 +17,7 @@ from thunderline.core.errors import CsrfRefused, InvalidInput, OutcomeUnknown, U
 from thunderline.core.inputs import read_json
 from thunderline.core.logging import get_logger
 from thunderline.gate.bodies import answer, encode
+from thunderline.gate.doorkeeper import SEND_FROM_A_PAGE, SESSION_PATH
 from thunderline.gate.logins import CSRF_HEADER, CSRF_VALUE, Login, Logins, check_csrf, cookie_in, set_cookie
 from thunderline.gate.openapi import documented
 from thunderline.gate.parameters import Reg
@@ -25,7 +26,6 @@ from thunderline.link.registry import Registry
 
 log = get_logger(__name__)
 
-SESSION_PATH: Final = "/api/session"
 OPENED: Final = "session.opened"
 CLOSED: Final = "session.closed"
 
@@ -83,7 +83,7 @@ async def log_in(registry: Reg, logins: Sessions, request: Asked, body: RawBody)
     headers, scheme = dict(request.scope["headers"]), request.scope["scheme"]
     # A page of another site must not log a browser in either, under a name of its own choice.
     if headers.get(CSRF_HEADER.lower().encode()) != CSRF_VALUE.encode():
-        raise CsrfRefused(f"{CSRF_HEADER}: {CSRF_VALUE}")
+        raise _noted(registry, request, CsrfRefused(f"{CSRF_HEADER}: {CSRF_VALUE}"))
     if not registry.settings.auth:
         raise InvalidInput("token", "is not needed: this server runs without `auth`, and nobody has to log in")
     wanted = read_json(body, _LOGIN)
@@ -131,7 +131,10 @@ async def log_out(registry: Reg, logins: Sessions, request: Asked) -> Response[N
     headers, scheme = dict(request.scope["headers"]), request.scope["scheme"]
     value = cookie_in(headers, scheme=scheme)
     if value is not None:
-        check_csrf(headers, method=request.method, scheme=scheme)
+        try:
+            check_csrf(headers, method=request.method, scheme=scheme)
+        except CsrfRefused as error:
+            raise _noted(registry, request, error) from None
         actor = None if logins.find(value) is None else logins.actor_of(value, address=_address(request))
         logins.close(value)
         if actor is not None:
@@ -155,6 +158,11 @@ def _shown(login: Login) -> BrowserSession:
 def _address(request: Asked) -> str | None:
     client = request.scope.get("client")
     return None if client is None else client[0]
+
+
+def _noted(registry: Registry, request: Asked, error: CsrfRefused) -> CsrfRefused:
+    registry.access.refusals.note(error, action=SEND_FROM_A_PAGE, address=_address(request))
+    return error
 
 
 async def _note(registry: Registry, action: str, actor: Actor) -> None:
