@@ -27,10 +27,12 @@ from thunderline.core.logging import get_logger
 from thunderline.core.settings import Settings, data_folder
 from thunderline.gate.app import build_app, host_rules
 from thunderline.gate.control import ControlSocket
+from thunderline.gate.doorkeeper import Doorkeeper
 from thunderline.gate.encoded import EncodedEvents
 from thunderline.gate.entrance import Entrance, Place
 from thunderline.gate.first_token import FILE_NAME, give_first_token
 from thunderline.gate.link_gate import LinkGate
+from thunderline.gate.logins import Logins
 from thunderline.gate.proxies import Proxies, address_of
 from thunderline.gate.stream_protocol import StreamHttpProtocol
 from thunderline.gate.tls import Certificate, TlsListener
@@ -312,12 +314,15 @@ def _url(listener: socket.socket, scheme: str) -> str:
 
 def _uvicorn_config(registry: Registry, settings: Settings, links: LinkGate) -> uvicorn.Config:
     encoded = EncodedEvents(registry.log)
+    doorkeeper = Doorkeeper(registry, Logins(registry))
     return uvicorn.Config(
-        build_app(registry, encoded),
+        build_app(registry, encoded, doorkeeper),
         http=StreamHttpProtocol,
         loop="none",
+        loop="none",
+        interface="asgi3",
         lifespan="on",
-        ws=Upgrades(host_rules(settings), links, registry, encoded),  # type: ignore[arg-type]  # our own HTTP protocol knows what it is
+        ws=Upgrades(host_rules(settings), doorkeeper, links, registry, encoded),  # type: ignore[arg-type]  # our own HTTP protocol knows what it is
         log_config=None,
         access_log=False,
         # Our own protocol knows whom to believe; uvicorn would believe everybody on this machine.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -42,7 +41,7 @@ def _examples(*lines: str) -> str:
 class _ShowsOtherwise(TyperGroup):
     """The commands about one node: `node NAME` shows it, whatever else it is called than one of them."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
             args = ["show", *args]
         return super().parse_args(ctx, args)

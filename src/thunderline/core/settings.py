@@ -21,6 +21,7 @@ from thunderline.core.ids import is_uuid
 from thunderline.core.inputs import InputProblem, NodeName, explain
 
 DetectorName = Literal["deadline", "phi"]
+FilePath = Annotated[str, Meta(min_length=1)]
 Threshold = Annotated[float, Meta(gt=0, le=1e12)]
 LogFormat = Literal["auto", "text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -82,24 +83,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ),
     ] = False
     admin_token_file: Annotated[
-        str | None,
+        FilePath | None,
         Meta(
-            min_length=1,
             description="Where a first start with `auth` writes its token. Default: `thunderline-admin.token` beside "
             "the SQLite file, else in the user's data directory.",
         ),
     ] = None
     tls_cert: Annotated[
-        str | None,
+        FilePath | None,
         Meta(
-            min_length=1,
             description="A PEM file with the server's certificate and those between it and its authority. With it the "
             "port speaks TLS (1.2 or later) only.",
         ),
     ] = None
     tls_key: Annotated[
-        str | None,
-        Meta(min_length=1, description="A PEM file with the certificate's key, if it is not in the same file."),
+        FilePath | None,
+        Meta(description="A PEM file with the certificate's key, if it is not in the same file."),
     ] = None
     behind_proxy: Annotated[
         tuple[str, ...],

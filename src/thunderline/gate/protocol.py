@@ -59,6 +59,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._entrance = entrance
         self._place = place
+        self.was_connected = False
         self._timer: asyncio.TimerHandle | None = None
         # Loop time since when a request, or the first byte, is awaited; None while nothing is.
         self._awaited_since: float | None = None
@@ -71,6 +72,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
+        self.was_connected = True
         peer, port = self.client or (None, 0)
         if self._place is None and self._entrance is not None:
             try:

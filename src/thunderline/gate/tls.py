@@ -176,6 +176,6 @@ class TlsListener:
             log.exception("TLS handshake failed")
         finally:
             # Who hung up in the middle of it is no error to the loop, but the protocol was never told of a connection.
-            if protocol.transport is None:
+            if not protocol.was_connected:
                 place.leave()
                 connection.close()
