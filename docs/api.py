@@ -37,8 +37,9 @@ running server shows the part about HTTP at `/docs`, and the OpenAPI 3.1 documen
 _HTTP: Final = """\
 Answers carry `X-Thunderline-Revision` and, while the store is away, `X-Thunderline-Stale-Seconds`: see
 [caching.md](caching.md). Bodies are `application/json`. The errors under a route are its own; beside them any may
-answer as the [table](#errors) says to a request that cannot be read (400, 413, 415, 422), to one from where none is
-taken (403, 421), and to a change that cannot be made now (503)."""
+answer as the [table](#errors) says to a request that cannot be read (400, 413, 415, 422), to one whose caller is not
+known, may not do that, or comes from where none is taken (401, 403, 421), to one too many (429), and to a change that
+cannot be made now (503). Who may do what, and how much, stands in [http.md](http.md#who-calls)."""
 _ACTOR: Final = """\
 A method that changes something also takes `actor` (`thunderline.link.actor.Actor`): on whose behalf, as it stands in
 events and as it is permitted. By default it is the embedding program, an operator."""
