@@ -13,8 +13,8 @@ from thunderline.core.errors import BatchRefused, InvalidInput, ThunderlineError
 from thunderline.core.logging import get_logger
 from thunderline.gate.batches import refusal
 from thunderline.gate.bodies import answer_headers
-from thunderline.gate.doorkeeper import Doorkeeper, actor_in
 from thunderline.gate.doing_batches import BeatsBatch, NodesBatch
+from thunderline.gate.doorkeeper import Doorkeeper, actor_in
 from thunderline.gate.edge import AsgiApp, Receive, Scope, Send, read_body, send_json, send_problem, send_refusal
 from thunderline.gate.faults import plain_problem
 from thunderline.gate.methods import NODE_BATCH_PATH, is_batch

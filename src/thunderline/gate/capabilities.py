@@ -31,7 +31,9 @@ CapabilityKey = Annotated[str, PathParameter(description="The capability's key; 
         matched=True,
     ),
 )
-async def put_capability(registry: Reg, actor: Caller, request: Asked, ref: Ref, key: CapabilityKey, body: RawBody) -> Response[bytes]:
+async def put_capability(
+    registry: Reg, actor: Caller, request: Asked, ref: Ref, key: CapabilityKey, body: RawBody
+) -> Response[bytes]:
     attrs = read_json(body, _ATTRS) if body else CapabilityAttrs()
     node_id, domain = matching(registry, request, ref)
     equipped = await domain.put_capability(node_id, _key(key), attrs, actor=actor)

@@ -130,7 +130,9 @@ async def remove_group(
         matched=True,
     ),
 )
-async def add_member(registry: Reg, actor: Caller, request: Asked, group: GroupRef, ref: MemberRef, body: RawBody) -> Response[bytes]:
+async def add_member(
+    registry: Reg, actor: Caller, request: Asked, group: GroupRef, ref: MemberRef, body: RawBody
+) -> Response[bytes]:
     if body:
         read_json(body, _MEMBERSHIP)
     into = registry.get_group(group).id

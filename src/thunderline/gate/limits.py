@@ -93,7 +93,11 @@ class Limits:
         )
         """By `address_key`."""
         self.beats = Limit(
-            "node", "heartbeats a second of one node", settings.heartbeats_per_second_node, clock=clock, keys_max=NODES_MAX
+            "node",
+            "heartbeats a second of one node",
+            settings.heartbeats_per_second_node,
+            clock=clock,
+            keys_max=NODES_MAX,
         )
         """By the node's id."""
 

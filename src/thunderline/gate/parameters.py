@@ -1,4 +1,5 @@
-"""What routes have in common: the registry that they speak to, on whose behalf, and parameters that mean the same everywhere."""
+"""What routes have in common: the registry that they speak to, on whose behalf they do, and parameters that mean the
+same everywhere."""
 
 from __future__ import annotations
 

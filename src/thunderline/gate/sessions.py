@@ -102,9 +102,7 @@ async def create_session(registry: Reg, actor: Caller, request: Asked, body: Raw
     def told(opened: Opened, overlay: Overlay | None) -> Reply:
         return Reply(201 if opened.created else 200, encode(SessionBody(session=opened.session)))
 
-    return await change(
-        registry, request, body, lambda domain: domain.create_link_session(wanted, actor=actor), told
-    )
+    return await change(registry, request, body, lambda domain: domain.create_link_session(wanted, actor=actor), told)
 
 
 @get(

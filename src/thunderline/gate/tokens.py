@@ -45,7 +45,9 @@ class AuditListing(msgspec.Struct, frozen=True):
 
 @get(
     "/tokens",
-    opt=documented("List tokens, join tokens and the credentials of nodes, the oldest first.", answers={200: TokensBody}),
+    opt=documented(
+        "List tokens, join tokens and the credentials of nodes, the oldest first.", answers={200: TokensBody}
+    ),
 )
 async def list_tokens(
     registry: Reg,
