@@ -319,7 +319,6 @@ def _uvicorn_config(registry: Registry, settings: Settings, links: LinkGate) -> 
         build_app(registry, encoded, doorkeeper),
         http=StreamHttpProtocol,
         loop="none",
-        loop="none",
         interface="asgi3",
         lifespan="on",
         ws=Upgrades(host_rules(settings), doorkeeper, links, registry, encoded),  # type: ignore[arg-type]  # our own HTTP protocol knows what it is
