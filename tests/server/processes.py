@@ -93,7 +93,7 @@ def running(
     try:
         line = process.stdout.readline()
         url = line.strip().rpartition(" ")[2]
-        assert url.startswith("http://"), f"the server did not start: {line!r} {process.stderr.read()!r}"
+        assert url.startswith(("http://", "https://")), f"the server did not start: {line!r} {process.stderr.read()!r}"
         server = ServerProcess(process, url, store)
         try:
             yield server
