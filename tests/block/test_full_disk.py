@@ -9,6 +9,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from thunderline.block.sqlite import SqliteStore
 from thunderline.block.store import WriteBatch
 from thunderline.core.errors import StoreUnavailable
 from thunderline.core.ids import Revision
-from thunderline.testing.records import batch_id, make_beat, make_event, make_node
+from thunderline.testing.records import batch_id, make_beat, make_entry, make_event, make_node, make_token
 
 ROOMY = 2**30
 
@@ -123,6 +124,25 @@ async def test_a_probe_finds_no_room_where_the_batch_that_failed_found_none(
         assert await is_room(store)
         assert await ledger.commit(ledger.batch(nodes, meta_bytes))
         await ledger.check(store)
+
+
+async def test_tokens_and_audit_entries_that_do_not_fit_are_not_there_and_a_probe_knows_it(tmp_path: Path) -> None:
+    tokens = [make_token(number, created_by="x" * 500) for number in range(1, 101)]
+    entries = [make_entry(number, address="x" * 500) for number in range(1, 101)]
+    whole = WriteBatch(batch_id=batch_id(1), base=Revision(0), tokens=tokens, audit=entries)
+    parts = [msgspec.structs.replace(whole, audit=()), msgspec.structs.replace(whole, tokens=()), whole]
+    async with SqliteStore(tmp_path / "t.db") as store:
+        await bound(store, 3)
+        for batch in parts:
+            with pytest.raises(StoreUnavailable):
+                await store.commit(batch)
+            assert not await is_room(store)
+            assert await store.scan_tokens(after=None, limit=1) == await store.read_audit(before=None, limit=1) == []
+        await bound(store, ROOMY)
+        assert await is_room(store)
+        await store.commit(whole)
+        assert await store.scan_tokens(after=None, limit=999) == tokens
+        assert await store.read_audit(before=None, limit=999) == entries[::-1]
 
 
 async def test_where_a_probe_finds_room_the_batch_that_failed_finds_it_too(tmp_path: Path) -> None:
