@@ -99,6 +99,8 @@ async def test_several_labels_must_all_hold(cluster: Cluster) -> None:
         ("host", "127.0.0.1", "127.0.0.1"),
         ("origin", "http://evil.example", "http://127.0.0.1"),
         ("content-type", "text/plain", JSON),
+        ("authorization", "Bearer tl_a", "Bearer tl_b"),
+        ("cookie", "thunderline=a", "thunderline=b"),
     ],
 )
 async def test_a_header_that_decides_is_refused_twice(cluster: Cluster, name: str, first: str, second: str) -> None:

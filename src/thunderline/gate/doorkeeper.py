@@ -38,7 +38,7 @@ _OPEN_TO_READ: Final = frozenset({"/healthz", "/readyz", FRONT_PATH})
 _READING: Final = frozenset({"GET", "HEAD"})
 
 
-class Visit(msgspec.Struct, frozen=True, gc=False):
+class Visit(msgspec.Struct, frozen=True):
     """One request, as it was met at the door."""
 
     actor: Actor

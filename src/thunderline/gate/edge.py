@@ -106,12 +106,13 @@ class Edge:
                 headers, address=address, method=method, path=scope["path"], scheme=scope["scheme"]
             )
             told = visit.headers
-            if visit.error is not None:
-                raise visit.error
-            if method not in _SAFE:
+            if visit.error is None and method not in _SAFE:
                 receive = self._checked(scope, headers, receive)
         except ThunderlineError as error:
             await send_problem(send, error, headers=told)
+            return
+        if visit.error is not None:
+            await send_problem(send, visit.error, headers=told)
             return
         scope[ACTOR] = visit.actor
         if told:
