@@ -17,7 +17,7 @@ from tests.cli.commands import environ, parsed, piped
 from tests.cli.servers import ServedRegistry, stranger
 from thunderline.core.records import NodeStatus
 
-COMMANDS = ("serve", "agent", "nodes", "node", "graph", "watch", "lift", "version", "db")
+COMMANDS = ("serve", "agent", "nodes", "node", "graph", "watch", "lift", "version", "db", "token", "audit")
 
 
 @pytest.fixture
