@@ -66,7 +66,8 @@ def test_the_public_names_are_these() -> None:
         *("KeptHeartbeat", "NodeResult", "OnlineNode", "PresentNode", "TaggedNode"),
         "ToldEvent",
         *("Changed", "Differences", "GraphDiff", "StatusHistory", "StatusSpan", "Timeline", "Uptime"),
-        *("AnswerLost", "BatchRefused", "ClientError", "Conflict", "InvalidRequest", "KeyReused", "ListAgain"),
+        *("AnswerLost", "BatchRefused", "ClientError", "Conflict", "Forbidden", "InvalidRequest", "KeyReused"),
+        "ListAgain",
         *(
             "NotFound",
             "NotThunderline",
@@ -74,9 +75,11 @@ def test_the_public_names_are_these() -> None:
             "ServerRefused",
             "ServerUnavailable",
             "ServerUnreachable",
+            "ServerUntrusted",
+            "Unauthorized",
         ),
         *("BeatDropped", "BeatRefused", "LinkDeregistered", "LinkEnded", "LinkError", "LinkLeft", "LinkSuperseded"),
-        "LinkTimeout",
+        *("LinkTimeout", "LinkUnauthorized"),
     ]
     assert all(hasattr(thunderline.client, name) for name in thunderline.client.__all__)
 

@@ -18,6 +18,7 @@ from thunderline.client.errors import (
     AnswerLost,
     ClientError,
     Conflict,
+    Forbidden,
     InvalidRequest,
     ListAgain,
     NotFound,
@@ -26,6 +27,7 @@ from thunderline.client.errors import (
     ServerRefused,
     ServerUnavailable,
     ServerUnreachable,
+    Unauthorized,
 )
 from thunderline.core.errors import ThunderlineError
 
@@ -56,7 +58,8 @@ def test_the_tree_in_the_docstring_is_the_tree() -> None:
         *((400, InvalidRequest), (413, InvalidRequest), (415, InvalidRequest), (422, InvalidRequest)),
         *((404, NotFound), (409, Conflict), (412, PreconditionFailed), (410, ListAgain)),
         *((429, ServerUnavailable), (503, ServerUnavailable)),
-        *((403, ServerRefused), (421, ServerRefused), (500, ServerRefused), (405, ServerRefused)),
+        *((401, Unauthorized), (403, Forbidden)),
+        *((421, ServerRefused), (500, ServerRefused), (405, ServerRefused)),
     ],
 )
 def test_a_refusal_has_the_class_of_its_status(kind: str, status: int, expected: type[ServerRefused]) -> None:

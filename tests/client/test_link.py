@@ -128,7 +128,7 @@ async def test_a_refusal_for_good_is_raised_at_once(world: World) -> None:
 
 
 async def test_what_is_no_server_of_ours_is_raised_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def connect(url: str) -> Any:
+    async def connect(url: str, *, token: str | None = None) -> Any:
         raise NotThunderline(url, reason="HTTP 200, text/html")
 
     monkeypatch.setattr(world.transport, "connect", connect)

@@ -210,7 +210,7 @@ async def test_a_node_that_beats_often_waits_two_intervals_at_most(
         await world.turn(6)
         attempts = []
 
-        async def connect(url: str) -> Any:
+        async def connect(url: str, *, token: str | None = None) -> Any:
             attempts.append(world.clock.monotonic())
             raise ServerUnreachable(url)
 
@@ -236,7 +236,7 @@ async def test_waits_grow_and_are_never_longer_than_the_cap(world: World, monkey
         await world.turn(6)
         attempts = []
 
-        async def connect(url: str) -> Any:
+        async def connect(url: str, *, token: str | None = None) -> Any:
             attempts.append(world.clock.monotonic())
             raise ServerUnreachable(url)
 

@@ -1,4 +1,4 @@
-"""Who comes to the gate in these tests: a token of each kind and state, and the refusals that the audit log tells of."""
+"""Who comes to the gate in these tests: a token of each kind and state; and what the audit log tells of refusals."""
 
 from __future__ import annotations
 

@@ -100,9 +100,7 @@ def held(cluster: Cluster) -> int:
 
 
 @pytest.mark.parametrize(("holder", "code"), LINKS.items())
-async def test_a_hello_is_answered_by_its_token(
-    links: Links, holders: Holders, holder: str, code: str | None
-) -> None:
+async def test_a_hello_is_answered_by_its_token(links: Links, holders: Holders, holder: str, code: str | None) -> None:
     node = links.connect(address=WHERE)
     node.hello(NODE, token=getattr(holders, holder))
     await links.settle()
@@ -118,9 +116,7 @@ async def test_a_hello_is_answered_by_its_token(
 
 
 @pytest.mark.parametrize("holder", [holder for holder in LINKS if holder != "none"])
-async def test_a_bearer_at_the_upgrade_is_as_good_as_one_in_hello(
-    links: Links, holders: Holders, holder: str
-) -> None:
+async def test_a_bearer_at_the_upgrade_is_as_good_as_one_in_hello(links: Links, holders: Holders, holder: str) -> None:
     shown = getattr(holders, holder)
     code = LINKS[holder]
     if code is not None and code.startswith("token_"):
@@ -164,7 +160,8 @@ async def test_a_link_resumes_with_its_credential_and_not_with_anothers(links: L
     first = await links.open(NODE, token=holders.own)
     resume = first.resume
     first.cut()
-    for shown, code in ((holders.other, "not_permitted"), (None, "unauthenticated"), (holders.revoked, "token_revoked")):
+    thieves = ((holders.other, "not_permitted"), (None, "unauthenticated"), (holders.revoked, "token_revoked"))
+    for shown, code in thieves:
         thief = await links.open(NODE, token=shown, resume=resume)
         assert ended(thief)[0] == code
     again = await links.open(NODE, token=holders.own, resume=resume)
@@ -362,8 +359,9 @@ async def upgraded(
         async with connect(url, subprotocols=names, additional_headers=named, proxy=None) as connection:
             return 101, connection.subprotocol or ""
     except InvalidStatus as error:
-        assert error.response.headers["content-type"] == "application/problem+json"
-        return error.response.status_code, json.loads(error.response.body)["code"]
+        response = error.response
+    assert response.headers["content-type"] == "application/problem+json"
+    return response.status_code, json.loads(response.body)["code"]
 
 
 async def cookie_of(server: Server, text: str) -> str:

@@ -287,9 +287,7 @@ def _hello(given: Figures) -> Hello:
     return hello
 
 
-def _token(
-    url: str, kept_in: CredentialFile | None, *, token: str | None, token_file: str | Path | None
-) -> str | None:
+def _token(url: str, kept_in: CredentialFile | None, *, token: str | None, token_file: str | Path | None) -> str | None:
     """What says who this is: the credential, if there is one by now. Raises: InvalidInput."""
     credential = None if kept_in is None else kept_in.read()
     if credential is not None:

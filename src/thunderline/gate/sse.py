@@ -246,9 +246,7 @@ class _Stream(ASGIResponse):
         with contextlib.suppress(OSError):
             await self._send_part(send, self._alive())
 
-    async def _say_why(
-        self, send: Send, scope: Scope, error: ThunderlineError, leaving: asyncio.Future[None]
-    ) -> None:
+    async def _say_why(self, send: Send, scope: Scope, error: ThunderlineError, leaving: asyncio.Future[None]) -> None:
         """End a stream whose token is no longer good. A client that does not take the word is cut without it."""
         log.info("event stream cut: its token is no longer good", code=error.code, actor=str(self._actor))
         ending = asyncio.create_task(self._end_with(send, error), name="event stream's end")
