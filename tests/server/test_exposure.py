@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from thunderline.core.errors import SettingsError
+from thunderline.core.errors import HostRefused, SettingsError
 from thunderline.core.settings import Settings
+from thunderline.gate.app import host_rules
 from thunderline.server import check_exposure
 
 LOOPBACK = ("127.0.0.1", "127.8.8.8", "localhost", "::1", "::ffff:127.0.0.1")
@@ -68,3 +69,27 @@ def test_networks_are_read_at_once(network: str) -> None:
 def test_key_without_a_certificate_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"^tls_key.*tls_cert"):
         check_exposure(Settings(tls_key="key.pem"))
+
+
+@pytest.mark.parametrize(
+    ("listening", "host", "is_ours"),
+    [
+        ("10.1.2.3", b"10.1.2.3:4040", True),
+        ("2001:db8::1", b"[2001:db8::1]:4040", True),
+        ("2001:db8::1", b"[2001:db8::1]", True),
+        ("10.1.2.3", b"registry.example", True),
+        ("10.1.2.3", b"localhost:4040", True),
+        ("10.1.2.3", b"10.1.2.4:4040", False),
+        ("10.1.2.3", b"other.example", False),
+        ("2001:db8::1", b"[2001:db8::2]:4040", False),
+    ],
+)
+def test_it_answers_for_the_address_it_listens_on_and_for_allowed_hosts(
+    listening: str, host: bytes, is_ours: bool
+) -> None:
+    rules = host_rules(Settings(host=listening, allowed_hosts=("registry.example",)))
+    if is_ours:
+        rules.check_host(host)
+    else:
+        with pytest.raises(HostRefused):
+            rules.check_host(host)

@@ -93,6 +93,14 @@ def test_a_second_server_on_the_file_exits_with_2_and_names_the_first(tmp_path: 
         assert server.http.get("/readyz").status_code == 200
 
 
+@pytest.mark.skipif(not hasattr(psutil, "RLIMIT_NOFILE"), reason="this system does not tell a process's limits")
+def test_it_may_open_as_many_files_as_the_system_lets_it(tmp_path: Path) -> None:
+    low = ("sh", "-c", 'ulimit -Sn 256; exec "$@"', "sh")
+    with running(tmp_path / "t.db", "--port", "0", under=low) as server:
+        soft, hard = psutil.Process(server.process.pid).rlimit(psutil.RLIMIT_NOFILE)
+    assert soft == (65_536 if hard == psutil.RLIM_INFINITY else min(hard, 65_536))
+
+
 def test_a_port_that_is_taken_exits_with_2_and_leaves_no_database(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         failed = run_serve(tmp_path / "t.db", "--port", str(taken.getsockname()[1]))

@@ -56,8 +56,8 @@ class HostRules:
             return
         text = host.decode("latin-1")
         name = text.rpartition(":")[0] if ":" in text and not text.endswith("]") else text
-        name = name.lower()
-        if not (name == "localhost" or name in self._allowed or _is_loopback(name.strip("[]"))):
+        name = name.lower().strip("[]")
+        if not (name == "localhost" or name in self._allowed or _is_loopback(name)):
             raise HostRefused(text)
         if len(self._known) < _KNOWN_HOSTS_MAX:
             self._known.add(host)

@@ -6,13 +6,13 @@ come in. Of connections from one address there are so many at most. What is refu
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final, assert_never
 
 from thunderline.core.errors import NotPermitted, RateLimited
 from thunderline.core.logging import get_logger
+from thunderline.gate.limits import address_key
 from thunderline.gate.proxies import Address, Proxies, address_of
 from thunderline.link.actor import NOBODY
 from thunderline.link.refusals import Refusals
@@ -21,9 +21,6 @@ log = get_logger(__name__)
 
 CONNECT: Final = "connect"
 """What the audit log calls it."""
-
-_SITE_BITS: Final = 64
-"""Whoever has one address of IPv6 has all of its /64."""
 
 _FORWARDED_FOR: Final = b"x-forwarded-for"
 _FORWARDED_PROTO: Final = b"x-forwarded-proto"
@@ -48,7 +45,7 @@ class Entrance:
             return Place(self, address, Sender.PROXY)
         if address.is_loopback:
             return Place(self, address, Sender.CLIENT)
-        counted = _site(address)
+        counted = address_key(str(address))
         count = self._counts.get(counted, 0)
         if count >= self._connections_max:
             error = RateLimited(f"{self._connections_max} connections from one address are open")
@@ -133,12 +130,6 @@ class Place:
         counted, self._counted = self._counted, None
         if counted is not None:
             self._entrance.leave(counted)
-
-
-def _site(address: Address) -> str:
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    return str(ipaddress.IPv6Network((int(address), _SITE_BITS), strict=False))
 
 
 def _joined(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bytes | None:
