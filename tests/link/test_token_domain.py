@@ -172,6 +172,19 @@ async def test_what_is_open_by_a_token_ends_with_it(cluster: Cluster) -> None:
     assert [(name, type(error)) for name, error in ended[2:]] == [("expiring", TokenExpired)] * 2
 
 
+async def test_a_token_that_opens_something_again_and_again_is_watched_once(cluster: Cluster) -> None:
+    access = cluster.registry.access
+    issued = await make(cluster.registry, "expiring", Scope.READ, expires_in_s=30)
+    actor = access.authenticate(issued.text, address=None)
+    for _ in range(3):
+        hold = access.hold(actor, lambda error: None)
+        assert hold is not None
+        hold.release()
+    assert len(access._expiries) == 1
+    await cluster.turn(30 + LOOK_S)
+    assert (len(access._expiries), len(access._expiring)) == (0, 0)
+
+
 async def test_the_first_token_is_made_once_and_again_when_no_admin_is_left(cluster: Cluster) -> None:
     tokens = cluster.registry.tokens
     first = await tokens.first_token(actor=LOCAL_OPERATOR)

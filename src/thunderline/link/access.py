@@ -59,6 +59,8 @@ class Access:
         self._clock = clock
         self._holds: dict[TokenId, dict[Hold, None]] = {}
         self._expiries: list[tuple[datetime, TokenId]] = []
+        self._expiring: set[TokenId] = set()
+        """Those in `_expiries`, each once however often something is opened by it."""
 
     # Who calls
 
@@ -170,7 +172,8 @@ class Access:
         if holds is None:
             holds = self._holds[actor.token_id] = {}
             token = self._roster.tokens.get(actor.token_id)
-            if token is not None and token.expires_at is not None:
+            if token is not None and token.expires_at is not None and token.id not in self._expiring:
+                self._expiring.add(token.id)
                 heapq.heappush(self._expiries, (token.expires_at, token.id))
         holds[hold] = None
         return hold
@@ -203,4 +206,6 @@ class Access:
             await self._clock.sleep(LOOK_S)
             now = self._clock.now()
             while self._expiries and self._expiries[0][0] <= now:
-                self.token_settled(heapq.heappop(self._expiries)[1])
+                token_id = heapq.heappop(self._expiries)[1]
+                self._expiring.discard(token_id)
+                self.token_settled(token_id)
