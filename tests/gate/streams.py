@@ -62,6 +62,11 @@ class OpenStream:
             if message.data is not None:
                 return {**json.loads(message.data), "stream": (message.id, message.event)}
 
+    async def over(self) -> None:
+        """Return when the gate has let go of it."""
+        assert self.serving is not None
+        await asyncio.wait([self.serving])
+
     @property
     def waiting(self) -> int:
         """Messages that came and were not looked at."""

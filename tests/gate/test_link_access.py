@@ -259,7 +259,7 @@ async def test_a_stream_is_opened_by_who_may_read(
         if refused is None:
             assert (stream.status, held(guarded)) == (200, 1)
         else:
-            await asyncio.wait([stream.serving])  # type: ignore[list-item]  # set before the block begins
+            await stream.over()
             assert (stream.status, json.loads(stream.body)["code"]) == refused
     assert held(guarded) == 0
 
@@ -271,7 +271,7 @@ async def test_a_stream_tells_why_its_token_ended_it(guarded: Cluster) -> None:
         await stream.message()
         await registry.tokens.revoke("reader", actor=LOCAL_OPERATOR)
         message = await stream.message()
-        await asyncio.wait([stream.serving])  # type: ignore[list-item]  # set before the block begins
+        await stream.over()
         assert message.event == "thunderline.cut"
         cut = json.loads(message.data or b"")
         assert (cut["code"], cut["retryable"], cut["resume_from"]) == ("token_revoked", False, registry.cursor)
@@ -286,7 +286,7 @@ async def test_a_stream_ends_when_its_token_expires_and_tells_nothing_more(guard
         await stream.message()
         await guarded.turn(30 + LOOK_S)
         await registry.ensure_node({"name": "late"})
-        await asyncio.wait([stream.serving])  # type: ignore[list-item]  # set before the block begins
+        await stream.over()
         assert b"token_expired" in stream.body
         assert b"late" not in stream.body
 
@@ -301,7 +301,7 @@ async def test_a_stream_whose_client_reads_nothing_ends_with_its_token_too(guard
         await guarded.settle()
         await registry.tokens.revoke("reader", actor=LOCAL_OPERATOR)
         await guarded.turn(END_TIMEOUT_S + 0.5)
-        await asyncio.wait([stream.serving])  # type: ignore[list-item]  # set before the block begins
+        await stream.over()
         assert b"unread" not in stream.body
     assert held(guarded) == 0
 
