@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.commands import PROGRAM, environ, parsed
+from tests.cli.commands import PROGRAM, environ, parsed, piped
 from tests.cli.test_process import loaded_by
 from tests.server.processes import ServerProcess, running, until
 
@@ -310,6 +310,53 @@ def test_the_link_loads_no_library_of_the_server_or_of_the_command_line() -> Non
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
     heavy = {"litestar", "uvicorn", "uvloop", "sqlite3", "aiosql", "httpx", "typer", "psutil"}
     assert set(done.stdout.split()) & heavy == set()
+
+
+def test_an_agent_joins_keeps_its_credential_and_stops_when_that_is_revoked(tmp_path: Path) -> None:
+    join, kept = tmp_path / "join.token", tmp_path / "kept" / "box-1.token"
+    with running(tmp_path / "nodes.db", "--auth") as server:
+        asked = ("--store", f"sqlite:///{server.store}")
+        made = piped("token", "create", "fleet", "--join", "box-*", "--uses", "1", "--out", str(join), *asked)
+        assert made.returncode == 0, made.stderr
+        options = ("--name", "box-1", "--credential-file", str(kept))
+        with agent(server.url, *options, "--token-file", str(join)) as process:
+            assert linked(process).startswith("box-1 is linked as node ")
+            assert kept.stat().st_mode & 0o777 == 0o600
+            assert ended(process, signal.SIGTERM)[0] == 0
+        # The token is used up; what it was exchanged for is good for the next start, which names none.
+        with agent(server.url, *options) as process:
+            assert linked(process).startswith("box-1 is linked as node ")
+            assert piped("token", "revoke", "box-1", *asked).returncode == 0
+            code, _, log, other = ended(process)
+        assert code == 3
+        assert "box-1 is not let in by" in other[0]
+        assert "token_revoked" in other[0]
+        assert str(kept) in other[1]
+        text = kept.read_text(encoding="utf-8").strip()
+        assert all(text not in line for line in (json.dumps(log), *other))
+        with agent(server.url, "--name", "box-2") as process:
+            code, _, _, other = ended(process)
+        assert (code, "unauthenticated" in other[0]) == (3, True)
+        assert server.stop() == 0
+        assert server.complaints() == []
+
+
+def test_a_token_that_others_can_read_or_that_would_be_sent_in_the_clear_is_a_usage_error(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("tl_" + "0" * 32 + "_" + "A" * 43, encoding="utf-8")
+    asked = ("agent", "--name", "box-1", "--credential-file", str(tmp_path / "kept"))
+    for bits, options, named in (
+        (0o644, ("--token-file", str(file)), ("--token-file", "chmod 600")),
+        (0o600, ("--token-file", str(file), "--server", "http://192.0.2.1:4040"), ("--server", "in the clear")),
+        (0o600, ("--token-file", str(file), "--credential-file", str(file / "below")), ("--credential-file",)),
+        (0o600, ("--server", "https://192.0.2.1", "--ca", str(tmp_path / "none")), ("--ca", "No such file")),
+    ):
+        file.chmod(bits)
+        refused = parsed(*asked, *options)
+        assert refused.exit_code == 2
+        told = " ".join(refused.stderr.split())
+        assert all(word in told for word in named), told
+        assert "AAAA" not in told
 
 
 UNITS = ("thunderline-agent.service", "thunderline.service")
