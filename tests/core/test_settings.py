@@ -13,9 +13,11 @@ from thunderline.core.errors import SettingsError
 from thunderline.core.settings import (
     ENV_PREFIX,
     Settings,
+    ca_file,
     load_settings,
     server_url,
     setting_descriptions,
+    token_file,
     unknown_environ,
 )
 
@@ -173,6 +175,14 @@ def test_variables_that_are_no_settings_are_listed() -> None:
     assert unknown_environ(environ) == ["THUNDERLINE_A", "THUNDERLINE_PROT"]
 
 
+def test_clients_files_are_those_of_the_variables_or_none() -> None:
+    assert token_file({}) is ca_file({}) is None
+    assert token_file({"THUNDERLINE_TOKEN_FILE": ""}) is None
+    environ = {"THUNDERLINE_TOKEN_FILE": "/run/token", "THUNDERLINE_CA": "/etc/ca.pem"}
+    assert (token_file(environ), ca_file(environ)) == (Path("/run/token"), Path("/etc/ca.pem"))
+    assert unknown_environ(environ) == []
+
+
 def test_server_url_is_the_variable_or_loopback() -> None:
     assert server_url({}) == "http://127.0.0.1:4040"
     assert server_url({"THUNDERLINE_SERVER": ""}) == "http://127.0.0.1:4040"
@@ -197,9 +207,24 @@ def test_every_default_is_within_its_own_bounds() -> None:
     assert msgspec.convert(msgspec.to_builtins(Settings()), Settings) == Settings()
 
 
-@pytest.mark.parametrize("name", [name for name in Settings.__struct_fields__ if name != "allowed_hosts"])
+LISTS = ("allowed_hosts", "behind_proxy")
+TEXTS = ("node_name", "admin_token_file", "tls_cert", "tls_key")
+
+
+@pytest.mark.parametrize("name", [name for name in Settings.__struct_fields__ if name not in LISTS])
 def test_every_setting_can_come_from_a_variable(load: Load, name: str) -> None:
     value = getattr(Settings(), name)
     if value is None:
-        value = "somebody" if name == "node_name" else 12.5
+        value = "somebody" if name in TEXTS else 12.5
     assert getattr(load(env={name.upper(): str(value)}), name) == value
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_stands_in_one_variable_separated_by_commas(load: Load, name: str) -> None:
+    assert getattr(load(env={name.upper(): "10.0.0.1, 10.0.1.0/24,"}), name) == ("10.0.0.1", "10.0.1.0/24")
+
+
+@pytest.mark.parametrize("name", ["admin_token_file", "tls_cert", "tls_key"])
+def test_a_file_is_never_named_by_nothing(load: Load, name: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        load(**{name: ""})
