@@ -6,7 +6,8 @@ const [url, topic] = process.argv.slice(2)
 const names = ["node_up", "node_down", "node_changed", "link_up", "link_down", "topology_update", "cursor"]
 const tell = (what) => process.stdout.write(JSON.stringify(what) + "\n")
 
-const socket = new Socket(url, { transport: WebSocket, reconnectAfterMs: () => 20, rejoinAfterMs: () => 20 })
+const authToken = process.env.AUTH_TOKEN
+const socket = new Socket(url, { transport: WebSocket, authToken, reconnectAfterMs: () => 20, rejoinAfterMs: () => 20 })
 let cursor
 const channel = socket.channel(topic, () => (cursor === undefined ? {} : { since: cursor }))
 

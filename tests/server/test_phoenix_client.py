@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import shutil
 from asyncio.subprocess import PIPE
@@ -73,11 +74,15 @@ class Page:
 
 
 @asynccontextmanager
-async def page(url: str, topic: str = GRAPH) -> AsyncIterator[Page]:
-    """The client on that topic."""
+async def page(url: str, topic: str = GRAPH, *, token: str | None = None) -> AsyncIterator[Page]:
+    """The client on that topic, with that `authToken`."""
     socket_url = url.replace("http://", "ws://") + "/socket"
     process = await asyncio.create_subprocess_exec(
-        "node", "client.mjs", socket_url, topic, cwd=CLIENT, stdin=PIPE, stdout=PIPE
+        *("node", "client.mjs", socket_url, topic),
+        cwd=CLIENT,
+        stdin=PIPE,
+        stdout=PIPE,
+        env={**os.environ, **({} if token is None else {"AUTH_TOKEN": token})},
     )
     opened = Page(process)
     reading = asyncio.create_task(opened.read())
@@ -102,6 +107,22 @@ async def leave(opened: Page) -> int:
 def head(server: ServerProcess) -> int:
     """The newest revision."""
     return int(server.http.get("/api/summary").json()["cursor"].rpartition(":")[2])
+
+
+async def test_it_shows_its_token_and_is_out_when_that_is_revoked(tmp_path: Path) -> None:
+    with running(tmp_path / "t.db", "--auth") as server:
+        admin = (tmp_path / "thunderline-admin.token").read_text(encoding="utf-8").strip()
+        server.http.headers["authorization"] = f"Bearer {admin}"
+        made = server.http.post("/api/tokens", json={"name": "page", "scopes": ["read"]}).raise_for_status().json()
+        async with page(server.url, token=made["text"]) as opened:
+            await opened.is_joined()
+            server.http.post("/api/nodes", json={"name": "worker-1"}).raise_for_status()
+            await opened.tells(event="node_changed", subject="worker-1")
+            server.http.delete("/api/tokens/page").raise_for_status()
+            await until(lambda: any("error" in told for told in opened.told))
+            server.http.post("/api/nodes", json={"name": "worker-2"}).raise_for_status()
+            assert opened.heard("worker-2") == []
+            assert len(opened.joins()) == 1
 
 
 async def test_it_joins_is_cut_off_rejoins_and_has_heard_everything_once(tmp_path: Path) -> None:

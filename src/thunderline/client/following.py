@@ -36,6 +36,8 @@ _ENDS: Final = {
     "watch_cut": "this watcher fell behind and was cut off",
     "watch_stalled": "this watcher read nothing for too long and was cut off",
     "shutting_down": "it is shutting down",
+    "token_revoked": "this watcher's token was revoked",
+    "token_expired": "this watcher's token has expired",
 }
 
 OnLost = Callable[[ClientError], None]
