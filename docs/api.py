@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import asyncio
 import inspect
 import re
 import textwrap
@@ -56,7 +55,7 @@ stands without a cause of ours, its own name is the code (`method_not_allowed`);
 
 def api() -> str:
     """The whole page."""
-    document = asyncio.run(_document())
+    document = build_document(build_litestar())
     lines = [
         "# API",
         "",
@@ -84,11 +83,6 @@ def api() -> str:
         _CLIENT,
     ]
     return "\n".join(lines) + "\n"
-
-
-async def _document() -> dict[str, Any]:
-    async with Registry.open("memory://") as registry:
-        return build_document(build_litestar(registry))
 
 
 # HTTP

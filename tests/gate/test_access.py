@@ -141,7 +141,7 @@ def routes_of(app: Litestar) -> set[tuple[str, str]]:
 
 
 async def test_every_route_has_a_line(cluster: Cluster) -> None:
-    assert routes_of(build_litestar(cluster.registry)) == set(LINES)
+    assert routes_of(build_litestar()) == set(LINES)
 
 
 async def test_who_has_no_good_token_is_refused_everywhere(world: World) -> None:

@@ -34,12 +34,12 @@ def test_every_error_has_a_code_of_its_own() -> None:
 
 
 async def test_every_route_is_documented(cluster: Cluster) -> None:
-    undocumented = {key for key, doc in route_docs(build_litestar(cluster.registry)).items() if doc is None}
+    undocumented = {key for key, doc in route_docs(build_litestar()).items() if doc is None}
     assert undocumented == set()
 
 
 async def test_the_document_resolves_and_names_every_body(cluster: Cluster) -> None:
-    document = build_document(build_litestar(cluster.registry))
+    document = build_document(build_litestar())
     assert document["openapi"] == "3.1.0"
     schemas = document["components"]["schemas"]
 

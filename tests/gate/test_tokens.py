@@ -167,7 +167,7 @@ async def test_no_text_of_a_token_is_logged(world: World, caplog: pytest.LogCapt
 
 
 async def test_the_document_says_what_a_caller_has_to_show(world: World) -> None:
-    document = build_document(build_litestar(world.registry))
+    document = build_document(build_litestar(asks=True))
     assert set(document["components"]["securitySchemes"]) == {"bearer", "cookie"}
     open_to_all = {
         f"{method} {path}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
+import msgspec
 from litestar import Litestar, Request, Response
 from litestar.datastructures import State
 from litestar.di import Provide
@@ -32,7 +34,7 @@ from thunderline.gate.answer_headers import AnswerHeaders
 from thunderline.gate.batch_route import BatchRoute
 from thunderline.gate.beat_route import BeatRoute
 from thunderline.gate.doorkeeper import Doorkeeper, actor_in
-from thunderline.gate.edge import AsgiApp, Edge, HostRules
+from thunderline.gate.edge import AsgiApp, Edge, HostRules, Receive, Scope, Send
 from thunderline.gate.encoded import EncodedEvents
 from thunderline.gate.faults import answer_error
 from thunderline.gate.logins import Logins
@@ -42,16 +44,21 @@ from thunderline.gate.parameters import unknown_parameter
 from thunderline.link.actor import Actor
 from thunderline.link.registry import Registry
 
+PARTS: Final = "thunderline.parts"
 _NOT_PARAMETERS: Final = frozenset({"registry", "encoded", "logins", "actor", "body", "request", "last_event_id"})
 
 
-def build_litestar(
-    registry: Registry, encoded: EncodedEvents | None = None, doorkeeper: Doorkeeper | None = None
-) -> Litestar:
-    """The framework's part of the gate; `encoded` are the events, and `doorkeeper` knows the sessions of browsers,
-    that it shares with what is beside it."""
-    encoded = encoded or EncodedEvents(registry.log)
-    logins = Logins(registry) if doorkeeper is None else doorkeeper.logins
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the routes of one server work with; a request's scope has it under `PARTS`."""
+
+    registry: Registry
+    encoded: EncodedEvents
+    logins: Logins
+
+
+@cache
+def build_litestar(*, asks: bool = False) -> Litestar:
+    """The framework's part of the gate, which knows no server and is made once; `asks`: of those that want a token."""
     return Litestar(
         route_handlers=[
             nodes.ROUTES,
@@ -71,13 +78,13 @@ def build_litestar(
             page.docs_page,
         ],
         dependencies={
-            "registry": Provide(lambda: registry, sync_to_thread=False, use_cache=True),
-            "encoded": Provide(lambda: encoded, sync_to_thread=False, use_cache=True),
-            "logins": Provide(lambda: logins, sync_to_thread=False, use_cache=True),
-            "actor": Provide(actor_of, sync_to_thread=False),
+            "registry": Provide(_registry_of, sync_to_thread=False),
+            "encoded": Provide(_encoded_of, sync_to_thread=False),
+            "logins": Provide(_logins_of, sync_to_thread=False),
+            "actor": Provide(_actor_of, sync_to_thread=False),
         },
         signature_types=[Registry, EncodedEvents, Logins],
-        state=State({ASKS: registry.settings.auth}),
+        state=State({ASKS: asks}),
         exception_handlers={ThunderlineError: answer_error, Exception: answer_error},
         before_request=before_route,
         openapi_config=OpenAPIConfig(
@@ -96,13 +103,20 @@ def host_rules(settings: Settings) -> HostRules:
 def build_app(
     registry: Registry, encoded: EncodedEvents | None = None, doorkeeper: Doorkeeper | None = None
 ) -> AsgiApp:
-    """The whole gate as one ASGI application; `encoded` and `doorkeeper` as in `build_litestar`."""
+    """The whole gate as one ASGI application; `encoded` are the events, and `doorkeeper` knows the sessions of
+    browsers, that it shares with what is beside it."""
     settings = registry.settings
     doorkeeper = doorkeeper or Doorkeeper(registry, Logins(registry))
-    litestar: Any = build_litestar(registry, encoded, doorkeeper)
+    litestar: Any = build_litestar(asks=settings.auth)
+    parts = Parts(registry=registry, encoded=encoded or EncodedEvents(registry.log), logins=doorkeeper.logins)
+
+    async def routed(scope: Scope, receive: Receive, send: Send) -> None:
+        scope[PARTS] = parts
+        await litestar(scope, receive, send)
+
     return AnswerHeaders(
         Edge(
-            BeatRoute(BatchRoute(litestar, registry, doorkeeper), registry, doorkeeper),
+            BeatRoute(BatchRoute(routed, registry, doorkeeper), registry, doorkeeper),
             rules=host_rules(settings),
             doorkeeper=doorkeeper,
             body_max_bytes=settings.body_max_bytes,
@@ -111,8 +125,24 @@ def build_app(
     )
 
 
-def actor_of(request: Request[Any, Any, Any]) -> Actor:
-    """On whose behalf a request is."""
+def _parts_of(request: Request[Any, Any, Any]) -> Parts:
+    parts: Parts = request.scope[PARTS]  # type: ignore[typeddict-item]  # a key of ours
+    return parts
+
+
+def _registry_of(request: Request[Any, Any, Any]) -> Registry:
+    return _parts_of(request).registry
+
+
+def _encoded_of(request: Request[Any, Any, Any]) -> EncodedEvents:
+    return _parts_of(request).encoded
+
+
+def _logins_of(request: Request[Any, Any, Any]) -> Logins:
+    return _parts_of(request).logins
+
+
+def _actor_of(request: Request[Any, Any, Any]) -> Actor:
     return actor_in(request.scope)
 
 
