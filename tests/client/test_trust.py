@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.client.clients import driven
+from tests.client.clients import driven, scripted
 from tests.client.test_credential import a_token
 from tests.server.certificates import Authority
 from thunderline.client import Link, NotThunderline, ServerUntrusted, Unauthorized
@@ -217,3 +218,21 @@ async def test_a_link_over_tls(certificates: Certificates, tmp_path: Path) -> No
                 pass
         with pytest.raises(Unauthorized):
             await WebSocketTransport(tls=trust(server.url, ca=certificates.ca).tls).connect(server.url, token=a_token())
+
+
+def test_a_watch_whose_token_is_revoked_raises_it(kind: str) -> None:
+    head = b'{"events": [], "next_since": "log:1", "revision": 1}'
+    cut = b'event: thunderline.cut\ndata: {"code": "token_revoked", "resume_from": "log:1"}\n\n'
+    problem = {"status": 401, "detail": "the token was revoked", "code": "token_revoked"}
+    answers = [
+        (200, "application/json", head),
+        (200, "text/event-stream", b"id: log:1\n\n" + cut),
+        (401, "application/problem+json", json.dumps(problem).encode()),
+    ]
+    lost: list[str] = []
+    with scripted(answers) as script, driven(kind, script.url, token=a_token()) as client:
+        watching = client.watching(on_lost=lambda error: lost.append(str(error)))
+        with watching as watch, pytest.raises(Unauthorized) as raised:
+            watch.next()
+        assert (raised.value.code, len(script.asked)) == ("token_revoked", 3)
+    assert "this watcher's token was revoked" in lost[0]

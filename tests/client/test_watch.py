@@ -205,7 +205,8 @@ def test_waits_grow_at_random_up_to_a_bound_and_begin_anew_once_something_was_he
         (b"", "the stream ended"),
         (CUT, "this watcher fell behind and was cut off"),
         (CUT.replace(b"watch_cut", b"shutting_down"), "it is shutting down"),
-        (CUT.replace(b"watch_cut", b"token_revoked"), "it ended the stream: token_revoked"),
+        (CUT.replace(b"watch_cut", b"token_revoked"), "this watcher's token was revoked"),
+        (CUT.replace(b"watch_cut", b"another"), "it ended the stream: another"),
     ],
 )
 def test_the_end_of_a_stream_is_told_as_the_server_told_it(last: bytes, told: str) -> None:
