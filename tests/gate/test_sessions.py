@@ -12,7 +12,7 @@ from tests.engines import Opening
 from thunderline.core.errors import EndNotUp, NotPermitted, SessionTaken, UnknownSession
 from thunderline.core.inputs import NewSession, SessionPatch
 from thunderline.core.records import LinkSession
-from thunderline.link.actor import Actor, ActorKind
+from thunderline.link.actor import NODE_SCOPES, Actor, ActorKind
 from thunderline.testing.harness import Cluster
 
 
@@ -397,7 +397,10 @@ async def test_node_changes_the_sessions_of_which_it_is_an_end_and_no_others(clu
     await cluster.node("c")
     await opened(cluster)
     domain = cluster.registry.domain
-    b, c = (Actor(kind=ActorKind.NODE, name=name, node_id=cluster.registry.find_id(name)) for name in ("b", "c"))
+    b, c = (
+        Actor(kind=ActorKind.NODE, name=name, scopes=NODE_SCOPES, node_id=cluster.registry.find_id(name))
+        for name in ("b", "c")
+    )
     assert (await domain.update_link_session("s1", SessionPatch(latency_ms=3), actor=b)).latency_ms == 3
     with pytest.raises(NotPermitted):
         await domain.close_link_session("s1", actor=c)

@@ -126,6 +126,20 @@ async def test_a_node_has_one_credential_and_a_reissue_ends_the_one_before(clust
     await registry.domain.update_node(node.node.id, NodePatch(address="192.0.2.7"), actor=actor)
 
 
+async def test_a_credential_makes_no_controller_of_its_node_and_the_registry_needs_none(cluster: Cluster) -> None:
+    registry = cluster.registry
+    credential = await registry.tokens.reissue("edge-1", ReissueInput(), actor=LOCAL_OPERATOR)
+    actor = registry.access.authenticate(credential.text, address=None)
+    with pytest.raises(NotPermitted, match="controller"):
+        await registry.domain.register_node(NodeAttrs(name="edge-1", role="controller"), actor=actor)
+    await registry.ensure_node({"name": "edge-1", "role": "controller"})
+    actor = registry.access.authenticate(credential.text, address=None)
+    known = await registry.domain.register_node(NodeAttrs(name="edge-1", role="controller"), actor=actor)
+    assert not known.created
+    with pytest.raises(InvalidInput, match="registry's own"):
+        await registry.tokens.reissue(registry.owner, ReissueInput(), actor=LOCAL_OPERATOR)
+
+
 async def test_a_forced_removal_revokes_the_nodes_credential_and_another_does_not(cluster: Cluster) -> None:
     registry = cluster.registry
     credential = await registry.tokens.reissue("edge-1", ReissueInput(), actor=LOCAL_OPERATOR)
@@ -151,7 +165,9 @@ async def test_a_token_that_is_revoked_while_an_action_waits_does_nothing(cluste
         with pytest.raises(TokenRevoked):
             await late
     assert registry.list_nodes() == []
-    assert [token.name for token in registry.tokens.list_tokens(actor=LOCAL_OPERATOR, limit=10)[0]] == []
+    assert registry.tokens.list_tokens(actor=LOCAL_OPERATOR, limit=10)[0] == []
+    await registry.access.refusals.tell(registry._engine.writer)
+    assert (await audit(cluster))[-1] == ("operator:admin", "change the cluster", None, "refused")
 
 
 async def test_what_is_open_by_a_token_ends_with_it(cluster: Cluster) -> None:

@@ -65,7 +65,9 @@ class ControlSocket:
         try:
             self._listener = await asyncio.to_thread(ControlListener, path)
         except OSError as error:
-            log.warning("no control socket; commands on this machine cannot ask this server", path=str(path), error=str(error))
+            log.warning(
+                "no control socket; commands on this machine cannot ask this server", path=str(path), error=str(error)
+            )
             return
         self._server = await asyncio.start_unix_server(self._accepted, sock=self._listener.socket, limit=LINE_MAX_BYTES)
 

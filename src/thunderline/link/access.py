@@ -14,6 +14,7 @@ from typing import Final
 from thunderline.core.access import Scope, Token, TokenKind, implied, is_secret_of, read_token
 from thunderline.core.clock import Clock
 from thunderline.core.errors import (
+    InvalidInput,
     NotPermitted,
     Refused,
     ThunderlineError,
@@ -22,6 +23,7 @@ from thunderline.core.errors import (
     TokenUnknown,
 )
 from thunderline.core.ids import NodeId, TokenId
+from thunderline.core.inputs import NodeAttrs
 from thunderline.core.logging import get_logger
 from thunderline.link.actor import NODE_SCOPES, Action, Actor, ActorKind, authorise
 from thunderline.link.refusals import Refusals
@@ -31,6 +33,10 @@ log = get_logger(__name__)
 
 LOOK_S: Final = 1.0
 """Between two looks for tokens that have expired: what is open by one ends that much later at most."""
+
+
+CONTROLLER: Final = "controller"
+"""The role of nodes that others trust to say what the cluster is."""
 
 
 class Hold:
@@ -147,11 +153,36 @@ class Access:
         """As `actor.authorise`; a refusal is noted. Raises: NotPermitted."""
         try:
             authorise(actor, action, node_id=node_id, name=name)
-            if actor.any_node and self._own_name == self._subject(node_id, name):
+            if actor.kind is ActorKind.NODE and self._own_name == self._subject(node_id, name):
                 raise NotPermitted(str(actor), "speak for the registry")
         except NotPermitted as error:
             self.refusals.note(error, action=action, actor=actor, subject=self._subject(node_id, name))
             raise
+
+    def authorise_new(self, actor: Actor, attrs: NodeAttrs) -> None:
+        """Return if `actor` may register a node of these attributes: whether one of this name is known or not.
+
+        What a controller is, no node says of itself: it is registered by others, or joined by a token that says so.
+        Raises: NotPermitted.
+        """
+        self.authorise(actor, Action.REGISTER, name=attrs.name)
+        if attrs.role != CONTROLLER or actor.kind is not ActorKind.NODE or actor.any_node or actor.token_id is None:
+            return
+        if self._roster.named(attrs.name) is None and not self._joined_as_controller(actor.token_id):
+            error = NotPermitted(str(actor), f"register itself as a {CONTROLLER}; let an operator do so first")
+            self.refusals.note(error, action=Action.REGISTER, actor=actor, subject=attrs.name)
+            raise error
+
+    def check_not_own(self, name: str) -> None:
+        """Return unless it is the registry's own name. Raises: InvalidInput."""
+        if name == self._own_name:
+            raise InvalidInput("name", "is the registry's own, which needs no credential")
+
+    def _joined_as_controller(self, credential_id: TokenId) -> bool:
+        tokens = self._roster.tokens
+        credential = tokens.get(credential_id)
+        join = None if credential is None or credential.joined_by is None else tokens.get(credential.joined_by)
+        return join is not None and join.join is not None and join.join.role == CONTROLLER
 
     def _subject(self, node_id: NodeId | None, name: str | None) -> str | None:
         entry = None if node_id is None else self._roster.get(node_id)

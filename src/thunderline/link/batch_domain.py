@@ -15,7 +15,7 @@ from thunderline.core.inputs import HeartbeatInput, NodeAttrs
 from thunderline.core.settings import Settings
 from thunderline.link import plans
 from thunderline.link.access import Access
-from thunderline.link.actor import Action, Actor
+from thunderline.link.actor import Actor
 from thunderline.link.conditions import Condition
 from thunderline.link.domain import NodeDomain
 from thunderline.link.lanes import Lane
@@ -42,7 +42,7 @@ class BatchDomain:
 
         Raises at once: Overloaded, StoreUnavailable, ShuttingDown.
         """
-        self._access.authorise(actor, Action.REGISTER, name=attrs.name)
+        self._access.authorise_new(actor, attrs)
         return self._writer.submit(Lane.MUTATIONS, self._registration(attrs), actor=actor, audited=True)
 
     async def register_all(
@@ -50,7 +50,7 @@ class BatchDomain:
     ) -> list[Ensured]:
         """Ensure all these nodes, or none. Raises: BatchRefused, and what `Writer.submit` does."""
         for attrs in items:
-            self._access.authorise(actor, Action.REGISTER, name=attrs.name)
+            self._access.authorise_new(actor, attrs)
         wanted = [self._registration(attrs) for attrs in items]
         return await self._as_one(Lane.MUTATIONS, wanted, actor=actor, condition=condition)
 

@@ -107,7 +107,7 @@ class NodeDomain:
         Of a known node, what is absent so far is filled in and all else stays. Raises: Mismatch when the name is known
         with another role or domain.
         """
-        self._access.authorise(actor, Action.REGISTER, name=attrs.name)
+        self._access.authorise_new(actor, attrs)
         return await self._mutate(
             lambda overlay: plans.register(overlay, attrs, self._settings.heartbeat_interval_ms), actor
         )

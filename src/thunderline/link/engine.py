@@ -93,6 +93,7 @@ class Engine:
             settled=self._settled,
             token_settled=self.access.token_settled,
             beats_kept=self._heartbeat_events,
+            turned_away=lambda actor, error: self.refusals.note(error, action="change the cluster", actor=actor),
         )
         self.ages = Ages(store, clock=clock)
         self.audit_trail = AuditTrail(

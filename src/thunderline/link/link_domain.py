@@ -14,8 +14,7 @@ from thunderline.block.store import Store
 from thunderline.core.access import Token, TokenKind
 from thunderline.core.errors import (
     Deregistered,
-    NotPermitted,
-    Refused,
+    JoinRefused,
     SessionEnded,
     ShuttingDown,
     StaleIncarnation,
@@ -150,7 +149,11 @@ class LinkDomain:
         `Writer.submit` does.
         """
         joins = token is not None and token.kind is TokenKind.JOIN
-        actor = self._joiner(attrs.name, token, uplink) if joins else self._caller(attrs.name, token, uplink)
+        if joins:
+            actor = self._joiner(attrs.name, token, uplink)
+        else:
+            actor = self._caller(attrs.name, token, uplink)
+            self._access.authorise_new(actor, attrs)
         self._uplinks.check_name(attrs.name, actor)
         if self._uplinks.draining:
             raise ShuttingDown
@@ -183,10 +186,8 @@ class LinkDomain:
             self._access.still(actor)
         except BaseException as error:
             self._uplinks.unexpect(session_id)
-            if isinstance(error, Refused) and not isinstance(error, NotPermitted):
-                self._access.refusals.note(
-                    error, action="join" if joins else "open a link", actor=actor, subject=attrs.name
-                )
+            if isinstance(error, JoinRefused):
+                self._access.refusals.note(error, action="join", actor=actor, subject=attrs.name)
             raise
         node = opened.node
         if opened.before is not None and opened.before != instance:

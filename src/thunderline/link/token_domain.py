@@ -50,8 +50,12 @@ class TokenDomain:
         return await self._mutate(plan, actor)
 
     async def reissue(self, node: str, wanted: ReissueInput, *, actor: Actor) -> Issued:
-        """A credential for the node of that name, registered or not; the one that it had ends, and so do its links."""
+        """A credential for the node of that name, registered or not; the one that it had ends, and so do its links.
+
+        Raises: InvalidInput for the registry's own name.
+        """
         self._access.authorise(actor, Action.TOKENS)
+        self._access.check_not_own(node)
         return await self._mutate(
             lambda overlay: token_plans.reissue(
                 overlay, node, expires_at=_end(overlay, wanted.expires_in_s), by=str(actor)

@@ -19,10 +19,10 @@ from thunderline.core.errors import (
 )
 from thunderline.core.ids import TokenId
 from thunderline.core.inputs import NodeAttrs
+from thunderline.link.access import CONTROLLER
 from thunderline.link.overlay import Overlay
 from thunderline.link.plans import DEFAULT_DOMAIN, DEFAULT_ROLE
 
-CONTROLLER: Final = "controller"
 OWN_NAMES: Final = "registry@"
 """Names of the registry's own nodes begin like this: no join token enrols one."""
 

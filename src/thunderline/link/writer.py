@@ -30,6 +30,7 @@ from thunderline.core.errors import (
     ShuttingDown,
     StoreUnavailable,
     ThunderlineError,
+    Unauthenticated,
 )
 from thunderline.core.ids import BatchId, IdSource, NodeId, TokenId
 from thunderline.core.logging import get_logger
@@ -97,9 +98,11 @@ class Writer:
         settled: Callable[[NodeId, Node | None], None],
         token_settled: Callable[[TokenId], None],
         beats_kept: Callable[[Overlay], list[Event]],
+        turned_away: Callable[[Actor, Unauthenticated], None],
     ) -> None:
         """`settled` hears of every node that a commit touched (None: removed), and `token_settled` of every token,
-        before its callers do; `beats_kept` gives the transient events of a committed overlay."""
+        before its callers do; `beats_kept` gives the transient events of a committed overlay; `turned_away` hears of
+        whose token was good no more when the turn came."""
         self.stats = CommitStats()
         self._store = store
         self._roster = roster
@@ -114,6 +117,7 @@ class Writer:
         self._settled = settled
         self._token_settled = token_settled
         self._beats_kept = beats_kept
+        self._turned_away = turned_away
         self._closing = False
         self._away: StoreUnavailable | None = None
         self._away_since: float | None = None
@@ -265,6 +269,8 @@ class Writer:
                     overlay.note_change(savepoint)
             except ThunderlineError as error:
                 overlay.roll_back(savepoint)
+                if isinstance(error, Unauthenticated):
+                    self._turned_away(operation.actor, error)
                 outcomes.append((operation, None, error))
             except Exception as error:
                 # A bug in one action must not end the writer that everybody depends on.
