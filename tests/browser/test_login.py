@@ -173,6 +173,29 @@ def test_a_page_of_before_a_logout_elsewhere_shows_nothing_any_more(
     refused(seen, 2)
 
 
+def test_what_a_page_has_open_by_its_cookie_ends_with_the_token(page: Page, seen: Seen, guarded: ServerThread) -> None:
+    page.goto(guarded.url)
+    log_in(page, new_token(guarded, "ada", Scope.READ))
+    expect(page.locator("#who-name")).to_have_text("ada")
+    # A page that asks for nothing by itself, and so stays.
+    page.goto(f"{guarded.url}/docs")
+    page.evaluate(
+        """() => {
+          window.source = new EventSource("/api/events");
+          window.socket = new WebSocket(`ws://${location.host}/socket/websocket?vsn=2.0.0`);
+        }"""
+    )
+    page.wait_for_function("() => source.readyState === EventSource.OPEN && socket.readyState === WebSocket.OPEN")
+
+    revoke(guarded, "ada")
+
+    page.wait_for_function(
+        "() => source.readyState !== EventSource.OPEN && socket.readyState === WebSocket.CLOSED", timeout=OUT_MS
+    )
+    page.wait_for_function("() => source.readyState === EventSource.CLOSED")
+    refused(seen, 1)
+
+
 def test_scripts_do_not_see_the_cookie(page: Page, guarded: ServerThread) -> None:
     page.goto(guarded.url)
     log_in(page, new_token(guarded, "ada", Scope.READ))
