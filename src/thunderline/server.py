@@ -221,10 +221,7 @@ def raise_open_files(wanted: int) -> None:
     if now != resource.RLIM_INFINITY and now < wanted:
         now = wanted if most == resource.RLIM_INFINITY else min(most, wanted)
         resource.setrlimit(resource.RLIMIT_NOFILE, (now, most))
-    if now == resource.RLIM_INFINITY or now >= wanted:
-        log.info("open files", limit=now)
-    else:
-        log.warning("fewer open files than links_max may need; raise the hard limit", limit=now, wanted=wanted)
+    log.info("open files", limit=now, links_max_may_need=wanted)
 
 
 def check_exposure(settings: Settings) -> None:
