@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DATA := $(CURDIR)/var
 JOBS ?= 2
 
-.PHONY: help install install-dev run test test-slow check bench bench-scale bench-watchers bench-past bench-liveness docs clean
+.PHONY: help install install-dev run test test-slow check bench bench-scale bench-watchers bench-past bench-liveness bench-storm bench-slow-clients docs clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -51,6 +51,12 @@ bench-past: install-dev ## Measure how long the graph of a past moment takes amo
 
 bench-liveness: install-dev ## Measure beats and sweeps with a million nodes in one process; takes a minute
 	$(BIN)/python -m benchmarks.liveness $(ARGS)
+
+bench-storm: install-dev ## Measure how 10,000 links that were cut come back at once
+	$(BIN)/python -m benchmarks.storm $(ARGS)
+
+bench-slow-clients: install-dev ## Measure a healthy client beside 1,000 that send a byte a second
+	$(BIN)/python -m benchmarks.slow_clients $(ARGS)
 
 docs: install-dev ## Write the generated parts of docs/
 	$(BIN)/python -m docs.generate

@@ -2,7 +2,8 @@
 
 All links are cut, and each node connects again without waiting, as a process that was started anew: nothing is
 resumed, every handshake is a commit. Whom the server turns away comes back when it was told to. A node that is inside
-beats once a second; its acknowledgements are timed until the last one is in.
+beats at once, and then at the interval that it is told. Nodes in a process of their own, whose links hold, beat once a
+second; their acknowledgements are timed from the cut until the last one is back.
 
 Not measured: TLS, and a network between the two.
 """

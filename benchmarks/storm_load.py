@@ -1,4 +1,7 @@
-"""A fleet whose links break at once, in a process of its own."""
+"""A fleet whose links break at once, in a process of its own, and in another one nodes whose links hold.
+
+Of the fleet itself acknowledgements are not timed: its process has its hands full, and would time that.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +17,23 @@ from urllib.parse import urlsplit
 import msgspec
 import uvloop
 
-from benchmarks.link_load import Frames, beat, raise_files, upgrade_and_hello
-from thunderline.wire.frames import Ack, ErrorFrame, Welcome
+from benchmarks.link_load import Frames, LoadLink, beat, open_links, raise_files, upgrade_and_hello
+from thunderline.wire.frames import ErrorFrame, Welcome
 
-BEAT_EVERY_S: Final = 1.0
+INTERVAL_MS: Final = 10_000
 RETRY_S: Final = 1.0
 """How long a node waits whose connection ended without a word, half of it by chance."""
 
 GIVE_UP_S: Final = 180.0
 
 
+WATCHING: Final = 200
+WATCH_EVERY_S: Final = 1.0
+"""Nodes whose links hold, and how often each of them beats."""
+
+
 class Storm(msgspec.Struct, frozen=True, kw_only=True):
-    """How a fleet came back."""
+    """How a fleet came back, and for how long those that had stayed waited for acknowledgements meanwhile."""
 
     links: int
     half_back_s: float
@@ -40,12 +48,39 @@ class Storm(msgspec.Struct, frozen=True, kw_only=True):
 def run_storm(url: str, *, links: int) -> Storm:
     """Open so many links one after another, cut them all, and have them all come back at once."""
     context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_storm, args=(theirs, url, links), daemon=True)
-    process.start()
-    storm: Storm = ours.recv()
-    process.join(30)
-    return storm
+    fleet, fleets = context.Pipe()
+    watch, watchs = context.Pipe()
+    processes = [
+        context.Process(target=_storm, args=(fleets, url, links), daemon=True),
+        context.Process(target=_watch, args=(watchs, url), daemon=True),
+    ]
+    for process in processes:
+        process.start()
+    back: Back = fleet.recv()
+    watch.send("end")
+    acks: list[tuple[float, float]] = watch.recv()
+    for process in processes:
+        process.join(30)
+    ordered = sorted(took_s for sent_at, took_s in acks if back.began <= sent_at <= back.all_at)
+    return Storm(
+        links=links,
+        half_back_s=back.half_at - back.began,
+        all_back_s=back.all_at - back.began,
+        turned_away=back.turned_away,
+        acks=len(ordered),
+        ack_p50_ms=ordered[len(ordered) // 2] * 1000,
+        ack_p99_ms=ordered[len(ordered) * 99 // 100] * 1000,
+        ack_max_ms=ordered[-1] * 1000,
+    )
+
+
+class Back(msgspec.Struct, frozen=True):
+    """When the fleet came back, by the clock that all processes of the machine share."""
+
+    began: float
+    half_at: float
+    all_at: float
+    turned_away: int
 
 
 class Node(asyncio.Protocol):
@@ -57,14 +92,14 @@ class Node(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._frames = Frames()
         self._seq = 0
-        self._sent: dict[int, float] = {}
         self._beating: asyncio.TimerHandle | None = None
         self._retry_s: float | None = None
+        self._interval_s = INTERVAL_MS / 1000
         self.is_in = False
 
     async def connect(self) -> None:
         """Open a connection and say hello, as a new process does."""
-        self._frames, self._seq, self._sent, self._retry_s = Frames(), 0, {}, None
+        self._frames, self._seq, self._retry_s = Frames(), 0, None
         try:
             await self._fleet.loop.create_connection(lambda: self, self._fleet.host, self._fleet.port)
         except OSError:
@@ -77,16 +112,13 @@ class Node(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
-        transport.write(upgrade_and_hello(self._name, instance=secrets.token_hex(8), interval_ms=10_000))
+        transport.write(upgrade_and_hello(self._name, instance=secrets.token_hex(8), interval_ms=INTERVAL_MS))
 
     def data_received(self, data: bytes) -> None:
         for frame in self._frames.feed(data):
-            if isinstance(frame, Ack):
-                now = time.perf_counter()
-                for seq in [seq for seq in self._sent if seq <= frame.seq]:
-                    self._fleet.acknowledged(now - self._sent.pop(seq))
-            elif isinstance(frame, Welcome):
+            if isinstance(frame, Welcome):
                 self.is_in = True
+                self._interval_s = frame.interval_ms / 1000
                 self._fleet.came_in()
                 self._beat()
             elif isinstance(frame, ErrorFrame):
@@ -108,9 +140,8 @@ class Node(asyncio.Protocol):
     def _beat(self) -> None:
         assert self._transport is not None
         self._seq += 1
-        self._sent[self._seq] = time.perf_counter()
         self._transport.write(beat(self._seq))
-        self._beating = self._fleet.loop.call_later(BEAT_EVERY_S, self._beat)
+        self._beating = self._fleet.loop.call_later(self._interval_s, self._beat)
 
 
 class Fleet:
@@ -121,13 +152,11 @@ class Fleet:
         self.host, self.port = parts.hostname, parts.port
         self.loop = asyncio.get_running_loop()
         self.turned_away = 0
-        self.latencies_s: list[float] = []
         self.is_over = False
         self._links = links
         self._in = 0
         self._half_at = self._all_at = 0.0
         self._all_in = asyncio.Event()
-        self._measuring = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, body: Any) -> None:
@@ -149,12 +178,7 @@ class Fleet:
         """A node has lost its link."""
         self._in -= 1
 
-    def acknowledged(self, latency_s: float) -> None:
-        """A beat is durable."""
-        if self._measuring:
-            self.latencies_s.append(latency_s)
-
-    async def run(self) -> Storm:
+    async def run(self) -> Back:
         """Open, cut, and come back."""
         nodes = [Node(self, f"storm-{number}") for number in range(self._links)]
         for begin in range(0, self._links, 200):
@@ -163,24 +187,12 @@ class Fleet:
         await asyncio.sleep(3)  # what the opening left behind is over
         self._all_in.clear()
         self.turned_away = 0
-        self._measuring = True
         began = time.perf_counter()
         for node in nodes:
             node.cut()
         await asyncio.wait_for(self._all_in.wait(), GIVE_UP_S)
-        self._measuring = False
         self.is_over = True
-        ordered = sorted(self.latencies_s)
-        return Storm(
-            links=self._links,
-            half_back_s=self._half_at - began,
-            all_back_s=self._all_at - began,
-            turned_away=self.turned_away,
-            acks=len(ordered),
-            ack_p50_ms=ordered[len(ordered) // 2] * 1000,
-            ack_p99_ms=ordered[len(ordered) * 99 // 100] * 1000,
-            ack_max_ms=ordered[-1] * 1000,
-        )
+        return Back(began, self._half_at, self._all_at, self.turned_away)
 
 
 def _storm(pipe: Connection, url: str, links: int) -> None:
@@ -188,5 +200,39 @@ def _storm(pipe: Connection, url: str, links: int) -> None:
     pipe.send(uvloop.run(_run(url, links)))
 
 
-async def _run(url: str, links: int) -> Storm:
+async def _run(url: str, links: int) -> Back:
     return await Fleet(url, links).run()
+
+
+def _watch(pipe: Connection, url: str) -> None:
+    uvloop.run(_time_acks(pipe, url))
+
+
+async def _time_acks(pipe: Connection, url: str) -> None:
+    """Beat over links that hold, until told to end; gives when each beat was sent, and how long its answer took."""
+    links = await open_links(url, WATCHING, interval_ms=INTERVAL_MS, prefix="watching")
+    ended = asyncio.get_running_loop().run_in_executor(None, pipe.recv)
+    sent: dict[LoadLink, dict[int, float]] = {link: {} for link in links}
+    acks: list[tuple[float, float]] = []
+
+    def on_ack(link: LoadLink, seq: int) -> None:
+        now = time.perf_counter()
+        for each in [each for each in sent[link] if each <= seq]:
+            sent_at = sent[link].pop(each)
+            acks.append((sent_at, now - sent_at))
+
+    for link in links:
+        link.on_ack = on_ack
+    seq = 0
+    while not ended.done():
+        seq += 1
+        began = time.perf_counter()
+        for number, link in enumerate(links):
+            await asyncio.wait(
+                [ended], timeout=max(0.0, began + number * WATCH_EVERY_S / WATCHING - time.perf_counter())
+            )
+            sent[link][seq] = time.perf_counter()
+            link.send(beat(seq))
+    now = time.perf_counter()
+    # What was never answered counts with as long as it has waited.
+    pipe.send([*acks, *((at, now - at) for unanswered in sent.values() for at in unanswered.values())])

@@ -11,6 +11,7 @@ its scope, or in what the WebSocket's protocol is given.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, cast
 
@@ -40,6 +41,26 @@ answer would be lost with it."""
 
 class _HeadTooLarge(Exception):
     """The head of the request that is being parsed is over the bound."""
+
+
+class Answers:
+    """Where answers are written: after the client has gone, nowhere. Between that and the moment at which a cycle
+    learns of it, uvloop raises for what is written."""
+
+    __slots__ = ("_transport",)
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def write(self, data: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        self._transport.close()
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
@@ -73,6 +94,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         self.was_connected = True
+        self._answers = Answers(transport)
         peer, port = self.client or (None, 0)
         if self._place is None and self._entrance is not None:
             try:
@@ -144,6 +166,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._upgrading = True
             return
         super().on_headers_complete()
+        self.cycle.transport = self._answers  # type: ignore[assignment]  # all that a cycle does is in it
         # Not before: a URL that cannot be parsed raises, and the cycle is still the request's before.
         self._in_body = True
 
@@ -176,6 +199,14 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         except httptools.HttpParserInvalidURLError:
             self._refuse(HTTPStatus.BAD_REQUEST, "the URL cannot be read")
             return
+        # Until it is its turn, nothing more is read, and the connection may be lost.
+        self.transport.pause_reading()
+        cast(Upgrades, self.ws_protocol_class).turns.take(partial(self._upgrade, url, bytes(rest)))
+
+    def _upgrade(self, url: httptools.URL, rest: bytes) -> None:
+        if self._refused or self.transport.is_closing():
+            return
+        self.transport.resume_reading()
         path = (url.path or b"/").decode("latin-1")
         upgrades = cast(Upgrades, self.ws_protocol_class)
         protocol = upgrades.protocol_at(path, self.server_state)
@@ -198,7 +229,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         )
         protocol.upgrade(self.transport, request)
         if rest:
-            protocol.data_received(bytes(rest))
+            protocol.data_received(rest)
 
     def _ignore_upgrade(self) -> None:
         """Parse the request again without its wish. The parser stops after such a head and would skip the body."""

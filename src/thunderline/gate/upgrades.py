@@ -11,6 +11,7 @@ from thunderline.gate.edge import HostRules
 from thunderline.gate.encoded import EncodedEvents
 from thunderline.gate.link_gate import LinkGate
 from thunderline.gate.link_protocol import LinkProtocol
+from thunderline.gate.turns import UPGRADES_A_TURN, Turns
 from thunderline.gate.websocket import WebSocketProtocol
 from thunderline.link.registry import Registry
 from thunderline.wire.frames import PATH
@@ -27,6 +28,8 @@ class Upgrades:
         self._links = links
         self._registry = registry
         self._encoded = encoded
+        self.turns = Turns(UPGRADES_A_TURN)
+        """When each connection is upgraded."""
 
     def protocol_at(self, path: str, server_state: ServerState) -> WebSocketProtocol | None:
         """A protocol for one connection; None where no WebSocket is served."""

@@ -5,6 +5,7 @@ What cannot be read raises; what is of an unknown type is None, which the receiv
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Any, Final, Generic, TypeVar
 
 import msgspec
@@ -156,11 +157,13 @@ _BACKLOG: Final = "backlog"
 _FORMATS: Final = {JSON_SUBPROTOCOL: msgspec.json, MSGPACK_SUBPROTOCOL: msgspec.msgpack}
 
 
+@cache
 def registry_codec(subprotocol: str) -> Codec[NodeFrame]:
     """The registry's end: reads the node's frames."""
     return Codec(subprotocol, NodeFrame)
 
 
+@cache
 def node_codec(subprotocol: str) -> Codec[RegistryFrame]:
     """The node's end: reads the registry's frames."""
     return Codec(subprotocol, RegistryFrame)
