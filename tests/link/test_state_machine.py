@@ -735,7 +735,7 @@ def machines_on_postgres(postgres: PostgresDatabases) -> None:
 
 CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large]
 TestRegistry = pytest.mark.timeout(300)(RegistryMachine.TestCase)
-TestRegistry.settings = settings(max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=CHECKS)
+TestRegistry.settings = settings(max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=CHECKS)
 TestSqliteRegistry = pytest.mark.timeout(300)(SqliteRegistryMachine.TestCase)
 TestSqliteRegistry.settings = settings(
     max_examples=8, stateful_step_count=40, deadline=None, suppress_health_check=CHECKS

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from thunderline.testing.simulation import FleetReport, Report, parse_scenario, read_scenario, simulate
-from thunderline.testing.simulation.scenario import Scenario, Seconds
+from thunderline.testing.simulation.scenario import Bars, Scenario, Seconds
 
 INTERVAL_S = 10.0
 
@@ -36,7 +36,7 @@ def test_they_hold_where_intervals_had_to_grow_and_for_either_detector(name: str
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("detector", ["deadline", "phi"])
+@pytest.mark.parametrize("detector", ["deadline", pytest.param("phi", marks=pytest.mark.slow)])
 def test_a_zone_that_is_cut_engages_the_guard_recovers_and_leaves_no_zombies(detector: str) -> None:
     report = simulate(read_scenario("zone-cut").changed(settings={"detector": detector}))
     assert report.missed == []
@@ -50,9 +50,12 @@ def test_a_zone_that_is_cut_engages_the_guard_recovers_and_leaves_no_zombies(det
     assert (west.faults, doomed.faults, doomed.undetected) == (0, 10, 0)
 
 
+@pytest.mark.timeout(180)
 def test_the_guard_spreads_the_expiry_of_a_zone_that_is_cut() -> None:
+    # The hour after it tells nothing of that.
+    scenario = msgspec.structs.replace(read_scenario("zone-cut"), duration=Seconds(900), bars=Bars())
     with_guard, without = (
-        simulate(read_scenario("zone-cut").changed(settings={"guard_fraction": fraction})) for fraction in (0.3, 1.0)
+        simulate(scenario.changed(settings={"guard_fraction": fraction})) for fraction in (0.3, 1.0)
     )
     at_once, spread = (fleets(report)["east"].detection for report in (without, with_guard))
     assert at_once is not None
@@ -108,7 +111,7 @@ def fleets(report: Report) -> Mapping[str, FleetReport]:
 
 @pytest.mark.timeout(180)
 def test_phi_finds_the_dead_on_clean_links_in_half_the_time_of_a_deadline_as_forgiving() -> None:
-    check_that_phi_finds_the_dead_sooner(mixed(read_scenario("mixed-fleet"), duration_s=3 * 3600, part=5))
+    check_that_phi_finds_the_dead_sooner(mixed(read_scenario("mixed-fleet"), duration_s=2 * 3600, part=5))
 
 
 @pytest.mark.slow
