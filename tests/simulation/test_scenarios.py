@@ -54,9 +54,7 @@ def test_a_zone_that_is_cut_engages_the_guard_recovers_and_leaves_no_zombies(det
 def test_the_guard_spreads_the_expiry_of_a_zone_that_is_cut() -> None:
     # The hour after it tells nothing of that.
     scenario = msgspec.structs.replace(read_scenario("zone-cut"), duration=Seconds(900), bars=Bars())
-    with_guard, without = (
-        simulate(scenario.changed(settings={"guard_fraction": fraction})) for fraction in (0.3, 1.0)
-    )
+    with_guard, without = (simulate(scenario.changed(settings={"guard_fraction": fraction})) for fraction in (0.3, 1.0))
     at_once, spread = (fleets(report)["east"].detection for report in (without, with_guard))
     assert at_once is not None
     assert spread is not None

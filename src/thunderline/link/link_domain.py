@@ -158,7 +158,7 @@ class LinkDomain:
         if self._uplinks.draining:
             raise ShuttingDown
         known = self._roster.named(attrs.name)
-        if known is not None and known.node.instance == instance:
+        if known is not None and known.node.instance == instance and not joins:
             self._sentinel.heard(known)
         self._uplinks.expect(session_id)
 
