@@ -119,6 +119,32 @@ async def test_what_is_no_moment_is_refused_by_name(clock: ManualClock, moment: 
         assert refused.value.field == "at"
 
 
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+23:59", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59"])
+async def test_a_time_at_the_end_of_all_times_is_refused_by_name(clock: ManualClock, moment: str) -> None:
+    async with Registry.open(MemoryStore(), clock=clock) as registry:
+        node = await registry.ensure_node({"name": "a"})
+        for asked in (
+            registry.graph_at(moment),
+            registry.timeline(None, moment),
+            registry.status_history(node.id, None, moment),
+        ):
+            with pytest.raises(InvalidInput, match="in one of the years 2 to 9998"):
+                await asked
+
+
+async def test_the_first_and_the_last_time_that_may_be_asked_for_are_answered(clock: ManualClock) -> None:
+    first, last = "0002-01-01T00:00:00+23:59", "9998-12-31T23:59:59-23:59"
+    async with Registry.open(MemoryStore(), clock=clock) as registry:
+        node = await registry.ensure_node({"name": "a"})
+        assert (await registry.graph_at(first)).nodes == []
+        assert await registry.graph_at(last) == registry.graph()
+        for moment in (first, last):
+            assert sum((await registry.timeline(None, moment)).events) == 0
+            assert (await registry.status_history(node.id, None, moment)).node_id == node.id
+        for bins in (1, 2, 2_000):
+            assert sum((await registry.timeline(first, last, bins=bins)).events) == registry.roster.revision
+
+
 async def test_a_cursor_of_another_log_is_gone(clock: ManualClock) -> None:
     async with Registry.open(MemoryStore(), clock=clock) as other:
         await other.ensure_node({"name": "a"})

@@ -84,7 +84,12 @@ def read_moment(at: Moment, *, field: str = "at") -> datetime | int | str:
         return at
     if at.tzinfo is None:
         raise InvalidInput(field, "should say its offset from UTC, such as 2026-01-31T03:12:00Z")
+    if not _FIRST_YEAR <= at.year <= _LAST_YEAR:
+        raise InvalidInput(field, f"should be in one of the years {_FIRST_YEAR} to {_LAST_YEAR}")
     return at.astimezone(UTC)
 
+
+_FIRST_YEAR, _LAST_YEAR = 2, 9998
+"""A year from what a time can be at all: an offset, a window before it or the last bin behind it may lead further."""
 
 _WANTED = "should be a time such as 2026-01-31T03:12:00Z, a revision, or a cursor `<log id>:<revision>`"
