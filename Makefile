@@ -5,7 +5,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 BIN := $(VENV)/bin
 DATA := $(CURDIR)/var
-JOBS ?= 2
+# One more than two cores: what starts processes waits for them.
+JOBS ?= 3
 
 .PHONY: help install install-dev run test test-slow check bench bench-scale bench-watchers bench-past bench-liveness bench-storm bench-slow-clients docs clean
 

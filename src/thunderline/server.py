@@ -13,7 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import uvicorn
 
@@ -103,14 +103,10 @@ class _Uvicorn(uvicorn.Server):
         """Answer on the one socket that is given."""
         assert sockets is not None
         [listener] = sockets
-        await self.lifespan.startup()
-        if self.lifespan.should_exit:
-            raise RuntimeError("the gate's application did not start; the log has the reason")
         loop = asyncio.get_running_loop()
 
         def protocol(place: Place | None = None) -> StreamHttpProtocol:
-            state: dict[str, Any] = self.lifespan.state
-            return StreamHttpProtocol(self.config, self.server_state, state, loop, entrance=self._entrance, place=place)
+            return StreamHttpProtocol(self.config, self.server_state, {}, loop, entrance=self._entrance, place=place)
 
         self.servers = []
         if self._certificate is None:
@@ -323,7 +319,7 @@ def _uvicorn_config(registry: Registry, settings: Settings, links: LinkGate) -> 
         http=StreamHttpProtocol,
         loop="none",
         interface="asgi3",
-        lifespan="on",
+        lifespan="off",  # the gate begins and ends with the registry
         ws=Upgrades(host_rules(settings), doorkeeper, links, registry, encoded),  # type: ignore[arg-type]  # our own HTTP protocol knows what it is
         log_config=None,
         access_log=False,

@@ -139,7 +139,13 @@ def logged(server: ServerThread, match: str) -> list[int]:
 
 
 @pytest.mark.parametrize("cuts", [1, pytest.param(RESUMED, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
-@pytest.mark.parametrize(("match", "each"), [("%3E", 1), ("cluster.group.*", 1_000)], ids=["all", "one in 1,000"])
+@pytest.mark.parametrize(
+    ("match", "each"),
+    [
+        pytest.param("%3E", 1, id="all"),
+        pytest.param("cluster.group.*", 1_000, id="one in 1,000", marks=pytest.mark.slow),
+    ],
+)
 def test_an_event_source_that_is_cut_off_and_resumed_hears_exactly_the_log(
     server: ServerThread, context: BrowserContext, match: str, each: int, cuts: int
 ) -> None:

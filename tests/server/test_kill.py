@@ -15,7 +15,8 @@ import pytest
 from tests.server.processes import ServerProcess, running
 from thunderline.link.checkpoint import ROUND_S
 
-KILLS = 20
+KILLS = 12
+MANY_KILLS = 60
 CLIENTS = 8
 
 
@@ -151,16 +152,18 @@ async def kill_and_look(store: Path | str, *, kills: int, rng: random.Random) ->
 
 
 @pytest.mark.timeout(300)
-async def test_after_kill_9_everything_that_was_acknowledged_is_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [KILLS, pytest.param(MANY_KILLS, marks=pytest.mark.slow)])
+async def test_after_kill_9_everything_that_was_acknowledged_is_there(tmp_path: Path, kills: int) -> None:
     rng = random.Random(20261123)
     for file in range(4):
-        await kill_and_look(tmp_path / f"{file}.db", kills=KILLS // 4, rng=rng)
+        await kill_and_look(tmp_path / f"{file}.db", kills=kills // 4, rng=rng)
 
 
 @pytest.mark.timeout(180)
-async def test_after_kill_9_everything_that_was_acknowledged_is_in_postgresql(postgres_url: str) -> None:
+@pytest.mark.parametrize("kills", [KILLS // 4, pytest.param(MANY_KILLS // 4, marks=pytest.mark.slow)])
+async def test_after_kill_9_everything_that_was_acknowledged_is_in_postgresql(postgres_url: str, kills: int) -> None:
     rng = random.Random(20261123)
-    await kill_and_look(postgres_url, kills=KILLS // 4, rng=rng)
+    await kill_and_look(postgres_url, kills=kills, rng=rng)
 
 
 @pytest.mark.slow

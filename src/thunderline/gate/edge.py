@@ -87,9 +87,6 @@ class Edge:
         self._batch_body_max_bytes = max(batch_body_max_bytes, body_max_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-            return
         headers: dict[bytes, bytes] = dict(scope["headers"])
         if len(headers) != len(scope["headers"]) and (name := _repeated(scope["headers"])) is not None:
             # One of two would win here and the other elsewhere; which of them was checked must not be a question.
