@@ -247,3 +247,25 @@ async def test_an_unknown_route_is_a_problem_too(cluster: Cluster, method: str, 
     answer = await cluster.http.request(method, path)
     assert answer.status_code == status
     named(answer)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/api/nodes", "cluster_type"),
+        ("/api/sessions", "between_nodes"),
+        ("/api/groups", "group_type"),
+        ("/api/graph", "revision"),
+        ("/api/events", "transient"),
+    ],
+)
+async def test_a_filter_of_null_is_refused_and_none_that_is_left_out(cluster: Cluster, path: str, name: str) -> None:
+    for null in ("null", "NULL"):
+        answer = await cluster.http.get(path, params={name: null})
+        assert (answer.status_code, named(answer)) == (422, name)
+
+
+async def test_null_is_a_name_like_others_where_names_are_taken(cluster: Cluster) -> None:
+    await cluster.node("null")
+    answer = await cluster.http.get("/api/nodes", params={"name": "null"})
+    assert [node["name"] for node in answer.json()["nodes"]] == ["null"]

@@ -155,7 +155,8 @@ async def before_route(request: Request[Any, Any, Any]) -> Response[None] | None
 
 
 def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
-    """A misspelt filter must not silently list everything, nor one of two that differ silently win.
+    """A misspelt filter must not silently list everything, nor one of two that differ silently win; nor must a `null`,
+    which the framework takes for a parameter that is left out.
 
     Raises: InvalidInput naming the parameter.
     """
@@ -165,17 +166,23 @@ def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
     taken = {_name_outside(name, field): field for name, field in fields.items()}
     known = taken.keys() - _NOT_PARAMETERS - request.scope["path_params"].keys()
     seen = set()
-    for name, _ in request.query_params.multi_items():
+    for name, value in request.query_params.multi_items():
         if name not in known:
             raise unknown_parameter(name, known=known)
         if name in seen and not _takes_several(taken[name]):
             raise InvalidInput(name, "is given more than once")
+        if value.lower() == "null" and not _takes_text(taken[name]):
+            raise InvalidInput(name, "cannot be null; leave it out")
         seen.add(name)
 
 
 def _name_outside(name: str, parameter: FieldDefinition) -> str:
     # Not every word that a query may hold can be the name of something in Python.
     return getattr(parameter.kwarg_definition, "name", None) or name
+
+
+def _takes_text(parameter: FieldDefinition) -> bool:
+    return any(kind.annotation is str for kind in (parameter, *parameter.inner_types))
 
 
 def _takes_several(parameter: FieldDefinition) -> bool:
