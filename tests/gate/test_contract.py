@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from http import HTTPStatus
 
@@ -64,6 +65,54 @@ async def test_the_document_resolves_and_names_every_body(cluster: Cluster) -> N
     assert all("requestBody" in operation for operation in writing)
     ids = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
     assert len(set(ids)) == len(ids)
+
+
+async def test_the_document_says_what_texts_a_parameter_takes(cluster: Cluster) -> None:
+    document = (await cluster.http.get("/schema")).json()
+    parameters = {
+        (path, parameter["name"]): parameter["schema"]
+        for path, operations in document["paths"].items()
+        for operation in operations.values()
+        for parameter in operation.get("parameters", ())
+    }
+    # What is left out is not null: a query cannot say that.
+    assert [key for key, schema in parameters.items() if "oneOf" in schema or schema.get("type") == "null"] == []
+    for name in ("a", "b"):
+        await cluster.node(name)
+    page = (await cluster.http.get("/api/nodes?limit=1")).json()
+    cursor = (await cluster.http.get("/api/graph")).json()["cursor"]
+    taken = {
+        ("/api/nodes", "cursor"): [page["next_cursor"]],
+        ("/api/nodes", "status"): ["online", "online,degraded"],
+        ("/api/nodes", "sort"): ["name", "-status"],
+        ("/api/nodes/{ref}", "load"): ["sessions", "sessions,heartbeats"],
+        ("/api/events", "since"): ["0", "1", cursor],
+        ("/api/events", "before"): ["1", cursor],
+        ("/api/events", "match"): [">", "*", "cluster.node.*", "cluster.>"],
+    }
+    for (path, name), values in taken.items():
+        for value in values:
+            assert re.search(parameters[path, name]["pattern"], value), (path, name, value)
+            answer = await cluster.http.get(path.replace("{ref}", "a"), params={name: value})
+            assert answer.status_code == 200, (path, name, value)
+    for path, name in taken:
+        for value in ("/", "sessions,", "cluster.>.x", "a b"):
+            assert not re.search(parameters[path, name]["pattern"], value), (path, name, value)
+            refused = await cluster.http.get(path.replace("{ref}", "a"), params={name: value})
+            assert (refused.status_code, refused.json()["field"]) == (422, name), (path, name, value)
+    assert parameters["/api/nodes", "label"]["items"]["pattern"]
+    assert parameters["/api/sessions", "session_type"]["enum"] == ["cluster", "hotline", "service", "tocp"]
+    moment = [said.get("format") or said["pattern"] for said in parameters["/api/graph", "at"]["anyOf"]]
+    assert moment[0] == "date-time"
+    assert re.search(moment[1], cursor)
+    diff = document["paths"]["/api/graph/diff"]["get"]["parameters"]
+    assert [parameter["name"] for parameter in diff if parameter["required"]] == ["from"]
+
+
+async def test_the_document_names_the_header_that_logging_in_needs(cluster: Cluster) -> None:
+    operations = build_document(build_litestar())["paths"]["/api/session"]
+    (header,) = operations["post"]["parameters"]
+    assert (header["name"], header["in"], header["required"]) == ("X-Thunderline", "header", True)
 
 
 async def test_the_schema_the_docs_and_the_page_are_served(cluster: Cluster) -> None:

@@ -16,6 +16,8 @@ PATTERN_MAX: Final = 255
 _DECIDED_MAX: Final = 256
 """Well above the number of names there are, so that other names cannot fill the memory."""
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+")
+GRAMMAR: Final = r"^(>|([A-Za-z0-9_-]+|\*)(\.([A-Za-z0-9_-]+|\*))*(\.>)?)$"
+"""What a pattern may look like, for those who describe it; `Pattern` says better what is wrong."""
 
 
 class Pattern:

@@ -77,6 +77,7 @@ _LOGIN: Final = msgspec.json.Decoder(LoginInput)
         body=LoginInput,
         answers={201: LoggedInBody},
         errors=(401, 403, 422, 429),
+        guarded=True,
     ),
 )
 async def log_in(registry: Reg, logins: Sessions, request: Asked, body: RawBody) -> Response[bytes]:

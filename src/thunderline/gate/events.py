@@ -9,12 +9,12 @@ from litestar.params import HeaderParameter, QueryParameter
 
 from thunderline.core.errors import CursorGone, InvalidInput
 from thunderline.core.ids import Revision
-from thunderline.flow.match import Pattern
+from thunderline.flow.match import GRAMMAR, PATTERN_MAX, Pattern
 from thunderline.gate.bodies import EventsBody, answer, events_json
 from thunderline.gate.doorkeeper import actor_in
 from thunderline.gate.encoded import EncodedEvents
 from thunderline.gate.openapi import documented
-from thunderline.gate.parameters import PAGE_DEFAULT, Encoded, Limit, Reg
+from thunderline.gate.parameters import CURSOR, PAGE_DEFAULT, Encoded, Limit, Reg
 from thunderline.gate.sse import STREAM_TYPE, EventStream, reset_answer
 from thunderline.link.actor import Actor
 from thunderline.link.registry import Registry
@@ -41,9 +41,19 @@ async def list_events(
     request: Request[Any, Any, Any],
     registry: Reg,
     encoded: Encoded,
-    since: Annotated[str | None, QueryParameter(description="Cursor; absent or 0: from the oldest kept.")] = None,
-    before: Annotated[str | None, QueryParameter(description="Cursor; only events before its revision.")] = None,
-    match: Annotated[str, QueryParameter(description="Pattern, e.g. `cluster.node.*` or `cluster.>`.")] = ">",
+    since: Annotated[
+        str | None, QueryParameter(schema_extra=CURSOR, description="Cursor; absent or 0: from the oldest kept.")
+    ] = None,
+    before: Annotated[
+        str | None, QueryParameter(schema_extra=CURSOR, description="Cursor; only events before its revision.")
+    ] = None,
+    match: Annotated[
+        str,
+        QueryParameter(
+            schema_extra={"pattern": GRAMMAR, "max_length": PATTERN_MAX},
+            description="Pattern, e.g. `cluster.node.*` or `cluster.>`.",
+        ),
+    ] = ">",
     limit: Limit = PAGE_DEFAULT,
     transient: Annotated[
         bool | None,

@@ -11,7 +11,7 @@ from thunderline.core.errors import InvalidInput
 from thunderline.gate.bodies import answer, answer_in_parts, encode
 from thunderline.gate.conditions import REVALIDATE, Asked, not_modified, view_tag
 from thunderline.gate.openapi import documented
-from thunderline.gate.parameters import Consistent, Reg, check_consistent
+from thunderline.gate.parameters import MOMENT, Consistent, Reg, check_consistent
 from thunderline.link.filters import graph_filter
 from thunderline.link.graph import Graph, GraphLevel
 from thunderline.link.past_graphs import GraphDiff
@@ -40,7 +40,9 @@ async def get_graph(
     ] = "nodes",
     at: Annotated[
         str | None,
-        QueryParameter(description="As it stood then: a time (RFC 3339), a revision, or a cursor."),
+        QueryParameter(
+            schema_extra=MOMENT, description="As it stood then: a time (RFC 3339), a revision, or a cursor."
+        ),
     ] = None,
     revision: Annotated[int | None, QueryParameter(description="As it stood at this revision.")] = None,
     consistent: Consistent = False,
@@ -69,6 +71,7 @@ async def get_graph(
         "after. A link is the same as long as its `session_id` is.",
         answers={200: GraphDiff},
         errors=(404, 410),
+        needs=("from",),
     ),
 )
 async def get_graph_diff(
@@ -76,11 +79,14 @@ async def get_graph_diff(
     since: Annotated[
         str | None,
         QueryParameter(
-            name="from", description="The earlier moment, required: a time (RFC 3339), a revision, or a cursor."
+            name="from",
+            schema_extra=MOMENT,
+            description="The earlier moment, required: a time (RFC 3339), a revision, or a cursor.",
         ),
     ] = None,
     until: Annotated[
-        str | None, QueryParameter(name="to", description="The later moment, likewise; absent: now.")
+        str | None,
+        QueryParameter(name="to", schema_extra=MOMENT, description="The later moment, likewise; absent: now."),
     ] = None,
     include_offline: Annotated[bool, QueryParameter(description="Whether offline nodes are drawn.")] = False,
     domain: Annotated[str | None, QueryParameter(description="Only nodes of this domain.")] = None,

@@ -15,7 +15,16 @@ from thunderline.gate.conditions import REVALIDATE, Asked, matching, not_modifie
 from thunderline.gate.once import Reply, change
 from thunderline.gate.openapi import documented
 from thunderline.gate.page_cursor import read_page_cursor, write_page_cursor
-from thunderline.gate.parameters import PAGE_DEFAULT, Caller, Consistent, GroupRef, Limit, Reg, check_consistent
+from thunderline.gate.parameters import (
+    PAGE_CURSOR,
+    PAGE_DEFAULT,
+    Caller,
+    Consistent,
+    GroupRef,
+    Limit,
+    Reg,
+    check_consistent,
+)
 from thunderline.link.filters import group_filter
 from thunderline.link.group_plans import Created
 from thunderline.link.overlay import Overlay
@@ -37,7 +46,10 @@ async def list_groups(
         str | None, QueryParameter(description="A group's id or name: the groups that are directly in it.")
     ] = None,
     limit: Limit = PAGE_DEFAULT,
-    cursor: Annotated[str | None, QueryParameter(description="`next_cursor` of the page before, same filters.")] = None,
+    cursor: Annotated[
+        str | None,
+        QueryParameter(schema_extra=PAGE_CURSOR, description="`next_cursor` of the page before, same filters."),
+    ] = None,
     consistent: Consistent = False,
 ) -> Response[bytes] | Response[None]:
     check_consistent(registry, consistent)

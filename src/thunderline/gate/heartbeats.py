@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Final
 
 from litestar import Response, Router, get
+from litestar.openapi.spec import Schema
 from litestar.params import QueryParameter
 
 from thunderline.gate.bodies import HeartbeatsBody, answer, encode
@@ -55,6 +56,7 @@ async def node_series(
         int | None,
         QueryParameter(
             ge=1,
+            schema_extra={"any_of": [Schema(maximum=60), Schema(multiple_of=60)]},
             description="Length of a bucket in seconds: 1 to 60, or a multiple of 60. Default: what gives at most "
             f"{BUCKETS_WANTED} buckets; {BUCKETS_MAX:,} at most.",
         ),

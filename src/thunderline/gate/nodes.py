@@ -6,11 +6,13 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 from litestar import Response, Router, delete, get, patch, post
+from litestar.openapi.spec import Schema
+from litestar.openapi.spec.enums import OpenAPIType
 from litestar.params import FromQuery, QueryParameter, RawBody
 
 from thunderline.core.errors import InvalidInput, UnknownNode
 from thunderline.core.inputs import NodeAttrs, NodePatch, OfflineInput, OnlineInput, StatusInput, read_json
-from thunderline.core.records import Node
+from thunderline.core.records import Node, NodeStatus
 from thunderline.gate.bodies import (
     NodeBody,
     NodesBody,
@@ -27,7 +29,17 @@ from thunderline.gate.conditions import NEVER_KEEP, REVALIDATE, Asked, matching,
 from thunderline.gate.once import Reply, change, node_reply
 from thunderline.gate.openapi import documented
 from thunderline.gate.page_cursor import read_page_cursor, write_page_cursor
-from thunderline.gate.parameters import PAGE_DEFAULT, Caller, Consistent, Limit, Ref, Reg, check_consistent
+from thunderline.gate.parameters import (
+    PAGE_CURSOR,
+    PAGE_DEFAULT,
+    Caller,
+    Consistent,
+    Limit,
+    Ref,
+    Reg,
+    check_consistent,
+    some_of,
+)
 from thunderline.link.actor import Actor
 from thunderline.link.domain import NodeDomain
 from thunderline.link.filters import node_filter
@@ -38,6 +50,8 @@ from thunderline.link.registry import Registry
 
 LOADED_HEARTBEATS: Final = 60
 _LOADABLE: Final = frozenset({"sessions", "heartbeats"})
+_LABELS: Final = {"items": Schema(type=OpenAPIType.STRING, pattern="^[^=]+=.*$")}
+"""How the document describes labels to look for."""
 
 _ATTRS: Final = msgspec.json.Decoder(NodeAttrs)
 _PATCH: Final = msgspec.json.Decoder(NodePatch)
@@ -58,7 +72,10 @@ _STATUS: Final = msgspec.json.Decoder(StatusInput)
 async def list_nodes(
     registry: Reg,
     request: Asked,
-    status: Annotated[str | None, QueryParameter(description="A status, or several separated by commas.")] = None,
+    status: Annotated[
+        str | None,
+        QueryParameter(schema_extra=some_of(NodeStatus), description="A status, or several separated by commas."),
+    ] = None,
     role: FromQuery[str | None] = None,
     domain: FromQuery[str | None] = None,
     cluster_type: FromQuery[Literal["in_cluster", "out_of_cluster"] | None] = None,
@@ -69,16 +86,24 @@ async def list_nodes(
         str | None, QueryParameter(description="A group's id or name; members of the groups below it count.")
     ] = None,
     label: Annotated[
-        list[str] | None, QueryParameter(description="`key=value`; repeat for several, all must hold.")
+        list[str] | None,
+        QueryParameter(schema_extra=_LABELS, description="`key=value`; repeat for several, all must hold."),
     ] = None,
     name: Annotated[str | None, QueryParameter(description="A name, or a prefix that ends in `*`.")] = None,
     presence: Annotated[bool, QueryParameter(description="Whether nodes carry what each beat changes.")] = True,
     sort: Annotated[
-        str, QueryParameter(description=f"One of {', '.join(SORTS)}; `-` in front turns the order around.")
+        str,
+        QueryParameter(
+            schema_extra={"pattern": f"^-?({'|'.join(SORTS)})$"},
+            description=f"One of {', '.join(SORTS)}; `-` in front turns the order around.",
+        ),
     ] = BY_NAME,
     limit: Limit = PAGE_DEFAULT,
     cursor: Annotated[
-        str | None, QueryParameter(description="`next_cursor` of the page before, same filters and order.")
+        str | None,
+        QueryParameter(
+            schema_extra=PAGE_CURSOR, description="`next_cursor` of the page before, same filters and order."
+        ),
     ] = None,
     consistent: Consistent = False,
 ) -> Response[bytes] | Response[None]:
@@ -141,7 +166,10 @@ async def get_node(
     request: Asked,
     ref: Ref,
     load: Annotated[
-        str | None, QueryParameter(description="`sessions`, `heartbeats`, or `sessions,heartbeats`.")
+        str | None,
+        QueryParameter(
+            schema_extra=some_of(sorted(_LOADABLE)), description="`sessions`, `heartbeats`, or `sessions,heartbeats`."
+        ),
     ] = None,
     presence: FromQuery[bool] = True,
     consistent: Consistent = False,

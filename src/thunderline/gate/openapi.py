@@ -19,7 +19,9 @@ from thunderline.gate.batches import BatchProblem, HeartbeatResults, HeartbeatsI
 from thunderline.gate.bodies import HeartbeatBody
 from thunderline.gate.doorkeeper import is_open
 from thunderline.gate.faults import PROBLEM_TYPE, Problem
+from thunderline.gate.logins import CSRF_HEADER, CSRF_VALUE
 from thunderline.gate.methods import BEAT_BATCH_PATH, NODE_BATCH_PATH
+from thunderline.gate.schema_words import without_null
 
 _KEY: Final = "thunderline_doc"
 ASKS: Final = "asks"
@@ -59,6 +61,10 @@ class RouteDoc(msgspec.Struct, frozen=True, kw_only=True):
     """Whether `If-Match` is."""
     revalidates: bool
     """Whether `If-None-Match` is, and 304 can be the answer."""
+    needs: tuple[str, ...]
+    """Parameters that the route itself refuses to do without."""
+    guarded: bool
+    """Whether the header against requests of other sites' pages is needed, whoever calls."""
 
 
 def documented(
@@ -72,6 +78,8 @@ def documented(
     keyed: bool = False,
     matched: bool = False,
     revalidates: bool = False,
+    needs: tuple[str, ...] = (),
+    guarded: bool = False,
 ) -> dict[str, RouteDoc]:
     """The `opt` of a route handler: its first sentence becomes the summary, all of it the description."""
     doc = RouteDoc(
@@ -84,6 +92,8 @@ def documented(
         keyed=keyed,
         matched=matched,
         revalidates=revalidates,
+        needs=needs,
+        guarded=guarded,
     )
     return {_KEY: doc}
 
@@ -148,6 +158,13 @@ def _tags_header(name: str, description: str) -> dict[str, Any]:
 
 _IF_MATCH: Final = _tags_header("If-Match", "Only if the node's `ETag` is one of these; `*`: if there is such a node.")
 _IF_NONE_MATCH: Final = _tags_header("If-None-Match", "304 without a body if the answer's `ETag` is one of these.")
+_GUARD: Final[dict[str, Any]] = {
+    "name": CSRF_HEADER,
+    "in": "header",
+    "description": "What no page of another site can send.",
+    "required": True,
+    "schema": {"type": "string", "enum": [CSRF_VALUE]},
+}
 
 
 def route_docs(app: Litestar) -> dict[tuple[str, str], RouteDoc | None]:
@@ -197,7 +214,7 @@ def build_document(app: Litestar) -> dict[str, Any]:
         draft = _draft(drafted, path, method)
         operation["operationId"] = f"{method}{path.replace('/', '_').replace('{', '').replace('}', '')}"
         operation["tags"] = draft.get("tags", ["heartbeats"])
-        if parameters := [*draft.get("parameters", ()), *_headers(doc)]:
+        if parameters := [*(_parameter(each, doc) for each in draft.get("parameters", ())), *_headers(doc)]:
             operation["parameters"] = parameters
         if app.state.get(ASKS):
             # Said of each: what is added without a thought must not look open.
@@ -209,6 +226,12 @@ def build_document(app: Litestar) -> dict[str, Any]:
         "paths": paths,
         "components": {"schemas": components, "securitySchemes": _SCHEMES},
     }
+
+
+def _parameter(drafted: dict[str, Any], doc: RouteDoc) -> dict[str, Any]:
+    """A parameter without the null that stands for being left out: neither a query nor a header can say it."""
+    required = drafted.get("required", False) or drafted["name"] in doc.needs
+    return {**drafted, "required": required, "schema": without_null(drafted["schema"])}
 
 
 def _draft(drafted: dict[str, Any], path: str, method: str) -> dict[str, Any]:
@@ -223,7 +246,12 @@ def _draft(drafted: dict[str, Any], path: str, method: str) -> dict[str, Any]:
 
 
 def _headers(doc: RouteDoc) -> list[dict[str, Any]]:
-    taken = ((doc.keyed, _KEY_HEADER), (doc.matched, _IF_MATCH), (doc.revalidates, _IF_NONE_MATCH))
+    taken = (
+        (doc.keyed, _KEY_HEADER),
+        (doc.matched, _IF_MATCH),
+        (doc.revalidates, _IF_NONE_MATCH),
+        (doc.guarded, _GUARD),
+    )
     return [parameter for is_taken, parameter in taken if is_taken]
 
 

@@ -4,9 +4,11 @@ same everywhere."""
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from litestar.di import NamedDependency
+from litestar.openapi.spec import Schema
+from litestar.openapi.spec.enums import OpenAPIFormat
 from litestar.params import PathParameter, QueryParameter
 
 from thunderline.core.errors import InvalidInput, StoreUnavailable
@@ -23,6 +25,20 @@ Caller = NamedDependency[Actor]
 Ref = Annotated[str, PathParameter(description="A node's id or name.")]
 GroupRef = Annotated[str, PathParameter(description="A group's id or name.")]
 Limit = Annotated[int, QueryParameter(ge=1, le=PAGE_MAX, description="Items in one answer at most.")]
+_CURSOR: Final = "^([0-9a-f-]{36}:)?[0-9]{1,18}$"
+CURSOR: Final[dict[str, Any]] = {"pattern": _CURSOR}
+"""How the document describes a position in the log."""
+MOMENT: Final[dict[str, Any]] = {"any_of": [Schema(format=OpenAPIFormat.DATE_TIME), Schema(pattern=_CURSOR)]}
+"""How it describes a moment; a revision alone is one, too."""
+PAGE_CURSOR: Final[dict[str, Any]] = {"pattern": "^[A-Za-z0-9_-]+$"}
+
+
+def some_of(values: Iterable[str]) -> dict[str, Any]:
+    """How the document describes one or several of these, with commas between."""
+    one = f"({'|'.join(values)})"
+    return {"pattern": f"^{one}(,{one})*$"}
+
+
 Consistent = Annotated[
     bool, QueryParameter(description="Answer 503 rather than with what may be stale because the store is away.")
 ]

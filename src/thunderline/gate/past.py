@@ -9,7 +9,7 @@ from litestar.params import QueryParameter
 
 from thunderline.gate.bodies import answer, encode
 from thunderline.gate.openapi import documented
-from thunderline.gate.parameters import Ref, Reg
+from thunderline.gate.parameters import MOMENT, Ref, Reg
 from thunderline.link.status_history import SPANS_DEFAULT, SPANS_MAX, StatusHistory
 from thunderline.link.timeline import BINS_DEFAULT, BINS_MAX, Timeline
 
@@ -31,11 +31,14 @@ async def node_history(
         str | None,
         QueryParameter(
             name="from",
+            schema_extra=MOMENT,
             description="The window's begin: a time (RFC 3339), a revision, or a cursor. Default: 24 h before its end, "
             "or as far back as the log reaches.",
         ),
     ] = None,
-    until: Annotated[str | None, QueryParameter(name="to", description="Its end, likewise; absent: now.")] = None,
+    until: Annotated[
+        str | None, QueryParameter(name="to", schema_extra=MOMENT, description="Its end, likewise; absent: now.")
+    ] = None,
     limit: Annotated[int, QueryParameter(ge=1, le=SPANS_MAX, description="Spans at most.")] = SPANS_DEFAULT,
 ) -> Response[bytes]:
     return answer(encode(await registry.status_history(ref, since, until, limit=limit)), registry)
@@ -56,10 +59,13 @@ async def get_timeline(
         str | None,
         QueryParameter(
             name="from",
+            schema_extra=MOMENT,
             description="The window's begin: a time (RFC 3339), a revision, or a cursor. Default: 24 h before its end.",
         ),
     ] = None,
-    until: Annotated[str | None, QueryParameter(name="to", description="Its end, likewise; absent: now.")] = None,
+    until: Annotated[
+        str | None, QueryParameter(name="to", schema_extra=MOMENT, description="Its end, likewise; absent: now.")
+    ] = None,
     bins: Annotated[int, QueryParameter(ge=1, le=BINS_MAX, description="Bins at most.")] = BINS_DEFAULT,
 ) -> Response[bytes]:
     return answer(encode(await registry.timeline(since, until, bins=bins)), registry)

@@ -11,8 +11,9 @@ def without_null(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema of a part that is there: a parameter that may be left out is described as nullable."""
     for several in ("anyOf", "oneOf"):
         parts = [part for part in schema.get(several, ()) if part.get("type") != "null"]
-        if len(parts) == 1:
-            return dict(parts[0])
+        if len(parts) < len(schema.get(several, ())) and len(parts) == 1:
+            # What stands beside them holds for this part, too.
+            return {**parts[0], **{word: said for word, said in schema.items() if word != several}}
     if "enum" in schema:
         return {**schema, "enum": [value for value in schema["enum"] if value is not None]}
     return schema

@@ -10,12 +10,23 @@ from litestar.params import FromQuery, PathParameter, QueryParameter, RawBody
 
 from thunderline.core.ids import LinkId
 from thunderline.core.inputs import NewSession, SessionPatch, read_json
+from thunderline.core.records import OPEN_SESSION_STATUSES, SessionType
 from thunderline.gate.bodies import SessionBody, SessionsBody, answer, encode
 from thunderline.gate.conditions import REVALIDATE, Asked, not_modified, view_tag
 from thunderline.gate.once import Reply, change
 from thunderline.gate.openapi import documented
 from thunderline.gate.page_cursor import read_page_cursor, write_page_cursor
-from thunderline.gate.parameters import PAGE_DEFAULT, Caller, Consistent, Limit, Ref, Reg, check_consistent
+from thunderline.gate.parameters import (
+    PAGE_CURSOR,
+    PAGE_DEFAULT,
+    Caller,
+    Consistent,
+    Limit,
+    Ref,
+    Reg,
+    check_consistent,
+    some_of,
+)
 from thunderline.link.filters import session_filter
 from thunderline.link.open_sessions import SessionFilter
 from thunderline.link.overlay import Overlay
@@ -27,9 +38,15 @@ _PATCH: Final = msgspec.json.Decoder(SessionPatch)
 
 SessionRef = Annotated[str, PathParameter(description="A `session_id` or an id; slashes may stand as they are.")]
 Status = Annotated[
-    str | None, QueryParameter(description="`establishing`, `established`, `degraded`, or several with commas.")
+    str | None,
+    QueryParameter(
+        schema_extra=some_of(sorted(OPEN_SESSION_STATUSES)),
+        description="`establishing`, `established`, `degraded`, or several with commas.",
+    ),
 ]
-Cursor = Annotated[str | None, QueryParameter(description="`next_cursor` of the page before, same filters.")]
+Cursor = Annotated[
+    str | None, QueryParameter(schema_extra=PAGE_CURSOR, description="`next_cursor` of the page before, same filters.")
+]
 
 
 @get(
@@ -41,7 +58,9 @@ async def list_sessions(
     request: Asked,
     node: Annotated[str | None, QueryParameter(description="The id or name of a node at either end.")] = None,
     status: Status = None,
-    session_type: FromQuery[str | None] = None,
+    session_type: Annotated[
+        str | None, QueryParameter(schema_extra={"enum": [str(kind) for kind in SessionType]})
+    ] = None,
     connection_type: FromQuery[str | None] = None,
     between_nodes: Annotated[
         bool | None, QueryParameter(description="Whether both ends are nodes; false: one end is the registry.")

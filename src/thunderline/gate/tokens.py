@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, get_args
 
 import msgspec
 from litestar import Response, Router, delete, get, post
@@ -10,13 +10,13 @@ from litestar.params import PathParameter, QueryParameter, RawBody
 
 from thunderline.core.errors import IdempotencyKeyRefused, UnknownNode
 from thunderline.core.ids import AuditId, TokenId, is_uuid
-from thunderline.core.inputs import NewToken, ReissueInput, read_json, read_node_name
+from thunderline.core.inputs import NewToken, NodeName, ReissueInput, read_json, read_node_name
 from thunderline.gate.access_bodies import AuditBody, IssuedBody, TokenBody, TokensBody, shown_token
 from thunderline.gate.bodies import answer, encode
 from thunderline.gate.conditions import NEVER_KEEP, Asked, header
 from thunderline.gate.openapi import documented
 from thunderline.gate.page_cursor import read_page_cursor, write_page_cursor
-from thunderline.gate.parameters import PAGE_DEFAULT, Caller, Limit, Reg
+from thunderline.gate.parameters import PAGE_CURSOR, PAGE_DEFAULT, Caller, Limit, Reg
 from thunderline.link.actor import Action
 from thunderline.link.registry import Registry
 from thunderline.link.token_plans import Issued
@@ -24,13 +24,21 @@ from thunderline.link.token_plans import Issued
 _NEW: Final = msgspec.json.Decoder(NewToken)
 _REISSUE: Final = msgspec.json.Decoder(ReissueInput)
 
+_NAME: Final = get_args(NodeName)[1]
+
 TokenRef = Annotated[
     str, PathParameter(description="A token's id or name, or the name of a node, whose credential is then meant.")
 ]
 NodeRef = Annotated[
-    str, PathParameter(description="A node's id or name; or the name of one that is not registered yet.")
+    str,
+    PathParameter(
+        schema_extra={"pattern": _NAME.pattern, "max_length": _NAME.max_length},
+        description="A node's id or name; or the name of one that is not registered yet.",
+    ),
 ]
-Cursor = Annotated[str | None, QueryParameter(description="`next_cursor` of the page before.")]
+Cursor = Annotated[
+    str | None, QueryParameter(schema_extra=PAGE_CURSOR, description="`next_cursor` of the page before.")
+]
 
 
 class TokenListing(msgspec.Struct, frozen=True):
