@@ -100,6 +100,7 @@ async def test_the_document_says_what_texts_a_parameter_takes(cluster: Cluster) 
             assert not re.search(parameters[path, name]["pattern"], value), (path, name, value)
             refused = await cluster.http.get(path.replace("{ref}", "a"), params={name: value})
             assert (refused.status_code, refused.json()["field"]) == (422, name), (path, name, value)
+    assert re.search(parameters["/api/nodes/{ref}/capabilities/{key}", "key"]["pattern"], "gpu/0")
     assert parameters["/api/nodes", "label"]["items"]["pattern"]
     assert parameters["/api/sessions", "session_type"]["enum"] == ["cluster", "hotline", "service", "tocp"]
     moment = [said.get("format") or said["pattern"] for said in parameters["/api/graph", "at"]["anyOf"]]
@@ -107,6 +108,13 @@ async def test_the_document_says_what_texts_a_parameter_takes(cluster: Cluster) 
     assert re.search(moment[1], cursor)
     diff = document["paths"]["/api/graph/diff"]["get"]["parameters"]
     assert [parameter["name"] for parameter in diff if parameter["required"]] == ["from"]
+
+
+async def test_the_document_knows_nodes_without_presence(cluster: Cluster) -> None:
+    await cluster.node("a")
+    answer = await cluster.http.get("/api/nodes/a", params={"presence": "false"})
+    schema = build_document(build_litestar())["components"]["schemas"]["PresentNode"]
+    assert set(schema["required"]) <= answer.json()["node"].keys() == schema["properties"].keys() - {"presence"}
 
 
 async def test_the_document_names_the_header_that_logging_in_needs(cluster: Cluster) -> None:

@@ -26,9 +26,9 @@ _ENCODER: Final = msgspec.json.Encoder()
 
 
 class PresentNode(Node, frozen=True, kw_only=True):
-    """A node with its presence beside it."""
+    """A node with its presence beside it, which is left out where `presence=false` asked for that."""
 
-    presence: Presence
+    presence: Presence | msgspec.UnsetType = msgspec.UNSET
 
 
 class NodeBody(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, get_args
 
 import msgspec
 from litestar import Response, Router, delete, put
 from litestar.params import PathParameter, RawBody
 
-from thunderline.core.inputs import CapabilityAttrs, read_json, read_key
+from thunderline.core.inputs import CapabilityAttrs, Key, read_json, read_key
 from thunderline.gate.bodies import NodeBody, node_answer
 from thunderline.gate.conditions import Asked, matching
 from thunderline.gate.openapi import documented
@@ -16,7 +16,14 @@ from thunderline.gate.parameters import Caller, Ref, Reg
 
 _ATTRS: Final = msgspec.json.Decoder(CapabilityAttrs)
 
-CapabilityKey = Annotated[str, PathParameter(description="The capability's key; slashes may stand as they are.")]
+_KEY: Final = get_args(Key)[1]
+CapabilityKey = Annotated[
+    str,
+    PathParameter(
+        schema_extra={"pattern": _KEY.pattern, "max_length": _KEY.max_length},
+        description="The capability's key; slashes may stand as they are.",
+    ),
+]
 
 
 @put(

@@ -11,9 +11,10 @@ from litestar.params import QueryParameter
 from thunderline.gate.bodies import HeartbeatsBody, answer, encode
 from thunderline.gate.openapi import documented
 from thunderline.gate.parameters import Limit, Ref, Reg
-from thunderline.link.history import BUCKETS_MAX, BUCKETS_WANTED, HEARTBEATS_MAX, HeartbeatSeries
+from thunderline.link.history import BUCKETS_MAX, BUCKETS_WANTED, HEARTBEATS_MAX, MINUTES_MAX, HeartbeatSeries
 
-Minutes = Annotated[float, QueryParameter(gt=0, le=527_040, description="How far back, in minutes.")]
+Minutes = Annotated[float, QueryParameter(gt=0, le=MINUTES_MAX, description="How far back, in minutes.")]
+_RESOLUTION_MAX_S: Final = MINUTES_MAX * 60
 
 
 @get(
@@ -31,7 +32,11 @@ async def node_heartbeats(
     limit: Limit = HEARTBEATS_MAX,
     resolution: Annotated[
         int | None,
-        QueryParameter(ge=1, description="Seconds: of each such span, aligned to wall time, only the last heartbeat."),
+        QueryParameter(
+            ge=1,
+            schema_extra={"maximum": _RESOLUTION_MAX_S},
+            description="Seconds: of each such span, aligned to wall time, only the last heartbeat.",
+        ),
     ] = None,
 ) -> Response[bytes]:
     found = await registry.recent_heartbeats(ref, minutes, limit=limit, resolution=resolution)
@@ -56,7 +61,7 @@ async def node_series(
         int | None,
         QueryParameter(
             ge=1,
-            schema_extra={"any_of": [Schema(maximum=60), Schema(multiple_of=60)]},
+            schema_extra={"maximum": _RESOLUTION_MAX_S, "any_of": [Schema(maximum=60), Schema(multiple_of=60)]},
             description="Length of a bucket in seconds: 1 to 60, or a multiple of 60. Default: what gives at most "
             f"{BUCKETS_WANTED} buckets; {BUCKETS_MAX:,} at most.",
         ),

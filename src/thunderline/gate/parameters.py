@@ -25,10 +25,10 @@ Caller = NamedDependency[Actor]
 Ref = Annotated[str, PathParameter(description="A node's id or name.")]
 GroupRef = Annotated[str, PathParameter(description="A group's id or name.")]
 Limit = Annotated[int, QueryParameter(ge=1, le=PAGE_MAX, description="Items in one answer at most.")]
-_CURSOR: Final = "^([0-9a-f-]{36}:)?[0-9]{1,18}$"
-CURSOR: Final[dict[str, Any]] = {"pattern": _CURSOR}
-"""How the document describes a position in the log."""
-MOMENT: Final[dict[str, Any]] = {"any_of": [Schema(format=OpenAPIFormat.DATE_TIME), Schema(pattern=_CURSOR)]}
+_CURSOR: Final = "([0-9a-f-]{36}:)?[0-9]{1,18}"
+CURSOR: Final[dict[str, Any]] = {"pattern": f"^({_CURSOR})?$"}
+"""How the document describes a position in the log; an empty one is the oldest."""
+MOMENT: Final[dict[str, Any]] = {"any_of": [Schema(format=OpenAPIFormat.DATE_TIME), Schema(pattern=f"^{_CURSOR}$")]}
 """How it describes a moment; a revision alone is one, too."""
 PAGE_CURSOR: Final[dict[str, Any]] = {"pattern": "^[A-Za-z0-9_-]+$"}
 
