@@ -11,7 +11,8 @@ import pytest
 from tests.engines import Opening
 from tests.gate.callers import OWN_PAGE, World, at_address, open_world
 from thunderline.core.settings import Settings
-from thunderline.gate.limits import BURST_S, Limit, address_key, is_loopback
+from thunderline.core.sites import site_of
+from thunderline.gate.limits import BURST_S, Limit, is_loopback
 from thunderline.testing.clock import ManualClock
 
 SLOW = Settings(auth=True, requests_per_second_address=1, requests_per_second_token=2)
@@ -88,7 +89,7 @@ def test_what_answers_tell_of_a_bucket(clock: ManualClock) -> None:
     ],
 )
 def test_one_customer_of_ipv6_is_one_address(address: str | None, key: str) -> None:
-    assert address_key(address) == key
+    assert site_of(address) == key
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 from tests.gate.holders import WITH_TOKENS, credential, join_token, refusals, token
 from tests.gate.links import Links, Node
 from thunderline.core.access import Outcome, Scope, TokenKind
-from thunderline.core.errors import NotPermitted, TokenUnknown
+from thunderline.core.errors import JoinRefused, NotPermitted, TokenUnknown
+from thunderline.core.inputs import NodeAttrs
 from thunderline.link.actor import LOCAL_OPERATOR
 from thunderline.link.registry import Registry
 from thunderline.link.token_plans import JOIN_RETRY_S
@@ -220,12 +221,13 @@ async def test_a_process_whose_welcome_was_lost_joins_again_for_the_same_use(lin
     assert uses_left(registry, join) == 0
 
 
-@pytest.mark.parametrize("why", ["used", "linked", "another process", "late", "another token"])
+@pytest.mark.parametrize("why", ["spoke", "used", "another process", "late", "another token"])
 async def test_who_was_enrolled_does_not_join_again(links: Links, registry: Registry, why: str) -> None:
     join = await join_token(registry)
     first = await links.open(token=join)
-    if why != "linked":
-        first.cut()
+    if why == "spoke":
+        first.say("hb", seq=1)
+    first.cut()
     instance, shown = "a", join
     match why:
         case "used":
@@ -238,19 +240,45 @@ async def test_who_was_enrolled_does_not_join_again(links: Links, registry: Regi
             shown = await join_token(registry, "another")
     assert refused(await links.open(instance=instance, token=shown))[0] == "join_refused"
     registry.access.token_of(given(first))
-    assert (first.closed is None) is (why == "linked")
+
+
+async def test_who_lost_the_welcome_over_a_line_that_seems_to_stand_is_told_to_come_again(
+    links: Links, registry: Registry
+) -> None:
+    join = await join_token(registry, uses=1)
+    first = await links.open(token=join)
+    again = await links.open(token=join)
+    assert (again.error["code"], again.error["retryable"]) == ("name_in_use", True)
+    assert first.closed is None
+    first.cut()
+    assert given(await links.open(token=join)) != given(first)
+
+
+async def test_the_terms_of_a_join_hold_for_good(links: Links, registry: Registry) -> None:
+    join = await join_token(registry, role="worker", domain="edge")
+    first = await links.open(token=join)
+    credential = given(first)
+    first.say("bye")
+    await links.settle()
+    await registry.deregister(registry.find_id("worker-1"))
+    actor = registry.access.authenticate(credential, address=None)
+    for wanted in (NodeAttrs(name="worker-1", role="gateway"), NodeAttrs(name="worker-1", domain="core")):
+        with pytest.raises(JoinRefused):
+            await registry.domain.register_node(wanted, actor=actor)
+    back = await registry.domain.register_node(NodeAttrs(name="worker-1"), actor=actor)
+    assert (back.node.role, back.node.domain) == ("worker", "edge")
 
 
 async def test_a_join_token_resumes_nothing(links: Links, registry: Registry) -> None:
     join = await join_token(registry)
     first = await links.open(token=join)
     # While it stands: who has the token and saw the secret takes nothing over.
+    first.say("hb", seq=1)
     assert refused(await links.open(token=join, resume=first.resume))[0] == "join_refused"
     assert first.closed is None
     resume = first.resume
     first.cut()
-    again = await links.open(token=join, resume=resume)
-    assert not again.welcome["resumed"]
+    assert refused(await links.open(token=join, resume=resume))[0] == "join_refused"
     # A link that no token opened at all is no exception.
     gateway = await token(registry, "gateway", Scope.NODE)
     other = await links.open("edge-7", token=gateway)

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from thunderline.block.memory import MemoryStore
-from thunderline.core.access import Outcome, Scope, TokenKind
+from thunderline.core.access import Outcome, Scope, TokenKind, new_secret
 from thunderline.core.errors import (
     InvalidInput,
     NotPermitted,
+    Overloaded,
     ThunderlineError,
     TokenExpired,
     TokenNameTaken,
@@ -19,10 +20,11 @@ from thunderline.core.errors import (
     TokenUnknown,
     UnknownToken,
 )
+from thunderline.core.ids import TokenId, new_uuid7
 from thunderline.core.inputs import JoinInput, NewToken, NodeAttrs, NodePatch, ReissueInput
 from thunderline.core.settings import Settings
 from thunderline.link.access import LOOK_S
-from thunderline.link.actor import LOCAL_OPERATOR, Actor, ActorKind
+from thunderline.link.actor import LOCAL_OPERATOR, Action, Actor, ActorKind
 from thunderline.link.registry import Registry
 from thunderline.link.token_plans import Issued
 from thunderline.testing.clock import ManualClock
@@ -38,6 +40,10 @@ async def cluster() -> AsyncIterator[Cluster]:
 async def make(registry: Registry, name: str, *scopes: Scope, expires_in_s: int | None = None) -> Issued:
     wanted = NewToken(name=name, scopes=scopes, expires_in_s=expires_in_s)
     return await registry.tokens.create_token(wanted, actor=LOCAL_OPERATOR)
+
+
+def made() -> tuple[TokenId, bytes]:
+    return TokenId(new_uuid7()), new_secret()
 
 
 async def actor_with(registry: Registry, *scopes: Scope) -> Actor:
@@ -203,12 +209,12 @@ async def test_a_token_that_opens_something_again_and_again_is_watched_once(clus
 
 async def test_the_first_token_is_made_once_and_again_when_no_admin_is_left(cluster: Cluster) -> None:
     tokens = cluster.registry.tokens
-    first = await tokens.first_token(actor=LOCAL_OPERATOR)
-    assert first is not None
-    assert await tokens.first_token(actor=LOCAL_OPERATOR) is None
+    assert not tokens.has_admin()
+    first = await tokens.first_token(made(), actor=LOCAL_OPERATOR)
+    assert tokens.has_admin()
     await tokens.revoke(first.token.id, actor=LOCAL_OPERATOR)
-    again = await tokens.first_token(actor=LOCAL_OPERATOR)
-    assert again is not None
+    assert not tokens.has_admin()
+    again = await tokens.first_token(made(), actor=LOCAL_OPERATOR)
     assert cluster.registry.access.token_of(again.text).scopes == (Scope.ADMIN,)
 
 
@@ -232,13 +238,73 @@ async def test_only_an_admin_manages_tokens_and_reads_the_audit_log(cluster: Clu
         lambda: registry.tokens.reissue("edge-1", ReissueInput(), actor=operator),
         lambda: registry.tokens.revoke("operator", actor=operator),
         lambda: registry.tokens.read_audit(actor=operator, limit=1),
-        lambda: registry.tokens.first_token(actor=operator),
+        lambda: registry.tokens.first_token(made(), actor=operator),
     ]
     for ask in asked:
         with pytest.raises(NotPermitted):
             await ask()
     with pytest.raises(NotPermitted):
         registry.tokens.list_tokens(actor=operator, limit=1)
+
+
+async def test_a_controller_is_none_also_by_a_request_that_waited(cluster: Cluster) -> None:
+    registry = cluster.registry
+    credential = await registry.tokens.reissue("edge-1", ReissueInput(), actor=LOCAL_OPERATOR)
+    node = await registry.ensure_node({"name": "edge-1"})
+    actor = registry.access.authenticate(credential.text, address=None)
+    # Planned behind the removal, by which time the name is a new one.
+    removing = asyncio.ensure_future(registry.deregister(node.id))
+    registering = asyncio.ensure_future(
+        registry.domain.register_node(NodeAttrs(name="edge-1", role="controller"), actor=actor)
+    )
+    await removing
+    with pytest.raises(NotPermitted, match="controller"):
+        await registering
+
+
+async def test_a_token_is_revoked_also_while_its_holder_fills_the_lane() -> None:
+    async with open_cluster(settings=Settings(mutation_lane_max=8)) as cluster:
+        registry = cluster.registry
+        gateway = await actor_with(registry, Scope.NODE)
+        queued = [registry.batches.register_one(NodeAttrs(name=f"n{number}"), actor=gateway) for number in range(8)]
+        with pytest.raises(Overloaded):
+            registry.batches.register_one(NodeAttrs(name="n8"), actor=gateway)
+        await registry.tokens.revoke("node", actor=LOCAL_OPERATOR)
+        outcomes = await asyncio.gather(*queued, return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {TokenRevoked}
+
+
+async def test_a_cut_that_fails_spares_the_others(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
+    registry = cluster.registry
+    actor = await actor_with(registry, Scope.READ)
+    ended: list[ThunderlineError] = []
+
+    def fail(error: ThunderlineError) -> None:
+        raise RuntimeError("a bug")
+
+    registry.access.hold(actor, fail)
+    registry.access.hold(actor, ended.append)
+    await registry.tokens.revoke("read", actor=LOCAL_OPERATOR)
+    assert [type(error) for error in ended] == [TokenRevoked]
+    await registry.ensure_node({"name": "the-writer-goes-on"})
+    assert "was not ended" in caplog.text
+
+
+async def test_who_is_refused_all_sorts_of_things_crowds_out_nobody(cluster: Cluster) -> None:
+    registry = cluster.registry
+    loud, quiet = await actor_with(registry, Scope.NODE), await actor_with(registry, Scope.READ)
+    for number in range(2_000):
+        with pytest.raises(NotPermitted):
+            registry.access.authorise(loud, Action.GROUP, name=f"g{number}")
+        registry.access.refusals.note(TokenUnknown(), action="authenticate", address=f"2001:db8::{number:x}")
+    with pytest.raises(NotPermitted):
+        registry.access.authorise(quiet, Action.GROUP)
+    await registry.access.refusals.tell(registry._engine.writer)
+    told = [entry for entry in await registry.tokens.read_audit(actor=LOCAL_OPERATOR, limit=1_000) if entry.reason]
+    assert sum(entry.count for entry in told) == 4_001
+    assert [entry.count for entry in told if entry.actor == "reader:read"] == [1]
+    assert [entry.count for entry in told if entry.token_id is None] == [2_000]
+    assert len(told) < 30
 
 
 async def test_changes_and_refusals_stand_in_the_audit_log_and_beats_do_not(cluster: Cluster) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from thunderline.core.access import new_secret, token_text
 from thunderline.core.errors import SettingsError
+from thunderline.core.ids import TokenId, new_uuid7
 from thunderline.core.settings import Settings
 from thunderline.link.actor import LOCAL_OPERATOR
 from thunderline.server import open_server
@@ -38,7 +40,7 @@ async def test_without_auth_no_token_is_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("in_the_way", ["file", "link to nowhere", "no folder"])
-async def test_token_that_cannot_be_written_is_revoked_and_the_start_fails(tmp_path: Path, in_the_way: str) -> None:
+async def test_token_that_cannot_be_written_is_not_made_and_the_start_fails(tmp_path: Path, in_the_way: str) -> None:
     file = tmp_path / "named.token"
     match in_the_way:
         case "file":
@@ -59,4 +61,27 @@ async def test_token_that_cannot_be_written_is_revoked_and_the_start_fails(tmp_p
     async with open_server(settings_of(tmp_path, admin_token_file=str(other))) as server:
         assert server.admin_token_file == other
         tokens, _ = server.registry.tokens.list_tokens(actor=LOCAL_OPERATOR, revoked=True, limit=9)
-        assert [token.revoked_at is not None for token in tokens] == [True, False]
+        assert [token.revoked_at for token in tokens] == [None]
+
+
+async def test_a_file_whose_token_is_good_for_nothing_is_written_anew(tmp_path: Path) -> None:
+    file = tmp_path / "admin.token"
+    # As a crash between file and commit leaves it.
+    file.write_text(token_text(TokenId(new_uuid7()), new_secret()) + "\n")
+    async with open_server(settings_of(tmp_path, admin_token_file=str(file))) as server:
+        assert server.admin_token_file == file
+        first = server.registry.access.token_of(file.read_text().strip())
+        await server.registry.tokens.revoke(first.id, actor=LOCAL_OPERATOR)
+    async with open_server(settings_of(tmp_path, admin_token_file=str(file))) as server:
+        assert server.admin_token_file == file
+        assert server.registry.access.token_of(file.read_text().strip()).id != first.id
+
+
+async def test_a_server_that_had_tokens_starts_also_where_no_new_one_can_be_written(tmp_path: Path) -> None:
+    file = tmp_path / "admin.token"
+    async with open_server(settings_of(tmp_path, admin_token_file=str(file))) as server:
+        await server.registry.tokens.revoke("first-admin", actor=LOCAL_OPERATOR)
+    file.write_text("mine")
+    async with open_server(settings_of(tmp_path, admin_token_file=str(file))) as server:
+        assert server.admin_token_file is None
+    assert file.read_text() == "mine"

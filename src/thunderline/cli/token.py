@@ -23,7 +23,7 @@ from thunderline.cli.failures import CommandFailed
 from thunderline.cli.figures import ago, rfc3339
 from thunderline.cli.options import AsJson, Ca, NamedServer, TokenFile
 from thunderline.cli.screen import note, on_terminal, open_console, plain, write_json, write_line, write_rows
-from thunderline.core.access import Scope
+from thunderline.core.access import PREFIX, Scope
 from thunderline.core.clock import SystemClock
 from thunderline.core.errors import InvalidInput
 from thunderline.core.inputs import NewToken, NodeName, ReissueInput, read_mapping
@@ -240,6 +240,9 @@ def revoke(
 
 
 def _check_ref(ref: str) -> None:
+    if ref.startswith(PREFIX):
+        # It would become part of a URL, and of an error: it is a secret.
+        raise typer.BadParameter("should be the token's name or id, not its text", param_hint="TOKEN")
     try:
         msgspec.convert(ref, NodeName)  # an id has the form of a name, too
     except msgspec.ValidationError as error:

@@ -124,6 +124,8 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Of the change's first event."""
     reason: str | None = None
     """The error's code, of a refusal."""
+    token_id: TokenId | None = None
+    """The token by which the actor was known; a name can be another's later."""
     address: str | None = None
     """Where it came from, where that is known."""
     count: int = 1

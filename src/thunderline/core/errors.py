@@ -206,6 +206,8 @@ class UnknownToken(NotFound):
     code = "unknown_token"
 
     def __init__(self, ref: str) -> None:
+        if ref.startswith("tl_"):
+            ref = "what looks like a token's own text"
         super().__init__(f"no token has the id or name {ref[:255]!r}; `thunderline token list` shows them")
         self.ref = ref
 

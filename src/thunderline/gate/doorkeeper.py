@@ -14,8 +14,9 @@ from typing import Any, Final
 import msgspec
 
 from thunderline.core.errors import CsrfRefused, Refused, ThunderlineError, Unauthenticated
+from thunderline.core.sites import site_of
 from thunderline.gate.bearers import bearer_in
-from thunderline.gate.limits import Headers, Limit, Limits, address_key, is_loopback
+from thunderline.gate.limits import Headers, Limit, Limits, is_loopback
 from thunderline.gate.logins import Logins, check_csrf, check_upgrade, cookie_in
 from thunderline.gate.methods import beat_ref
 from thunderline.link.actor import LOCAL_OPERATOR, NOBODY, Action, Actor
@@ -94,7 +95,7 @@ class Doorkeeper:
         if not self.asks:
             return _LOCAL if address is None or is_loopback(address) else self._by_address(LOCAL_OPERATOR, address)
         if is_open(method, path):
-            return self._at_an_open_door(headers, address, scheme)
+            return self._at_an_open_door(headers, address, scheme, logs_in=method == "POST")
         try:
             actor = self._known(headers, address=address, method=method, scheme=scheme)
         except ThunderlineError as error:
@@ -136,7 +137,7 @@ class Doorkeeper:
         return self._counted(self.limits.tokens, actor.token_id, actor, actor.address)
 
     def _by_address(self, actor: Actor, address: str | None, error: ThunderlineError | None = None) -> Visit:
-        return self._counted(self.limits.addresses, address_key(address), actor, address, error)
+        return self._counted(self.limits.addresses, site_of(address), actor, address, error)
 
     def _counted(
         self,
@@ -154,10 +155,12 @@ class Doorkeeper:
 
     # Who
 
-    def _at_an_open_door(self, headers: Mapping[bytes, bytes], address: str | None, scheme: str) -> Visit:
+    def _at_an_open_door(
+        self, headers: Mapping[bytes, bytes], address: str | None, scheme: str, *, logs_in: bool
+    ) -> Visit:
         cookie = cookie_in(headers, scheme=scheme)
         login = None if cookie is None else self.logins.find(cookie)
-        if login is None:
+        if login is None or logs_in:
             return self._by_address(NOBODY, address)
         # Many browsers may be behind one address, and load the page at once.
         return self._counted(self.limits.tokens, login.token_id, NOBODY, address)
@@ -182,6 +185,12 @@ class Doorkeeper:
         except CsrfRefused as error:
             raise self.refuse(error, SEND_FROM_A_PAGE, actor=actor, address=address) from None
         return actor
+
+    def stranger(self, address: str | None) -> None:
+        """Count somebody who shows no good token for what stays open. Raises: RateLimited."""
+        visit = self._by_address(NOBODY, address)
+        if visit.error is not None:
+            raise visit.error
 
     def refuse(
         self,

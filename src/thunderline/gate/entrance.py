@@ -12,7 +12,7 @@ from typing import Final, assert_never
 
 from thunderline.core.errors import NotPermitted, RateLimited
 from thunderline.core.logging import get_logger
-from thunderline.gate.limits import address_key
+from thunderline.core.sites import site_of
 from thunderline.gate.proxies import Address, Proxies, address_of
 from thunderline.link.actor import NOBODY
 from thunderline.link.refusals import Refusals
@@ -45,7 +45,7 @@ class Entrance:
             return Place(self, address, Sender.PROXY)
         if address.is_loopback:
             return Place(self, address, Sender.CLIENT)
-        counted = address_key(str(address))
+        counted = site_of(str(address))
         count = self._counts.get(counted, 0)
         if count >= self._connections_max:
             error = RateLimited(f"{self._connections_max} connections from one address are open")

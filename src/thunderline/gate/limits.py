@@ -26,9 +26,6 @@ CALLERS_MAX: Final = 20_000
 _ROUNDING_S: Final = 1e-9
 """An error in the last digit must not cost a request."""
 
-_NOWHERE: Final = ""
-"""Stands for all addresses that are not known."""
-
 Headers = tuple[tuple[bytes, bytes], ...]
 
 
@@ -91,7 +88,7 @@ class Limits:
             clock=clock,
             keys_max=CALLERS_MAX,
         )
-        """By `address_key`."""
+        """By `site_of` the address."""
         self.beats = Limit(
             "node",
             "heartbeats a second of one node",
@@ -100,21 +97,6 @@ class Limits:
             keys_max=NODES_MAX,
         )
         """By the node's id."""
-
-
-def address_key(address: str | None) -> str:
-    """What counts as one address: of IPv6 a /64, which is what one customer has at least."""
-    if address is None:
-        return _NOWHERE
-    if ":" not in address:
-        return address
-    try:
-        read = ipaddress.IPv6Address(address.partition("%")[0])
-    except ValueError:
-        return _NOWHERE
-    if read.ipv4_mapped is not None:
-        return str(read.ipv4_mapped)
-    return str(ipaddress.IPv6Network((read, 64), strict=False).network_address)
 
 
 def is_loopback(address: str | None) -> bool:

@@ -46,7 +46,16 @@ class LinkProtocol(WebSocketProtocol):
                 bearer = bearer_in(dict(request.headers))
             except Unauthenticated as error:
                 raise self._doorkeeper.refuse(error, self.purpose, address=request.address) from None
-        self._link = LinkConnection(self._gate, self, subprotocol=subprotocol, address=request.address, bearer=bearer)
+            if bearer is None:
+                # It may show a token in a moment; until then it is one of those who do not.
+                self._doorkeeper.stranger(request.address)
+        try:
+            self._link = LinkConnection(
+                self._gate, self, subprotocol=subprotocol, address=request.address, bearer=bearer
+            )
+        except Unauthenticated:
+            self._doorkeeper.stranger(request.address)
+            raise
 
     def message(self, data: bytes, *, text: bool) -> None:
         if text and not self._text:

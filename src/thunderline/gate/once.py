@@ -145,5 +145,7 @@ async def change(
     def acting(keeping: Keeping | None) -> Awaitable[V]:
         return act(registry.domain if keeping is None else registry.domain.under(keeping))
 
-    request = keyed(asked.scope, body, actor_in(asked.scope))
+    actor = actor_in(asked.scope)
+    registry.access.still(actor)  # a body may have been long in coming
+    request = keyed(asked.scope, body, actor)
     return reply_answer(registry, await once(registry, request, acting, render))

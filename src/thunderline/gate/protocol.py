@@ -203,7 +203,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self.transport.pause_reading()
         cast(Upgrades, self.ws_protocol_class).turns.take(partial(self._upgrade, url, bytes(rest)))
 
-    def _upgrade(self, url: httptools.URL, rest: bytes) -> None:
+    def _upgrade(self, url: Any, rest: bytes) -> None:
         if self._refused or self.transport.is_closing():
             return
         self.transport.resume_reading()

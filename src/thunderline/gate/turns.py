@@ -7,6 +7,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from thunderline.core.logging import get_logger
+
+log = get_logger(__name__)
+
 UPGRADES_A_TURN: Final = 16
 """Of a fleet that comes back at once, so many connections are upgraded before those that are inside are heard again:
 10 ms. Higher lets the fleet in sooner and those inside wait for longer."""
@@ -26,11 +30,11 @@ class Turns:
         return len(self._waiting)
 
     def take(self, work: Callable[[], None]) -> None:
-        """Do `work` now, or in a later turn, in the order in which it came. It must not raise."""
+        """Do `work` now, or in a later turn, in the order in which it came."""
         if self._left and not self._waiting:
             self._left -= 1
             self._come_back()
-            work()
+            _do(work)
         else:
             self._waiting.append(work)
             self._come_back()
@@ -45,6 +49,14 @@ class Turns:
         self._left = self._each
         while self._waiting and self._left:
             self._left -= 1
-            self._waiting.popleft()()
+            _do(self._waiting.popleft())
         if self._left < self._each:
             self._come_back()
+
+
+def _do(work: Callable[[], None]) -> None:
+    try:
+        work()
+    except Exception:
+        # A bug of ours, for which those who wait behind it must not pay.
+        log.exception("what waited for its turn failed")

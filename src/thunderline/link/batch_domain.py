@@ -13,9 +13,8 @@ from typing import TypeVar
 from thunderline.core.errors import BatchRefused, ThunderlineError
 from thunderline.core.inputs import HeartbeatInput, NodeAttrs
 from thunderline.core.settings import Settings
-from thunderline.link import plans
 from thunderline.link.access import Access
-from thunderline.link.actor import Actor
+from thunderline.link.actor import Action, Actor
 from thunderline.link.conditions import Condition
 from thunderline.link.domain import NodeDomain
 from thunderline.link.lanes import Lane
@@ -42,16 +41,18 @@ class BatchDomain:
 
         Raises at once: Overloaded, StoreUnavailable, ShuttingDown.
         """
-        self._access.authorise_new(actor, attrs)
-        return self._writer.submit(Lane.MUTATIONS, self._registration(attrs), actor=actor, audited=True)
+        self._access.authorise(actor, Action.REGISTER, name=attrs.name)
+        return self._writer.submit(
+            Lane.MUTATIONS, self._nodes.plan_registration(attrs, actor), actor=actor, audited=True
+        )
 
     async def register_all(
         self, items: Sequence[NodeAttrs], *, actor: Actor, condition: Condition | None = None
     ) -> list[Ensured]:
         """Ensure all these nodes, or none. Raises: BatchRefused, and what `Writer.submit` does."""
         for attrs in items:
-            self._access.authorise_new(actor, attrs)
-        wanted = [self._registration(attrs) for attrs in items]
+            self._access.authorise(actor, Action.REGISTER, name=attrs.name)
+        wanted = [self._nodes.plan_registration(attrs, actor) for attrs in items]
         return await self._as_one(Lane.MUTATIONS, wanted, actor=actor, condition=condition)
 
     async def beat_all(
@@ -63,9 +64,6 @@ class BatchDomain:
         """
         wanted = [self._nodes.plan_beat(entry, beat) for entry, beat in items]
         return await self._as_one(Lane.HEARTBEATS, wanted, actor=actor, condition=condition)
-
-    def _registration(self, attrs: NodeAttrs) -> Callable[[Overlay], Ensured]:
-        return lambda overlay: plans.register(overlay, attrs, self._settings.heartbeat_interval_ms)
 
     async def _as_one(
         self, lane: Lane, wanted: Sequence[Plan[V]], *, actor: Actor, condition: Condition | None

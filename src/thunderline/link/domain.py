@@ -107,10 +107,17 @@ class NodeDomain:
         Of a known node, what is absent so far is filled in and all else stays. Raises: Mismatch when the name is known
         with another role or domain.
         """
-        self._access.authorise_new(actor, attrs)
-        return await self._mutate(
-            lambda overlay: plans.register(overlay, attrs, self._settings.heartbeat_interval_ms), actor
-        )
+        self._access.authorise(actor, Action.REGISTER, name=attrs.name)
+        return await self._mutate(self.plan_registration(attrs, actor), actor)
+
+    def plan_registration(self, attrs: NodeAttrs, actor: Actor) -> Callable[[Overlay], Ensured]:
+        """What registering the node does, as a plan."""
+
+        def plan(overlay: Overlay) -> Ensured:
+            given = token_plans.attrs_for(overlay, actor, attrs)
+            return plans.register(overlay, given, self._settings.heartbeat_interval_ms)
+
+        return plan
 
     async def claim_own_node(self, attrs: NodeAttrs, *, actor: Actor) -> Node:
         """The registry's own node as `attrs` say it is now, whatever was known under its name."""
@@ -210,7 +217,9 @@ class NodeDomain:
         announcement = announcement or OnlineInput()
         before = None
         if (entry := self._roster.get(node_id)) is not None:
-            self._uplinks.check_name(entry.node.name, actor)
+            if entry.node.name == self._uplinks.holder:
+                self._access.authorise(actor, Action.CLAIM, node_id=node_id)
+            self._access.still(actor)
             if announcement.instance is not None:
                 self._uplinks.admit(entry.node, announcement.instance)
             before = entry.node.instance
@@ -234,6 +243,7 @@ class NodeDomain:
             reason = wanted.reason or f"marked {status} by {actor.name}"
             return await self._mutate(lambda overlay: plans.override(overlay, node_id, status, reason, actor), actor)
         if status is not NodeStatus.OFFLINE and (entry := self._roster.get(node_id)) is not None:
+            self._access.still(actor)
             self._sentinel.announced(entry)
         return await self._mutate(
             lambda overlay: plans.set_observed(overlay, overlay.node(node_id), plans.stated(status, wanted.reason)),

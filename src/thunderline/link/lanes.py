@@ -29,8 +29,8 @@ OWN_LANE_MAX: Final = 100_000
 
 
 BEFORE_BEATS: Final = 8
-"""Of a commit so much at most, an eighth, is of others while beats wait. Higher answers beats sooner, and makes more
-commits of a burst of changes; at 8 and 2,000 in a commit, 250 changes take some 50 ms."""
+"""Of a commit so much at most, an eighth, is of each other lane while beats wait. Higher answers beats sooner and makes
+more commits of a burst of changes; at 8 and 2,000 in a commit, 250 changes take some 50 ms."""
 
 
 class Operation(ABC):
@@ -112,15 +112,14 @@ class Lanes:
     def take(self, limit: int) -> list[Operation]:
         """At most `limit` operations, those of an earlier lane first, each lane in its order of arrival.
 
-        While beats wait, what goes before them is no more than a part of the limit: a fleet that falls or comes back
-        makes thousands of changes at once, behind all of which the beats of everybody else would wait for seconds.
+        While beats wait, what goes before them is of each lane no more than a part of the limit: a fleet that falls
+        or comes back makes thousands of changes at once, behind all of which everybody's beats would wait for seconds.
         """
         taken: list[Operation] = []
+        share = max(1, limit // BEFORE_BEATS) if self._queues[Lane.HEARTBEATS] else limit
         for lane, queue in self._queues.items():
-            share = limit
-            if lane is not Lane.HEARTBEATS and self._queues[Lane.HEARTBEATS]:
-                share = max(1, limit // BEFORE_BEATS)
-            while queue and len(taken) < share:
+            most = min(limit, len(taken) + (limit if lane is Lane.HEARTBEATS else share))
+            while queue and len(taken) < most:
                 taken.append(queue.popleft())
         return taken
 

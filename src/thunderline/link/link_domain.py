@@ -6,7 +6,7 @@ What follows from a connection that ended is up to `detection`; the records of s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -15,18 +15,20 @@ from thunderline.core.access import Token, TokenKind
 from thunderline.core.errors import (
     Deregistered,
     JoinRefused,
+    NameInUse,
     SessionEnded,
     ShuttingDown,
     StaleIncarnation,
     ThunderlineError,
+    Unauthenticated,
 )
-from thunderline.core.ids import LinkId
+from thunderline.core.ids import LinkId, TokenId
 from thunderline.core.inputs import HeartbeatInput, NodeAttrs
 from thunderline.core.records import BeatStatus, Node
 from thunderline.core.settings import Settings
 from thunderline.link import link_plans, plans, report_plans, token_plans
 from thunderline.link.access import Access
-from thunderline.link.actor import NODE_SCOPES, Action, Actor, ActorKind
+from thunderline.link.actor import DETECTION, NODE_SCOPES, Action, Actor, ActorKind
 from thunderline.link.detection import plan_leave
 from thunderline.link.health import Health
 from thunderline.link.lanes import Lane, Operation
@@ -39,6 +41,10 @@ from thunderline.link.sentinel import Sentinel
 from thunderline.link.token_plans import Issued
 from thunderline.link.uplinks import Uplink, Uplinks
 from thunderline.link.writer import Writer
+
+JOIN_AGAIN_S: Final = 5.0
+"""After which a process that joined, and lost its connection before it heard of it, tries again: it takes as long until
+that connection is known to be lost, or longer."""
 
 
 class BeatListener(Protocol):
@@ -149,12 +155,9 @@ class LinkDomain:
         `Writer.submit` does.
         """
         joins = token is not None and token.kind is TokenKind.JOIN
-        if joins:
-            actor = self._joiner(attrs.name, token, uplink)
-        else:
-            actor = self._caller(attrs.name, token, uplink)
-            self._access.authorise_new(actor, attrs)
-        self._uplinks.check_name(attrs.name, actor)
+        actor = self._joiner(attrs.name, token, uplink) if joins else self._caller(attrs.name, token, uplink)
+        if attrs.name == self._uplinks.holder:
+            self._access.authorise(actor, Action.CLAIM, name=attrs.name)
         if self._uplinks.draining:
             raise ShuttingDown
         known = self._roster.named(attrs.name)
@@ -163,10 +166,14 @@ class LinkDomain:
         self._uplinks.expect(session_id)
 
         def plan(overlay: Overlay) -> tuple[link_plans.Opened, Issued | None]:
-            given, issued = attrs, None
+            issued = None
+            before = overlay.named(attrs.name)
             if token is not None and token.kind is TokenKind.JOIN:
-                may_retry = self._may_join_again(overlay, attrs.name, instance)
+                may_retry = self._may_join_again(overlay, token.id, attrs.name, instance)
                 issued, given = token_plans.enrol(overlay, token.id, attrs, may_retry=may_retry)
+            else:
+                given = token_plans.attrs_for(overlay, actor, attrs)
+            since = overlay.savepoint()
             opened = link_plans.open_link(
                 overlay,
                 given,
@@ -176,18 +183,26 @@ class LinkDomain:
                 admit=self._uplinks.admit,
                 default_interval_ms=self._settings.heartbeat_interval_ms,
             )
+            if before is None:
+                overlay.note_change(since)  # a node that comes back is no news to auditors
             return opened, issued
 
         try:
             opened, issued = await self._writer.submit(Lane.MUTATIONS, plan, actor=actor)
-            if issued is not None:
-                uplink.credential = issued.text
-                actor = msgspec.structs.replace(actor, token_id=issued.token.id)
-            self._access.still(actor)
         except BaseException as error:
             self._uplinks.unexpect(session_id)
             if isinstance(error, JoinRefused):
                 self._access.refusals.note(error, action="join", actor=actor, subject=attrs.name)
+            raise
+        if issued is not None:
+            uplink.credential, uplink.unused = issued.text, issued.token.id
+            actor = msgspec.structs.replace(actor, token_id=issued.token.id)
+        try:
+            self._access.still(actor)
+        except Unauthenticated:
+            # Revoked in the same commit: nobody holds the session that it opened.
+            self._uplinks.unexpect(session_id)
+            await self._writer.submit(Lane.OWN, lambda overlay: link_plans.reap(overlay, session_id), actor=DETECTION)
             raise
         node = opened.node
         if opened.before is not None and opened.before != instance:
@@ -218,12 +233,19 @@ class LinkDomain:
             kind=ActorKind.NODE, name=name, token_id=None if token is None else token.id, address=uplink.address
         )
 
-    def _may_join_again(self, overlay: Overlay, name: str, instance: str) -> bool:
-        """Whether this process was enrolled and does not know it: the answer was lost with its connection."""
+    def _may_join_again(self, overlay: Overlay, join_id: TokenId, name: str, instance: str) -> bool:
+        """Whether this process was enrolled and does not know it: the answer was lost with its connection.
+
+        Raises: NameInUse where that connection seems to stand still.
+        """
         node, credential = overlay.named(name), overlay.credential_of(name)
-        if node is None or credential is None or node.instance != instance:
+        if node is None or credential is None or node.instance != instance or credential.joined_by != join_id:
             return False
-        return not self._uplinks.of_node(node.id) and not self._roster.tokens.is_used(credential.id)
+        if self._roster.tokens.is_used(credential.id):
+            return False
+        if self._uplinks.of_node(node.id):
+            raise NameInUse(name, retry_after_s=JOIN_AGAIN_S)
+        return True
 
     def _open(self, uplink: Uplink, entry: Entry, session_id: str, node: Node, instance: str, caller: Actor) -> None:
         uplink.entry = entry
@@ -245,6 +267,10 @@ class LinkDomain:
     def hear(self, uplink: Uplink) -> None:
         """Count a frame as a sign of life."""
         entry = uplink.entry
+        if uplink.unused is not None:
+            # Whoever speaks behind the welcome has it, and the credential in it.
+            self._roster.tokens.use(uplink.unused)
+            uplink.unused = None
         if entry.node.incarnation == uplink.incarnation:
             self._sentinel.heard(entry)
             if entry.interval_ms != uplink.interval_ms:

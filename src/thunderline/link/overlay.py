@@ -312,6 +312,7 @@ class Overlay:
                 outcome=Outcome.DONE,
                 subject=subject,
                 revision=revision,
+                token_id=self._actor.token_id,
                 address=self._actor.address,
             )
         )

@@ -6,6 +6,7 @@ writes a handful of rows.
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 from typing import Final
 
@@ -14,7 +15,8 @@ import msgspec
 from thunderline.core.access import AuditEntry, Outcome
 from thunderline.core.clock import Clock
 from thunderline.core.errors import ContentRejected, OutcomeUnknown, ThunderlineError, Unavailable
-from thunderline.core.ids import AuditId, IdSource
+from thunderline.core.ids import AuditId, IdSource, TokenId
+from thunderline.core.sites import site_of
 from thunderline.link.actor import DETECTION, NOBODY, Actor
 from thunderline.link.lanes import Lane
 from thunderline.link.overlay import Overlay
@@ -27,6 +29,9 @@ KINDS_MAX: Final = 500
 """Kinds of refusals that are counted apart in that time, of those who show a good token, and again of those who show
 none; the rest are told as one. Anonymous callers can thus not crowd out what is told of known ones."""
 
+OF_ONE_MAX: Final = 20
+"""Of them by one that shows a good token: whoever is refused all sorts of things crowds out nobody else."""
+
 OTHERS: Final = "others"
 
 
@@ -38,6 +43,7 @@ class Kind(msgspec.Struct, frozen=True, array_like=True):
     reason: str
     subject: str | None = None
     address: str | None = None
+    token_id: TokenId | None = None
 
 
 class Count(msgspec.Struct):
@@ -49,19 +55,24 @@ class Count(msgspec.Struct):
 
 
 class Counts:
-    """Counts of a bounded number of kinds; those beyond are counted as one of `actor`'s."""
+    """Counts of a bounded number of kinds, of each actor fewer; those beyond are counted as one of that actor's, and
+    at last as one of all."""
 
-    def __init__(self, actor: str) -> None:
-        self._rest = Kind(actor, OTHERS, OTHERS)
+    def __init__(self, each_max: int) -> None:
         self.kinds: dict[Kind, Count] = {}
+        self._each_max = each_max
+        self._of_actor: Counter[str] = Counter()
 
     def add(self, kind: Kind, more: Count) -> None:
         """Count `more` of a kind."""
+        if kind not in self.kinds and self._of_actor[kind.actor] >= self._each_max:
+            kind = Kind(kind.actor, OTHERS, OTHERS, token_id=kind.token_id)
         if kind not in self.kinds and len(self.kinds) >= KINDS_MAX:
-            kind = self._rest
+            kind = Kind(OTHERS, OTHERS, OTHERS)
         count = self.kinds.get(kind)
         if count is None:
             self.kinds[kind] = more
+            self._of_actor[kind.actor] += 1
         else:
             count.first_at = min(count.first_at, more.first_at)
             count.last_at = max(count.last_at, more.last_at)
@@ -74,7 +85,7 @@ class Refusals:
     def __init__(self, *, clock: Clock, ids: IdSource) -> None:
         self._clock = clock
         self._ids = ids
-        self._known, self._strangers = Counts("known"), Counts(str(NOBODY))
+        self._known, self._strangers = Counts(OF_ONE_MAX), Counts(KINDS_MAX)
 
     def note(
         self,
@@ -89,7 +100,10 @@ class Refusals:
         actor = actor or NOBODY
         counts = self._strangers if actor.token_id is None else self._known
         now = self._clock.now()
-        counts.add(Kind(str(actor), action, error.code, subject, address or actor.address), Count(now, now))
+        address = address or actor.address
+        if actor.token_id is None:
+            address = site_of(address) or None  # one stranger has many addresses
+        counts.add(Kind(str(actor), action, error.code, subject, address, actor.token_id), Count(now, now))
 
     async def run(self, writer: Writer) -> None:
         """Tell what was refused now and then, until cancelled."""
@@ -102,7 +116,7 @@ class Refusals:
         told = (self._known, self._strangers)
         if writer.away is not None or not any(counts.kinds for counts in told):
             return
-        self._known, self._strangers = Counts("known"), Counts(str(NOBODY))
+        self._known, self._strangers = Counts(OF_ONE_MAX), Counts(KINDS_MAX)
 
         def plan(overlay: Overlay) -> None:
             for counts in told:
@@ -128,6 +142,7 @@ class Refusals:
             outcome=Outcome.REFUSED,
             subject=kind.subject,
             reason=kind.reason,
+            token_id=kind.token_id,
             address=kind.address,
             count=count.count,
             first_at=count.first_at if count.count > 1 else None,

@@ -101,7 +101,7 @@ class Registry:
         self.access = engine.access
         self.domain = NodeDomain(*parts, store, engine.history, engine.access, settings=settings)
         self.batches = BatchDomain(self.domain, engine.writer, engine.access, settings=settings)
-        self.tokens = TokenDomain(engine.writer, engine.roster, engine.access, store)
+        self.tokens = TokenDomain(engine.writer, engine.roster, engine.access, store, clock=clock)
         self.answers = Answers(store, engine.writer, clock=clock, ttl_s=settings.idempotency_ttl_s)
         self.links = LinkDomain(*parts, store, engine.access, settings=settings)
 

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 from thunderline.block.store import Store
 from thunderline.core.access import AuditEntry, JoinTerms, Scope, Token, TokenKind
+from thunderline.core.clock import Clock
 from thunderline.core.errors import UnknownToken
 from thunderline.core.ids import AuditId, TokenId
 from thunderline.core.inputs import NewToken, ReissueInput
@@ -28,11 +29,12 @@ FIRST_TOKEN: Final = "first-admin"
 class TokenDomain:
     """All actions. Those that change something raise NotPermitted, and what `Writer.submit` does."""
 
-    def __init__(self, writer: Writer, roster: Roster, access: Access, store: Store) -> None:
+    def __init__(self, writer: Writer, roster: Roster, access: Access, store: Store, *, clock: Clock) -> None:
         self._writer = writer
         self._roster = roster
         self._access = access
         self._store = store
+        self._clock = clock
 
     async def create_token(self, wanted: NewToken, *, actor: Actor) -> Issued:
         """A new token; its text is given this once. Raises: TokenNameTaken."""
@@ -71,16 +73,21 @@ class TokenDomain:
         self._access.authorise(actor, Action.TOKENS)
         return await self._mutate(lambda overlay: token_plans.revoke(overlay, ref), actor)
 
-    async def first_token(self, *, actor: Actor) -> Issued | None:
-        """A token with every scope, where there is no good one of scope `admin`; else None."""
+    def has_admin(self) -> bool:
+        """Whether there is a good token of scope `admin`."""
+        now = self._clock.now()
+        return any(_is_admin(token, now) for token in self._roster.tokens)
+
+    async def first_token(self, made: tuple[TokenId, bytes], *, actor: Actor) -> Issued:
+        """A token with every scope, of this id and secret: its text can be written down before it is good."""
         self._access.authorise(actor, Action.TOKENS)
 
-        def plan(overlay: Overlay) -> Issued | None:
-            if any(self._is_admin(token, overlay.now) for token in self._roster.tokens):
-                return None
+        def plan(overlay: Overlay) -> Issued:
             if (before := overlay.token_named(FIRST_TOKEN)) is not None:
                 token_plans.revoke(overlay, before.id)
-            return token_plans.create(overlay, name=FIRST_TOKEN, scopes=(Scope.ADMIN,), expires_at=None, by=str(actor))
+            return token_plans.create(
+                overlay, name=FIRST_TOKEN, scopes=(Scope.ADMIN,), expires_at=None, by=str(actor), made=made
+            )
 
         return await self._mutate(plan, actor)
 
@@ -111,15 +118,17 @@ class TokenDomain:
         def plan(overlay: Overlay) -> None:
             overlay.note(action, subject=subject)
 
-        await self._mutate(plan, actor)
-
-    def _is_admin(self, token: Token, now: datetime) -> bool:
-        good = token.revoked_at is None and (token.expires_at is None or token.expires_at > now)
-        return good and token.kind is TokenKind.TOKEN and Scope.ADMIN in token.scopes
+        await self._writer.submit(Lane.MUTATIONS, plan, actor=actor)
 
     async def _mutate(self, plan: Callable[[Overlay], V], actor: Actor) -> V:
-        return await self._writer.submit(Lane.MUTATIONS, plan, actor=actor)
+        # Before all that others have queued: whoever leaked a token may be filling that lane with it.
+        return await self._writer.submit(Lane.OWN, plan, actor=actor)
 
 
 def _end(overlay: Overlay, lifetime_s: int | None) -> datetime | None:
     return None if lifetime_s is None else overlay.now + timedelta(seconds=lifetime_s)
+
+
+def _is_admin(token: Token, now: datetime) -> bool:
+    good = token.revoked_at is None and (token.expires_at is None or token.expires_at > now)
+    return good and token.kind is TokenKind.TOKEN and Scope.ADMIN in token.scopes

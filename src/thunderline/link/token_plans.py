@@ -12,6 +12,7 @@ from thunderline.core.access import JoinTerms, Scope, Token, TokenKind, digest_o
 from thunderline.core.errors import (
     InvalidInput,
     JoinRefused,
+    NotPermitted,
     TokenExpired,
     TokenNameTaken,
     TokenRevoked,
@@ -19,9 +20,12 @@ from thunderline.core.errors import (
 )
 from thunderline.core.ids import TokenId
 from thunderline.core.inputs import NodeAttrs
-from thunderline.link.access import CONTROLLER
+from thunderline.link.actor import Action, Actor, ActorKind
 from thunderline.link.overlay import Overlay
 from thunderline.link.plans import DEFAULT_DOMAIN, DEFAULT_ROLE
+
+CONTROLLER: Final = "controller"
+"""The role of nodes that others trust to say what the cluster is: no node takes it for itself."""
 
 OWN_NAMES: Final = "registry@"
 """Names of the registry's own nodes begin like this: no join token enrols one."""
@@ -40,12 +44,23 @@ class Issued(msgspec.Struct, frozen=True):
         return f"<Issued {self.token!r}>"  # a secret must not reach a log
 
 
-def create(overlay: Overlay, *, name: str, scopes: Sequence[Scope], expires_at: datetime | None, by: str) -> Issued:
-    """A token for a person or a program. Raises: TokenNameTaken, InvalidInput."""
+def create(
+    overlay: Overlay,
+    *,
+    name: str,
+    scopes: Sequence[Scope],
+    expires_at: datetime | None,
+    by: str,
+    made: tuple[TokenId, bytes] | None = None,
+) -> Issued:
+    """A token for a person or a program, of the id and secret `made` before, if they were.
+
+    Raises: TokenNameTaken, InvalidInput.
+    """
     if not scopes:
         raise InvalidInput("scopes", "is empty; a token without a scope is good for nothing")
     ordered = tuple(scope for scope in Scope if scope in scopes)
-    return _issue(overlay, TokenKind.TOKEN, name, by=by, expires_at=expires_at, scopes=ordered)
+    return _issue(overlay, TokenKind.TOKEN, name, by=by, expires_at=expires_at, scopes=ordered, made=made)
 
 
 def create_join(overlay: Overlay, *, name: str, terms: JoinTerms, expires_at: datetime | None, by: str) -> Issued:
@@ -120,6 +135,25 @@ def enrol(overlay: Overlay, join_id: TokenId, attrs: NodeAttrs, *, may_retry: bo
     return issued, given
 
 
+def attrs_for(overlay: Overlay, actor: Actor, attrs: NodeAttrs) -> NodeAttrs:
+    """What a node gets that registers itself by its credential, where its name is not known now: what it was enrolled
+    with, and of what an operator made, any role but `controller`.
+
+    Raises: NotPermitted, JoinRefused.
+    """
+    if actor.kind is not ActorKind.NODE or actor.any_node or actor.token_id is None:
+        return attrs
+    if overlay.named(attrs.name) is not None:
+        return attrs
+    credential = overlay.token(actor.token_id)
+    join = None if credential is None or credential.joined_by is None else overlay.token(credential.joined_by)
+    if join is not None and join.join is not None:
+        return _terms_kept(join.join, attrs)
+    if attrs.role == CONTROLLER:
+        raise NotPermitted(str(actor), f"{Action.REGISTER} of the role {CONTROLLER}; let an operator do so first")
+    return attrs
+
+
 def _terms_kept(terms: JoinTerms, attrs: NodeAttrs) -> NodeAttrs:
     for field in ("role", "domain"):
         granted, wanted = getattr(terms, field), getattr(attrs, field)
@@ -169,14 +203,15 @@ def _issue(
     scopes: tuple[Scope, ...] = (),
     join: JoinTerms | None = None,
     joined_by: TokenId | None = None,
+    made: tuple[TokenId, bytes] | None = None,
 ) -> Issued:
     if kind is not TokenKind.CREDENTIAL and overlay.token_named(name) is not None:
         raise TokenNameTaken(name)
     if expires_at is not None and expires_at <= overlay.now:
         raise InvalidInput("expires_at", "has passed already; give a moment that is still to come")
-    secret = new_secret()
+    token_id, secret = made or (TokenId(overlay.new_id()), new_secret())
     token = Token(
-        id=TokenId(overlay.new_id()),
+        id=token_id,
         kind=kind,
         name=name,
         digest=digest_of(secret),

@@ -18,11 +18,11 @@ from typing import Final
 import msgspec
 
 from thunderline.core.errors import Deregistered, NameInUse, SaidGoodbye, SessionEnded, Superseded, ThunderlineError
-from thunderline.core.ids import NodeId
+from thunderline.core.ids import NodeId, TokenId
 from thunderline.core.logging import get_logger
 from thunderline.core.records import LinkSession, Node
 from thunderline.link.access import Hold
-from thunderline.link.actor import Action, Actor, authorise
+from thunderline.link.actor import Actor
 from thunderline.link.liveness import has_left, is_up
 from thunderline.link.roster import Entry, Roster
 from thunderline.link.sentinel import Sentinel
@@ -52,6 +52,7 @@ class Uplink(ABC):
         "leaving",
         "leaving_reason",
         "session_id",
+        "unused",
     )
 
     entry: Entry
@@ -65,6 +66,8 @@ class Uplink(ABC):
         """Where the peer is."""
         self.credential: str | None = None
         """What a node that has joined is to use from now on, as the token's text."""
+        self.unused: TokenId | None = None
+        """That credential, until the node has shown that it has it."""
         self.hold: Hold | None = None
         self.session_id = ""
         """Empty until the link is open; what stands above is known from then on."""
@@ -242,11 +245,6 @@ class Uplinks:
             del self._of_node[node_id]
 
     # Who may speak for a node
-
-    def check_name(self, name: str, actor: Actor) -> None:
-        """Return unless somebody else would speak for the registry's own node. Raises: NotPermitted."""
-        if name == self.holder:
-            authorise(actor, Action.CLAIM)
 
     def admit(self, node: Node, instance: str) -> None:
         """Return if the process `instance` may speak for the node. Raises: Superseded, NameInUse."""

@@ -26,6 +26,7 @@ from thunderline.block.store import Store
 from thunderline.core.clock import Clock, from_ms
 from thunderline.core.errors import (
     ContentRejected,
+    NotPermitted,
     OutcomeUnknown,
     ShuttingDown,
     StoreUnavailable,
@@ -98,11 +99,11 @@ class Writer:
         settled: Callable[[NodeId, Node | None], None],
         token_settled: Callable[[TokenId], None],
         beats_kept: Callable[[Overlay], list[Event]],
-        turned_away: Callable[[Actor, Unauthenticated], None],
+        turned_away: Callable[[Actor, ThunderlineError], None],
     ) -> None:
         """`settled` hears of every node that a commit touched (None: removed), and `token_settled` of every token,
         before its callers do; `beats_kept` gives the transient events of a committed overlay; `turned_away` hears of
-        whose token was good no more when the turn came."""
+        who was refused when the turn came."""
         self.stats = CommitStats()
         self._store = store
         self._roster = roster
@@ -269,7 +270,7 @@ class Writer:
                     overlay.note_change(savepoint)
             except ThunderlineError as error:
                 overlay.roll_back(savepoint)
-                if isinstance(error, Unauthenticated):
+                if isinstance(error, Unauthenticated | NotPermitted):
                     self._turned_away(operation.actor, error)
                 outcomes.append((operation, None, error))
             except Exception as error:
