@@ -18,7 +18,7 @@ import msgspec
 import uvloop
 
 from benchmarks.link_load import Frames, LoadLink, beat, open_links, raise_files, upgrade_and_hello
-from thunderline.wire.frames import ErrorFrame, Welcome
+from thunderline.wire.frames import Ack, ErrorFrame, Welcome
 
 INTERVAL_MS: Final = 10_000
 RETRY_S: Final = 1.0
@@ -88,7 +88,10 @@ class Node(asyncio.Protocol):
 
     def __init__(self, fleet: Fleet, name: str) -> None:
         self._fleet = fleet
-        self._name = name
+        self.name = name
+        self.acked: dict[int, int] = {}
+        """The highest beat that was acknowledged, by incarnation."""
+        self._incarnation = 0
         self._transport: asyncio.Transport | None = None
         self._frames = Frames()
         self._seq = 0
@@ -112,15 +115,20 @@ class Node(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
-        transport.write(upgrade_and_hello(self._name, instance=secrets.token_hex(8), interval_ms=INTERVAL_MS))
+        transport.write(upgrade_and_hello(self.name, instance=secrets.token_hex(8), interval_ms=INTERVAL_MS))
 
     def data_received(self, data: bytes) -> None:
         for frame in self._frames.feed(data):
             if isinstance(frame, Welcome):
                 self.is_in = True
+                self._incarnation = frame.incarnation
                 self._interval_s = frame.interval_ms / 1000
                 self._fleet.came_in()
                 self._beat()
+            elif isinstance(frame, Ack):
+                if self._incarnation not in self.acked:
+                    self._fleet.was_heard()
+                self.acked[self._incarnation] = frame.seq
             elif isinstance(frame, ErrorFrame):
                 self._fleet.turned_away += 1
                 self._retry_s = (frame.retry_after_ms or 1000) / 1000
@@ -130,7 +138,7 @@ class Node(asyncio.Protocol):
             self._beating.cancel()
         was_in, self.is_in = self.is_in, False
         if was_in:
-            self._fleet.went_out()
+            self._fleet.went_out(was_heard=self._incarnation in self.acked)
         self._again(0.0 if was_in else self._retry_s if self._retry_s is not None else RETRY_S * random.uniform(0.5, 1))
 
     def _again(self, wait_s: float) -> None:
@@ -153,10 +161,13 @@ class Fleet:
         self.loop = asyncio.get_running_loop()
         self.turned_away = 0
         self.is_over = False
+        self.nodes = [Node(self, f"storm-{number}") for number in range(links)]
         self._links = links
         self._in = 0
+        self._heard = 0
         self._half_at = self._all_at = 0.0
         self._all_in = asyncio.Event()
+        self._all_heard = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, body: Any) -> None:
@@ -174,25 +185,54 @@ class Fleet:
             self._all_at = time.perf_counter()
             self._all_in.set()
 
-    def went_out(self) -> None:
+    def was_heard(self) -> None:
+        """The first beat of a node that is in has been acknowledged."""
+        self._heard += 1
+        if self._heard == self._links:
+            self._all_heard.set()
+
+    def went_out(self, *, was_heard: bool) -> None:
         """A node has lost its link."""
         self._in -= 1
+        self._heard -= was_heard
+        self._all_in.clear()
+        self._all_heard.clear()
 
     async def run(self) -> Back:
         """Open, cut, and come back."""
-        nodes = [Node(self, f"storm-{number}") for number in range(self._links)]
-        for begin in range(0, self._links, 200):
-            await asyncio.gather(*(node.connect() for node in nodes[begin : begin + 200]))
-        await asyncio.wait_for(self._all_in.wait(), GIVE_UP_S)
+        await self.open()
         await asyncio.sleep(3)  # what the opening left behind is over
-        self._all_in.clear()
+        back = await self.cut_and_return()
+        self.is_over = True
+        return back
+
+    async def open(self) -> None:
+        """Connect all, one after another."""
+        for begin in range(0, self._links, 200):
+            await asyncio.gather(*(node.connect() for node in self.nodes[begin : begin + 200]))
+        await asyncio.wait_for(self._all_in.wait(), GIVE_UP_S)
+
+    async def cut_and_return(self) -> Back:
+        """Cut all links; ends when all are back."""
         self.turned_away = 0
         began = time.perf_counter()
-        for node in nodes:
+        for node in self.nodes:
             node.cut()
+        # Each has to notice that it is cut, which it does on the loop, and only then says that it went out.
+        self._all_in.clear()
         await asyncio.wait_for(self._all_in.wait(), GIVE_UP_S)
-        self.is_over = True
         return Back(began, self._half_at, self._all_at, self.turned_away)
+
+    async def heard(self) -> None:
+        """Ends when all are in, and a beat of each has been acknowledged since."""
+        await asyncio.wait_for(self._all_heard.wait(), GIVE_UP_S)
+
+    def close(self) -> None:
+        """Cut all links that are in, for good."""
+        self.is_over = True
+        for node in self.nodes:
+            if node.is_in:
+                node.cut()
 
 
 def _storm(pipe: Connection, url: str, links: int) -> None:
