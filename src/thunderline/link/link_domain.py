@@ -195,7 +195,7 @@ class LinkDomain:
                 self._access.refusals.note(error, action="join", actor=actor, subject=attrs.name)
             raise
         if issued is not None:
-            uplink.credential, uplink.unused = issued.text, issued.token.id
+            uplink.credential = issued.text
             actor = msgspec.structs.replace(actor, token_id=issued.token.id)
         try:
             self._access.still(actor)
@@ -267,10 +267,6 @@ class LinkDomain:
     def hear(self, uplink: Uplink) -> None:
         """Count a frame as a sign of life."""
         entry = uplink.entry
-        if uplink.unused is not None:
-            # Whoever speaks behind the welcome has it, and the credential in it.
-            self._roster.tokens.use(uplink.unused)
-            uplink.unused = None
         if entry.node.incarnation == uplink.incarnation:
             self._sentinel.heard(entry)
             if entry.interval_ms != uplink.interval_ms:

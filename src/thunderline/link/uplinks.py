@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from thunderline.core.errors import Deregistered, NameInUse, SaidGoodbye, SessionEnded, Superseded, ThunderlineError
-from thunderline.core.ids import NodeId, TokenId
+from thunderline.core.ids import NodeId
 from thunderline.core.logging import get_logger
 from thunderline.core.records import LinkSession, Node
 from thunderline.link.access import Hold
@@ -52,7 +52,6 @@ class Uplink(ABC):
         "leaving",
         "leaving_reason",
         "session_id",
-        "unused",
     )
 
     entry: Entry
@@ -66,8 +65,6 @@ class Uplink(ABC):
         """Where the peer is."""
         self.credential: str | None = None
         """What a node that has joined is to use from now on, as the token's text."""
-        self.unused: TokenId | None = None
-        """That credential, until the node has shown that it has it."""
         self.hold: Hold | None = None
         self.session_id = ""
         """Empty until the link is open; what stands above is known from then on."""
