@@ -8,7 +8,7 @@ DATA := $(CURDIR)/var
 # One more than two cores: what starts processes waits for them.
 JOBS ?= 3
 
-.PHONY: help install install-dev run test test-slow check bench bench-scale bench-watchers bench-past bench-liveness bench-storm bench-slow-clients docs clean
+.PHONY: help install install-dev run demo test test-slow check bench bench-scale bench-watchers bench-past bench-liveness bench-storm bench-slow-clients docs clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -20,6 +20,9 @@ install-dev: $(VENV)/.installed-dev
 run: install ## Start the registry with its embedded store under var/
 	@mkdir -p "$(DATA)"
 	@exec $(BIN)/thunderline serve --store "sqlite:///$(DATA)/thunderline.db" $(ARGS)
+
+demo: install ## Start the registry with a store of its own and 180 simulated nodes; Ctrl-C ends both
+	@exec $(BIN)/thunderline simulate --nodes 180 --serve $(ARGS)
 
 test: install-dev ## Run the test suite
 	@.ci/system-packages

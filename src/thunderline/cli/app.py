@@ -112,7 +112,8 @@ app.command(
 app.command(epilog=_examples("lift worker-1@prod"))(lift)
 app.command(
     epilog=_examples(
-        "simulate --offline mixed-fleet",
+        "simulate --nodes 180 --serve",
+        "simulate --nodes 2000 --churn 5 --faults 0 --server http://10.0.0.5:4040",
         "simulate --offline mixed-fleet --set detector=phi",
         "simulate --offline my-cluster.toml --json | jq .fleets",
     )

@@ -25,7 +25,8 @@ Query = Sequence[tuple[str, str | int]]
 
 ANSWER_TIMEOUT_S: Final = 30.0
 
-_OPTIONS: Final = {"url": "--server", "token_file": "--token-file", "ca": "--ca"}
+OPTIONS: Final = {"url": "--server", "token_file": "--token-file", "ca": "--ca"}
+"""What a person gave, by the argument of the client that it became."""
 
 _CURSOR_FIELD: Final = "Last-Event-ID"
 """How a stream's cursor travels, which nobody at a terminal has heard of."""
@@ -57,7 +58,7 @@ class Remote:
         try:
             self._client = BlockingClient(url, token_file=token_file, ca=ca, timeout_s=answer_timeout_s)
         except InvalidInput as error:
-            raise RemoteError(f"{_OPTIONS.get(error.field, error.field)}: {error.problem}") from error
+            raise RemoteError(f"{OPTIONS.get(error.field, error.field)}: {error.problem}") from error
 
     def __enter__(self) -> Self:
         return self
@@ -97,7 +98,7 @@ class Remote:
         The block begins once the server is connected. Raises: RemoteError.
         """
         with (
-            _retold(options={_CURSOR_FIELD: "--since"}),
+            retold(options={_CURSOR_FIELD: "--since"}),
             self._client.watch(
                 pattern,
                 since,
@@ -110,7 +111,7 @@ class Remote:
 
     def ask(self, call: Call[T]) -> T:
         """What `call` answers. Raises: RemoteError."""
-        with _retold():
+        with retold():
             answer = self._client.ask(call)
         self.now = answer.served_at or SystemClock().now()
         if self._warn is not None and answer.stale_s is not None:
@@ -120,7 +121,7 @@ class Remote:
 
 
 @contextmanager
-def _retold(*, options: Mapping[str, str] | None = None) -> Iterator[None]:
+def retold(*, options: Mapping[str, str] | None = None) -> Iterator[None]:
     """A block whose ClientErrors are told with what to do at a terminal; `options` names those that fields come from.
 
     Raises: RemoteError.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from thunderline.cli.failures import CommandFailed
-from thunderline.cli.options import AsJson
+from thunderline.cli.options import Ca, Server, TokenFile
 from thunderline.cli.progress import shown_bar
 from thunderline.cli.screen import on_terminal, open_console, plain, write_json, write_line, write_rows
 
@@ -45,34 +45,135 @@ class BarsMissed(CommandFailed):
 def simulate(
     *,
     scenario: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="SCENARIO", show_default=False, help="A TOML file, or the name of one that comes along."
+            metavar="[SCENARIO]",
+            show_default=False,
+            help="With --offline: a TOML file, or the name of one that comes along.",
         ),
-    ],
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Simulate the registry, too, in no real time. The only way at present.")
+    ] = None,
+    nodes: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, max=20_000, show_default=False, help="A live fleet of so many nodes, up to 20,000."
+        ),
+    ] = None,
+    domains: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=8, show_default="3", help="In how many domains they are.")
+    ] = None,
+    churn: Annotated[
+        float | None,
+        typer.Option(
+            metavar="PERCENT", min=0, max=1_000, show_default="1", help="How many of the nodes leave in a minute."
+        ),
+    ] = None,
+    faults: Annotated[
+        float | None,
+        typer.Option(
+            metavar="PERCENT",
+            min=0,
+            max=1_000,
+            show_default="1",
+            help="How many crash, become slow or flap in a minute; with 1, a zone falls out every five minutes, too.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Another run of the same.", show_default="1, or the scenario's")
+    ] = None,
+    lasts: Annotated[
+        float | None,
+        typer.Option(
+            "--for", metavar="SECONDS", min=0, show_default="until Ctrl-C", help="End so long after all were linked."
+        ),
+    ] = None,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="In the end take nodes and groups out of the registry, too.")
     ] = False,
-    seed: Annotated[int | None, typer.Option(help="Another run of the same.", show_default="the scenario's")] = None,
+    serve: Annotated[
+        bool,
+        typer.Option("--serve", help="Start a server for them, in place of --server; its store is gone afterwards."),
+    ] = False,
+    server: Server,
+    token_file: TokenFile = None,
+    ca: Ca = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Play a scenario against a simulated registry instead, in no real time.")
+    ] = False,
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="NAME=VALUE", help="A setting of the registry in the scenario's stead; repeatable."
+            "--set",
+            metavar="NAME=VALUE",
+            help="With --offline: a setting of the registry in the scenario's stead; repeatable.",
         ),
     ] = None,
-    as_json: AsJson = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print one JSON object per line: how it is, and what happens. Of a scenario, one."),
+    ] = False,
 ) -> None:
-    """Try settings on a simulated cluster: who is found dead how soon, and who falsely.
+    """Play a cluster: a live fleet at a server, or a scenario in no real time.
 
-    Nodes and network are simulated, the registry runs for real, in simulated time: a day takes as long as there is work
-    in it. The same scenario and seed give the same outcome. Exit code 1 if it is not what the scenario's bars ask for.
+    With --nodes: real links to a server, with names, places, groups and figures that look like something, until
+    Ctrl-C; then all say goodbye. Nodes leave and join, crash, become slow, flap, and now and then a zone falls out. The
+    same seed gives the same nodes, to which the same happens. With a token it should have the scope operator.
+    docs/simulate.md.
+
+    With --offline SCENARIO: nodes and network are simulated, the registry runs for real, in simulated time, and the
+    report says who was found dead how soon, and who falsely. Exit code 1 if it is not what the scenario's bars ask for.
     Scenarios that come along: registry-restart, registry-pause, store-outage, wall-jump, zone-cut, mixed-fleet.
     docs/liveness.md says what a scenario can hold.
     """
-    if not offline:
+    live = {
+        "--nodes": nodes,
+        "--domains": domains,
+        "--churn": churn,
+        "--faults": faults,
+        "--for": lasts,
+        "--remove": remove or None,
+        "--serve": serve or None,
+    }
+    if offline:
+        if scenario is None:
+            raise typer.BadParameter("is needed with --offline", param_hint="SCENARIO")
+        _refuse_beside(live, "is for a live fleet, and --offline plays a scenario")
+        _play_offline(scenario, seed=seed, settings=settings, as_json=as_json)
+        return
+    _refuse_beside({"SCENARIO": scenario, "--set": settings}, "needs --offline, with which a scenario is played")
+    if nodes is None:
         raise typer.BadParameter(
-            "is required: nodes are simulated against a simulated registry", param_hint="--offline"
+            "says how many nodes are to live; or play a scenario with --offline", param_hint="--nodes"
         )
+
+    from thunderline.cli.fleet import Options, own_server, play
+
+    options = Options(
+        nodes=nodes,
+        domains=3 if domains is None else domains,
+        churn=1.0 if churn is None else churn,
+        faults=1.0 if faults is None else faults,
+        seed=1 if seed is None else seed,
+        lasts_s=lasts,
+        removes=remove,
+        server=server,
+        token_file=token_file,
+        ca=ca,
+        as_json=as_json,
+    )
+    if not serve:
+        play(options)
+        return
+    with own_server() as url:
+        play(msgspec.structs.replace(options, server=url))
+
+
+def _refuse_beside(given: Mapping[str, object], why: str) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise typer.BadParameter(why, param_hint=name)
+
+
+def _play_offline(scenario: str, *, seed: int | None, settings: list[str] | None, as_json: bool) -> None:
     # Imported here: the other commands start in half the time without the server's libraries.
     from thunderline.testing import simulation
 

@@ -106,7 +106,7 @@ class WebSocketTransport(Transport):
             refused = isinstance(error, ConnectionRefusedError) or "Connect call failed" in str(error)
             raise ServerUnreachable(url, reason=None if refused else error.strerror or str(error)) from error
         except InvalidStatus as error:
-            raise _refused(url, error.response) from error
+            raise refused_handshake(url, error.response) from error
         except InvalidMessage as error:
             if isinstance(error.__cause__, EOFError):
                 raise ServerUnreachable(url, reason="hung up before it answered") from error
@@ -164,7 +164,7 @@ def _lost(error: ConnectionClosed) -> ConnectionLost:
     return ConnectionLost(close_code=None, reason="" if error.sent is None else error.sent.reason)
 
 
-def _refused(url: str, response: Response) -> ClientError:
+def refused_handshake(url: str, response: Response) -> ClientError:
     """The error that an HTTP response in place of the WebSocket stands for."""
     kind = response.headers.get("content-type", "no content type").partition(";")[0]
     if kind == _PROBLEM_TYPE:
