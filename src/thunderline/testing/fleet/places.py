@@ -13,8 +13,8 @@ from thunderline.core.clock import Clock
 from thunderline.core.tasks import Supervisor
 from thunderline.testing.fleet.plan import FleetPlan, PlannedNode
 
-AT_ONCE: Final = 8
-"""Requests under way: more would only wait in the server's lane, beside the handshakes of those who are to follow."""
+AT_ONCE: Final = 20
+"""Requests under way: as many connections as the client keeps open, and few beside the handshakes that go on."""
 
 _RETRY_S: Final = 1.0
 
