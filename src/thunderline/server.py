@@ -33,12 +33,15 @@ from thunderline.gate.entrance import Entrance, Place
 from thunderline.gate.first_token import FILE_NAME, give_first_token
 from thunderline.gate.link_gate import LinkGate
 from thunderline.gate.logins import Logins
+from thunderline.gate.monitoring import Monitoring
 from thunderline.gate.proxies import Proxies, address_of
 from thunderline.gate.stream_protocol import StreamHttpProtocol
 from thunderline.gate.tls import Certificate, TlsListener
 from thunderline.gate.upgrades import Upgrades
 from thunderline.link.controller import Controller
 from thunderline.link.registry import Registry
+from thunderline.prism.discovery import Discovery
+from thunderline.prism.metrics import Metrics
 
 log = get_logger(__name__)
 
@@ -148,7 +151,13 @@ async def open_server(settings: Settings, *, clock: Clock | None = None) -> Asyn
                 connections_max=settings.connections_per_address,
                 refusals=registry.access.refusals,
             )
-            server = _Uvicorn(_uvicorn_config(registry, settings, links), entrance, certificate)
+            metrics = Metrics(
+                registry,
+                connections=entrance,
+                certificate_expires_at=None if certificate is None else lambda: certificate.expires_at,
+            )
+            monitoring = Monitoring(metrics, Discovery(registry))
+            server = _Uvicorn(_uvicorn_config(registry, settings, links, monitoring), entrance, certificate)
             serving = asyncio.create_task(server.serve(sockets=[listener]), name="gate")
             try:
                 await _started(server, serving)
@@ -311,11 +320,11 @@ def _url(listener: socket.socket, scheme: str) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def _uvicorn_config(registry: Registry, settings: Settings, links: LinkGate) -> uvicorn.Config:
+def _uvicorn_config(registry: Registry, settings: Settings, links: LinkGate, monitoring: Monitoring) -> uvicorn.Config:
     encoded = EncodedEvents(registry.log)
     doorkeeper = Doorkeeper(registry, Logins(registry))
     return uvicorn.Config(
-        build_app(registry, encoded, doorkeeper),
+        build_app(registry, encoded, doorkeeper, monitoring),
         http=StreamHttpProtocol,
         loop="none",
         interface="asgi3",

@@ -104,6 +104,8 @@ LINES: Final[dict[tuple[str, str], Line]] = {
     ("GET", "/api/tokens/{ref}"): Line(ADMIN, "/api/tokens/reader"),
     ("DELETE", "/api/tokens/{ref}"): Line(ADMIN, "/api/tokens/doomed-{}"),
     ("GET", "/api/audit"): Line(ADMIN, "/api/audit"),
+    ("GET", "/metrics"): Line(READ, "/metrics"),
+    ("GET", "/api/sd/prometheus"): Line(READ, "/api/sd/prometheus"),
 }
 CLOSED: Final = {key: line for key, line in LINES.items() if line.needs != OPEN}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 from thunderline.core.errors import ShuttingDown, WatchCut
 from thunderline.core.records import Event, Reliability
@@ -37,6 +37,15 @@ class Subscription(ABC):
         """Hear nothing more; idempotent."""
 
 
+class Backlog(NamedTuple):
+    """Events that wait: for all listeners together, and for the one who is furthest behind; `cuts` counts those who
+    were cut for their backlog since the start."""
+
+    waiting: int = 0
+    longest: int = 0
+    cuts: int = 0
+
+
 class Bus(ABC):
     """Carries committed events to listeners. It keeps nothing: what was missed is read from the log."""
 
@@ -60,6 +69,10 @@ class Bus(ABC):
     @abstractmethod
     def listeners(self) -> int:
         """How many listen."""
+
+    @abstractmethod
+    def backlog(self) -> Backlog:
+        """What waits for listeners; costs as much as there are listeners."""
 
 
 class Publisher(Protocol):
@@ -100,6 +113,7 @@ class LocalBus(Bus):
     def __init__(self) -> None:
         self._audiences: dict[tuple[str, frozenset[str], bool], _Audience] = {}
         self._closed = False
+        self._cuts = 0
 
     def publish(self, events: Sequence[Event]) -> None:
         if not events:
@@ -120,7 +134,7 @@ class LocalBus(Bus):
         audience = self._audiences.get(pattern.key)
         if audience is None:
             audience = self._audiences[pattern.key] = _Audience(pattern, self._audiences)
-        return _LocalSubscription(audience, backlog_max)
+        return _LocalSubscription(audience, backlog_max, self._was_cut)
 
     def close(self) -> None:
         self._closed = True
@@ -134,6 +148,13 @@ class LocalBus(Bus):
     @property
     def listeners(self) -> int:
         return sum(len(audience.listeners) for audience in self._audiences.values())
+
+    def backlog(self) -> Backlog:
+        waiting = [each.waiting for audience in self._audiences.values() for each in audience.listeners]
+        return Backlog(sum(waiting), max(waiting, default=0), self._cuts)
+
+    def _was_cut(self) -> None:
+        self._cuts += 1
 
 
 class _Audience:
@@ -154,8 +175,9 @@ class _Audience:
 
 
 class _LocalSubscription(Subscription):
-    def __init__(self, audience: _Audience, backlog_max: int) -> None:
+    def __init__(self, audience: _Audience, backlog_max: int, was_cut: Callable[[], None]) -> None:
         self._audience = audience
+        self._was_cut = was_cut
         self._backlog_max = backlog_max
         self._waiting: deque[Event] = deque()
         self._arrived = asyncio.Event()
@@ -174,8 +196,14 @@ class _LocalSubscription(Subscription):
             self._waiting.extend(events[:room])
             # Dropping one would break the order unseen; the listener drains what it has, learns of the cut, resumes.
             self._cut = True
+            self._was_cut()
             self._stop(before=events[room])
         self._arrived.set()
+
+    @property
+    def waiting(self) -> int:
+        """How many events wait."""
+        return len(self._waiting)
 
     async def take(self, limit: int) -> list[Event]:
         waiting = self._waiting

@@ -12,7 +12,7 @@ from typing import Final
 
 from thunderline.core.clock import Clock
 from thunderline.core.records import Event
-from thunderline.flow.bus import Bus, Subscription
+from thunderline.flow.bus import Backlog, Bus, Subscription
 from thunderline.flow.match import Pattern
 
 PER_LISTENER_S: Final = 30e-6
@@ -62,6 +62,9 @@ class GatheringBus(Bus):
     @property
     def listeners(self) -> int:
         return self._bus.listeners
+
+    def backlog(self) -> Backlog:
+        return self._bus.backlog()
 
     async def run(self) -> None:
         """Carry what waits once its time has come, until cancelled."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from thunderline.core.clock import Clock
 from thunderline.core.records import Event, Reliability
-from thunderline.flow.bus import Bus, Subscription
+from thunderline.flow.bus import Backlog, Bus, Subscription
 from thunderline.flow.match import Pattern
 
 SPACING_S: Final = 0.25
@@ -62,6 +62,9 @@ class PacedBus(Bus):
     @property
     def listeners(self) -> int:
         return self._bus.listeners
+
+    def backlog(self) -> Backlog:
+        return self._bus.backlog()
 
     async def run(self) -> None:
         """Carry what was held once its time has come, until cancelled."""

@@ -9,6 +9,7 @@ import msgspec
 from litestar import Litestar, Request, Response
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig
 from litestar.routes import HTTPRoute
 from litestar.typing import FieldDefinition
@@ -24,6 +25,7 @@ from thunderline.gate import (
     groups,
     health,
     heartbeats,
+    monitoring,
     nodes,
     page,
     past,
@@ -39,13 +41,16 @@ from thunderline.gate.encoded import EncodedEvents
 from thunderline.gate.faults import answer_error
 from thunderline.gate.logins import Logins
 from thunderline.gate.methods import allow
+from thunderline.gate.monitoring import Monitoring
 from thunderline.gate.openapi import ASKS, ApiDocument
 from thunderline.gate.parameters import unknown_parameter
 from thunderline.link.actor import Actor
 from thunderline.link.registry import Registry
 
 PARTS: Final = "thunderline.parts"
-_NOT_PARAMETERS: Final = frozenset({"registry", "encoded", "logins", "actor", "body", "request", "last_event_id"})
+_NOT_PARAMETERS: Final = frozenset(
+    {"registry", "encoded", "logins", "monitoring", "actor", "body", "request", "last_event_id"}
+)
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +59,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     registry: Registry
     encoded: EncodedEvents
     logins: Logins
+    monitoring: Monitoring | None
 
 
 @cache
@@ -71,6 +77,7 @@ def build_litestar(*, asks: bool = False) -> Litestar:
             past.ROUTES,
             tokens.ROUTES,
             browser_session.ROUTES,
+            monitoring.ROUTES,
             health.healthz,
             health.readyz,
             page.front_page,
@@ -81,9 +88,10 @@ def build_litestar(*, asks: bool = False) -> Litestar:
             "registry": Provide(_registry_of, sync_to_thread=False),
             "encoded": Provide(_encoded_of, sync_to_thread=False),
             "logins": Provide(_logins_of, sync_to_thread=False),
+            "monitoring": Provide(_monitoring_of, sync_to_thread=False),
             "actor": Provide(_actor_of, sync_to_thread=False),
         },
-        signature_types=[Registry, EncodedEvents, Logins],
+        signature_types=[Registry, EncodedEvents, Logins, Monitoring],
         state=State({ASKS: asks}),
         exception_handlers={ThunderlineError: answer_error, Exception: answer_error},
         before_request=before_route,
@@ -101,14 +109,22 @@ def host_rules(settings: Settings) -> HostRules:
 
 
 def build_app(
-    registry: Registry, encoded: EncodedEvents | None = None, doorkeeper: Doorkeeper | None = None
+    registry: Registry,
+    encoded: EncodedEvents | None = None,
+    doorkeeper: Doorkeeper | None = None,
+    monitoring: Monitoring | None = None,
 ) -> AsgiApp:
     """The whole gate as one ASGI application; `encoded` are the events, and `doorkeeper` knows the sessions of
-    browsers, that it shares with what is beside it."""
+    browsers, that it shares with what is beside it. Without `monitoring` there is nothing for Prometheus."""
     settings = registry.settings
     doorkeeper = doorkeeper or Doorkeeper(registry, Logins(registry))
     litestar: Any = build_litestar(asks=settings.auth)
-    parts = Parts(registry=registry, encoded=encoded or EncodedEvents(registry.log), logins=doorkeeper.logins)
+    parts = Parts(
+        registry=registry,
+        encoded=encoded or EncodedEvents(registry.log),
+        logins=doorkeeper.logins,
+        monitoring=monitoring,
+    )
 
     async def routed(scope: Scope, receive: Receive, send: Send) -> None:
         scope[PARTS] = parts
@@ -140,6 +156,13 @@ def _encoded_of(request: Request[Any, Any, Any]) -> EncodedEvents:
 
 def _logins_of(request: Request[Any, Any, Any]) -> Logins:
     return _parts_of(request).logins
+
+
+def _monitoring_of(request: Request[Any, Any, Any]) -> Monitoring:
+    watched = _parts_of(request).monitoring
+    if watched is None:
+        raise NotFoundException
+    return watched
 
 
 def _actor_of(request: Request[Any, Any, Any]) -> Actor:

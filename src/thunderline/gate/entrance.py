@@ -33,6 +33,8 @@ class Entrance:
         self.proxies = proxies
         self._connections_max = connections_max
         self._refusals = refusals
+        self.entered = self.left = 0
+        """Connections since the start, and those of them that have ended."""
         self._counts: dict[str, int] = {}
 
     def enter(self, peer: str | None) -> Place:
@@ -81,11 +83,13 @@ class Sender(StrEnum):
 class Place:
     """One connection, from its beginning to its end. `address` is who is connected; None where that is not known."""
 
-    __slots__ = ("_counted", "_entrance", "_is_local", "_sender", "address", "is_plain")
+    __slots__ = ("_counted", "_entrance", "_is_local", "_is_open", "_sender", "address", "is_plain")
 
     def __init__(
         self, entrance: Entrance, address: Address | None, sender: Sender, *, counted: str | None = None
     ) -> None:
+        entrance.entered += 1
+        self._is_open = True
         self._entrance = entrance
         self._sender = sender
         self._counted = counted
@@ -127,6 +131,9 @@ class Place:
 
     def leave(self) -> None:
         """The connection has ended. Idempotent."""
+        if self._is_open:
+            self._is_open = False
+            self._entrance.left += 1
         counted, self._counted = self._counted, None
         if counted is not None:
             self._entrance.leave(counted)

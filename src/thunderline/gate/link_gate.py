@@ -117,6 +117,7 @@ class LinkGate:
             link.drain(within_ms)
 
     def _no_room(self, lane: str) -> Overloaded:
+        self.registry.uplinks.turned_away[lane] += 1
         return Overloaded(lane, retry_after_s=round(self._rng.uniform(*RETRY_S), 1))
 
     def _worked(self, link: LinkConnection, task: asyncio.Task[None]) -> None:

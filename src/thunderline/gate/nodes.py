@@ -38,6 +38,7 @@ from thunderline.gate.parameters import (
     Ref,
     Reg,
     check_consistent,
+    read_labels,
     some_of,
 )
 from thunderline.link.actor import Actor
@@ -115,7 +116,7 @@ async def list_nodes(
         cluster_type=cluster_type,
         group=group,
         capability=capability,
-        labels=_labels(label),
+        labels=read_labels(label),
         name=name,
     )
     listing = Listing(wanted=wanted, sort=sort)
@@ -312,17 +313,6 @@ async def _marked(
         return await domain.mark_node_status(node_id, wanted, actor=actor)
 
     return await change(registry, request, body, act, lambda node, overlay: node_reply(registry, node, overlay))
-
-
-def _labels(given: list[str] | None) -> dict[str, str] | None:
-    labels: dict[str, str] = {}
-    for item in given or ():
-        key, separator, value = item.partition("=")
-        if not separator or not key:
-            raise InvalidInput("label", f"should be key=value, not {item[:100]!r}")
-        if labels.setdefault(key, value) != value:
-            raise InvalidInput("label", f"{key[:100]} cannot be {labels[key][:100]!r} and {value[:100]!r} at once")
-    return labels or None
 
 
 ROUTES: Final = Router(

@@ -59,6 +59,8 @@ class RouteDoc(msgspec.Struct, frozen=True, kw_only=True):
     """Whether an `Idempotency-Key` is heeded."""
     matched: bool
     """Whether `If-Match` is."""
+    text: str | None
+    """The media type of a 200 that is no JSON."""
     revalidates: bool
     """Whether `If-None-Match` is, and 304 can be the answer."""
     needs: tuple[str, ...]
@@ -80,6 +82,7 @@ def documented(
     revalidates: bool = False,
     needs: tuple[str, ...] = (),
     guarded: bool = False,
+    text: str | None = None,
 ) -> dict[str, RouteDoc]:
     """The `opt` of a route handler: its first sentence becomes the summary, all of it the description."""
     doc = RouteDoc(
@@ -94,6 +97,7 @@ def documented(
         revalidates=revalidates,
         needs=needs,
         guarded=guarded,
+        text=text,
     )
     return {_KEY: doc}
 
@@ -273,6 +277,8 @@ def _operation(doc: RouteDoc, by_kind: dict[type, dict[str, Any]]) -> dict[str, 
     if doc.body in (NodesInput, HeartbeatsInput):
         refused = {"content": {PROBLEM_TYPE: {"schema": by_kind[BatchProblem]}}}
         responses["409"] = {"description": "Some items cannot be done, so none was.", **refused}
+    if doc.text is not None:
+        responses["200"]["content"] = {doc.text: {"schema": {"type": "string"}}}
     if doc.streams:
         responses["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
     for status in doc.errors:

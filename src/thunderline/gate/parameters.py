@@ -55,3 +55,15 @@ def unknown_parameter(name: str, *, known: Iterable[str]) -> InvalidInput:
     names = sorted(known)
     hint = f"one of {', '.join(names)}" if names else "none is taken here"
     return InvalidInput(name[:100], f"is not a parameter of this route; {hint}")
+
+
+def read_labels(given: list[str] | None) -> dict[str, str] | None:
+    """Labels as a query asks for them, each as `key=value`. Raises: InvalidInput."""
+    labels: dict[str, str] = {}
+    for item in given or ():
+        key, separator, value = item.partition("=")
+        if not separator or not key:
+            raise InvalidInput("label", f"should be key=value, not {item[:100]!r}")
+        if labels.setdefault(key, value) != value:
+            raise InvalidInput("label", f"{key[:100]} cannot be {labels[key][:100]!r} and {value[:100]!r} at once")
+    return labels or None

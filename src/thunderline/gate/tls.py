@@ -12,11 +12,13 @@ import socket
 import ssl
 import stat
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Final, NoReturn
 
 from thunderline.core.errors import RateLimited, SettingsError
 from thunderline.core.logging import get_logger
+from thunderline.core.x509 import expiry_of
 from thunderline.gate.entrance import Entrance, Place
 from thunderline.gate.protocol import BoundedHttpProtocol
 
@@ -46,6 +48,8 @@ class Certificate:
         """`key` None: it is in `cert`. Raises: SettingsError naming the file's setting."""
         self._cert = cert
         self._key = key
+        self.expires_at: datetime | None = None
+        """When the first of its chain expires, None where that cannot be read."""
         self.context = self._load()
 
     def reload(self) -> None:
@@ -59,7 +63,8 @@ class Certificate:
 
     def _load(self) -> ssl.SSLContext:
         key_setting, key = ("tls_cert", self._cert) if self._key is None else ("tls_key", self._key)
-        if b"-----BEGIN CERTIFICATE-----" not in _read(self._cert, "tls_cert"):
+        pem = _read(self._cert, "tls_cert")
+        if b"-----BEGIN CERTIFICATE-----" not in pem:
             raise _unusable("tls_cert", self._cert, "holds no certificate in PEM")
         if b"PRIVATE KEY-----" not in _read(key, key_setting):
             hint = "; name the file that does as tls_key" if self._key is None else ""
@@ -82,6 +87,7 @@ class Certificate:
             ) from error
         except OSError as error:
             raise _unusable("tls_cert", self._cert, f"cannot be read: {error.strerror}") from error
+        self.expires_at = expiry_of(pem)
         return context
 
 

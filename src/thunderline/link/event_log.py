@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -11,7 +12,7 @@ from thunderline.block.store import Store
 from thunderline.core.errors import CursorGone
 from thunderline.core.ids import Revision
 from thunderline.core.records import Event
-from thunderline.flow.bus import Bus
+from thunderline.flow.bus import Backlog, Bus
 from thunderline.flow.match import Pattern
 from thunderline.flow.taxonomy import NODE_HEARTBEAT, TRANSIENT
 from thunderline.link.cursor import read_cursor, write_cursor
@@ -46,6 +47,7 @@ class EventLog:
         self._bus = bus
         self._paced = paced
         self._backlog_max = backlog_max
+        self._began: tuple[Revision, datetime] | None = None
 
     @property
     def cursor(self) -> str:
@@ -95,6 +97,29 @@ class EventLog:
             backlog_max=self._backlog_max,
             oldest=lambda: self.oldest,
         )
+
+    @property
+    def watchers(self) -> int:
+        """How many watch live; who still reads what was before does not count."""
+        return self._bus.listeners + self._paced.listeners
+
+    def backlog(self) -> Backlog:
+        """What waits for them."""
+        one, other = self._bus.backlog(), self._paced.backlog()
+        return Backlog(one.waiting + other.waiting, max(one.longest, other.longest), one.cuts + other.cuts)
+
+    async def begins_at(self) -> datetime | None:
+        """When the oldest event was that is kept, None without any. Raises: StoreUnavailable.
+
+        The log is read only where its beginning is another than when this was asked last.
+        """
+        oldest = self.oldest
+        if self._began is None or self._began[0] != oldest:
+            first = await self._store.read_events(after=oldest, limit=1)
+            if not first:
+                return None
+            self._began = (oldest, first[0].at)
+        return self._began[1]
 
     def end_watches(self) -> None:
         """End every watch, and let none begin: nothing else waits for them when the server is to stop. Idempotent."""

@@ -24,6 +24,10 @@ class Flaps:
         self._changed_at: OrderedDict[NodeId, list[float]] = OrderedDict()
         self._flapping: set[NodeId] = set()
 
+    def __len__(self) -> int:
+        """How many nodes are marked."""
+        return len(self._flapping)
+
     def start(self, node_id: NodeId, now: float) -> None:
         """The node was marked by an earlier process: it has to be calm for a while before it is not."""
         self._flapping.add(node_id)

@@ -183,6 +183,11 @@ class Guard:
         self._asked_at = 0.0
         self._left: list[GuardReport] = []
 
+    @property
+    def held(self) -> int:
+        """How many nodes are held, in all scopes."""
+        return len(self._scope_of)
+
     def start(self, left: Iterable[GuardReport]) -> None:
         """Begin where an earlier process ended while these guards were engaged: they are not any more."""
         self._left = list(left)

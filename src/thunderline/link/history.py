@@ -99,6 +99,8 @@ class History:
         self._rng = rng
         self._store_is_away = store_is_away
         self._ages = ages
+        self.size_bytes: int | None = None
+        """About what history took when it was looked at last; None before."""
         self._blocks_seen: deque[tuple[float, int]] = deque()
         """When the newest block was which, oldest first; back to the newest that is settled."""
 
@@ -134,6 +136,7 @@ class History:
         started = self._clock.monotonic()
         beats = await self._compact()
         size_bytes, trimmed = await self._trim(now_ms)
+        self.size_bytes = size_bytes
         if beats or trimmed:
             log.debug(
                 "history looked after",

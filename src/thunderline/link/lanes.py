@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, ClassVar, Final, Generic, TypeVar
@@ -96,7 +96,9 @@ class Lanes:
     """The queues between callers and the writer."""
 
     def __init__(self, limits: Mapping[Lane, int]) -> None:
-        self._limits = limits
+        self.limits = limits
+        self.refused: Counter[Lane] = Counter()
+        """How often a lane was full, since the start."""
         self._queues: dict[Lane, deque[Operation]] = {lane: deque() for lane in Lane}
         self._arrived = asyncio.Event()
         self._closed = False
@@ -104,10 +106,15 @@ class Lanes:
     def put(self, lane: Lane, operation: Operation) -> None:
         """Queue `operation`. Raises: Overloaded when the lane is full."""
         queue = self._queues[lane]
-        if len(queue) >= self._limits[lane]:
+        if len(queue) >= self.limits[lane]:
+            self.refused[lane] += 1
             raise Overloaded(lane.value)
         queue.append(operation)
         self._arrived.set()
+
+    def depth(self, lane: Lane) -> int:
+        """How many operations wait in it."""
+        return len(self._queues[lane])
 
     def take(self, limit: int) -> list[Operation]:
         """At most `limit` operations, those of an earlier lane first, each lane in its order of arrival.

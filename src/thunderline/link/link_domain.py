@@ -140,6 +140,7 @@ class LinkDomain:
         caller = self._caller(name, token, uplink)
         self._uplinks.replace(session_id)
         self._open(uplink, entry, session_id, entry.node, instance, caller)
+        self._uplinks.resumed_links += 1
         self._sentinel.heard(entry)
         return entry.node
 
@@ -214,6 +215,7 @@ class LinkDomain:
             raise Deregistered(node.name) if entry is None else SessionEnded(session_id)
         # As it is now: the same commit may have changed the node once more.
         self._open(uplink, entry, session_id, entry.node, instance, actor)
+        self._uplinks.opened_links += 1
         self._sentinel.announced(entry)
         return entry.node
 

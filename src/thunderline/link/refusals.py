@@ -83,6 +83,8 @@ class Refusals:
     """All of one process that are not told yet."""
 
     def __init__(self, *, clock: Clock, ids: IdSource) -> None:
+        self.counted: Counter[str] = Counter()
+        """All since the start, by the error's code."""
         self._clock = clock
         self._ids = ids
         self._known, self._strangers = Counts(OF_ONE_MAX), Counts(KINDS_MAX)
@@ -98,6 +100,7 @@ class Refusals:
     ) -> None:
         """Count a refusal. `action` must be one of few words, never what a caller sent."""
         actor = actor or NOBODY
+        self.counted[error.code] += 1
         counts = self._strangers if actor.token_id is None else self._known
         now = self._clock.now()
         address = address or actor.address

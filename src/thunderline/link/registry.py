@@ -67,6 +67,7 @@ from thunderline.link.status_history import SPANS_DEFAULT, StatusHistories, Stat
 from thunderline.link.summary import LivenessFigures, Summary, summarise
 from thunderline.link.timeline import BINS_DEFAULT, Timeline, Timelines
 from thunderline.link.token_domain import TokenDomain
+from thunderline.link.vitals import Vitals, read_vitals
 from thunderline.link.watch import Watch
 
 log = get_logger(__name__)
@@ -522,6 +523,10 @@ class Registry:
         return summarise(
             self.roster, links=len(self.uplinks), stale_s=self.stale_s, liveness=liveness, cursor=self.cursor
         )
+
+    def vitals(self) -> Vitals:
+        """How the registry itself does: what it counts of its work. To be read before the loop goes on."""
+        return read_vitals(self._engine, self.summary(), now=self.clock.now())
 
     # Events
 

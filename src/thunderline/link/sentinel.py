@@ -105,6 +105,16 @@ class Sentinel:
         self._paused_s = 0.0
         self._away_since: float | None = None
 
+    @property
+    def flapping(self) -> int:
+        """How many nodes are marked as flapping."""
+        return len(self._flaps)
+
+    @property
+    def paused_s(self) -> float:
+        """For how long this process paused since the start, by which every deadline moved."""
+        return self._paused_s
+
     def start(self) -> None:
         """Give every node of a freshly loaded roster a full deadline: nobody is convicted for our own absence."""
         now = self.now()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Iterator
+from datetime import datetime
 from itertools import islice
 
 from thunderline.core.access import Token, TokenKind
@@ -17,6 +19,8 @@ class TokenBook:
         self._named: dict[str, TokenId] = {}
         self._credentials: dict[str, TokenId] = {}
         self._used: set[TokenId] = set()
+        self._expiries: list[tuple[datetime, TokenId]] = []
+        """Of those that expire and are not revoked, in order."""
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -47,6 +51,15 @@ class TokenBook:
         """Whether its holder has shown it to this process."""
         return token_id in self._used
 
+    def expiring(self, *, after: datetime, before: datetime) -> int:
+        """How many tokens expire from `after` on and before `before`, the revoked ones aside."""
+        return bisect_left(self._expiries, (before, "")) - bisect_left(self._expiries, (after, ""))
+
+    def next_expiry(self, *, after: datetime) -> datetime | None:
+        """When the next token expires, from `after` on; the revoked ones aside."""
+        place = bisect_left(self._expiries, (after, ""))
+        return self._expiries[place][0] if place < len(self._expiries) else None
+
     def page(self, *, after: TokenId | None, limit: int, revoked: bool) -> tuple[list[Token], bool]:
         """At most `limit` tokens with an id beyond `after`, by id, and whether there are more; with the revoked ones
         only if asked for."""
@@ -60,7 +73,10 @@ class TokenBook:
 
     def put(self, token: Token) -> None:
         """Take a token's newer record."""
+        self._expires_not(self._by_id.get(token.id))
         self._by_id[token.id] = token
+        if token.expires_at is not None and token.revoked_at is None:
+            insort(self._expiries, (token.expires_at, token.id))
         if token.kind is TokenKind.CREDENTIAL:
             self._credentials[token.name] = token.id
         elif token.revoked_at is None:
@@ -72,7 +88,12 @@ class TokenBook:
         """Forget a token."""
         self._used.discard(token_id)
         token = self._by_id.pop(token_id, None)
+        self._expires_not(token)
         if token is not None:
             for index in (self._named, self._credentials):
                 if index.get(token.name) == token_id:
                     del index[token.name]
+
+    def _expires_not(self, token: Token | None) -> None:
+        if token is not None and token.expires_at is not None and token.revoked_at is None:
+            del self._expiries[bisect_left(self._expiries, (token.expires_at, token.id))]

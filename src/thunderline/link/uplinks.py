@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import secrets
 from abc import ABC, abstractmethod
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -35,6 +35,14 @@ Longer than most supervisors wait before they start a process again, which is ho
 
 SUPERSEDED_KEPT: Final = 8
 """Former processes of a node that are known not to come back."""
+
+
+GOODBYE: Final = "goodbye"
+LOST: Final = "lost"
+RESUMED: Final = "resumed"
+DRAINED: Final = "drained"
+"""Why links end, where no error says so: their node left, their connection broke, they go on over another one, or
+this process stops."""
 
 
 class Uplink(ABC):
@@ -97,6 +105,14 @@ class Uplinks:
         self.holder = holder
         self.draining = False
         """Whether this process is about to end all its links: their ends tell nothing of the nodes then."""
+        self.opened_links = self.resumed_links = 0
+        """Since the start: new links, and such as went on over another connection."""
+        self.ended_links: Counter[str] = Counter()
+        """By an error's code, or a word from above."""
+        self.turned_away: Counter[str] = Counter()
+        """Connections and handshakes for which there was no room, by what there were too many of."""
+        self.taken_over = self.names_in_use = 0
+        """How often a process took its name over from one that was alive, and how often one was kept from it."""
         self._roster = roster
         self._sentinel = sentinel
         self._key = secrets.token_bytes(32)
@@ -168,6 +184,7 @@ class Uplinks:
         """The session goes on over another connection: the one it had is closed, and its end means nothing."""
         if (before := self._live.get(session_id)) is not None:
             self._forget(before)
+            self.ended_links[RESUMED] += 1
             before.end(SessionEnded(session_id))
 
     def drop(self, uplink: Uplink) -> bool:
@@ -175,6 +192,7 @@ class Uplinks:
         if self._live.get(uplink.session_id) is not uplink:
             return False
         self._forget(uplink)
+        self.ended_links[DRAINED if self.draining else GOODBYE if uplink.leaving else LOST] += 1
         session = self._roster.sessions.named(uplink.session_id)
         if self.draining or session is None:
             self._roster.held.discard(uplink.session_id)
@@ -257,6 +275,7 @@ class Uplinks:
         if now - fought_at < CONFLICT_WINDOW_S:
             # Whoever tries again shows that the two still alternate.
             self._taken_over[node.id] = now
+            self.names_in_use += 1
             log.warning("name in use, newcomer refused", node=node.name, incarnation=node.incarnation)
             raise NameInUse(node.name, retry_after_s=max(1.0, round(self._sentinel.remaining_s(entry), 1)))
 
@@ -292,6 +311,7 @@ class Uplinks:
             self._end(uplink, Deregistered(uplink.entry.node.name))
         elif node.incarnation != uplink.incarnation:
             self._taken_over[node.id] = self._sentinel.now()
+            self.taken_over += 1
             log.warning("name taken over from a live process", node=node.name, incarnation=node.incarnation)
             self._end(uplink, Superseded(node.name))
         elif has_left(node.observed_status, node.observed_reason):
@@ -305,5 +325,6 @@ class Uplinks:
 
     def _end(self, uplink: Uplink, error: ThunderlineError) -> None:
         self._forget(uplink)
+        self.ended_links[error.code] += 1
         self._roster.held.discard(uplink.session_id)
         uplink.end(error)

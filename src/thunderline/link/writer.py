@@ -40,6 +40,7 @@ from thunderline.flow.bus import Publisher
 from thunderline.link.actor import Actor
 from thunderline.link.checkpoint import PresenceCheckpoint
 from thunderline.link.lanes import AuditedCall, Call, Lane, Lanes, Operation
+from thunderline.link.meters import REJECTED, UNAVAILABLE, UNKNOWN, CommitMeters
 from thunderline.link.overlay import Overlay
 from thunderline.link.roster import Roster
 
@@ -105,6 +106,7 @@ class Writer:
         before its callers do; `beats_kept` gives the transient events of a committed overlay; `turned_away` hears of
         who was refused when the turn came."""
         self.stats = CommitStats()
+        self.meters = CommitMeters()
         self._store = store
         self._roster = roster
         self._bus = bus
@@ -112,7 +114,7 @@ class Writer:
         self._ids = ids
         self._rng = rng
         self._source = source
-        self._lanes = Lanes(limits)
+        self.lanes = Lanes(limits)
         self._commit_max = commit_max
         self._checkpoint = checkpoint
         self._settled = settled
@@ -136,6 +138,12 @@ class Writer:
         """Monotonic time since which the store takes no writes; None while it does."""
         return self._away_since
 
+    @property
+    def under_way_s(self) -> float:
+        """For how long the present commit has been taking; 0 while there is none."""
+        started = self._commit_started
+        return 0.0 if started is None else self._clock.monotonic() - started
+
     def put(self, lane: Lane, operation: Operation) -> None:
         """Queue a change, which is answered once its commit is durable.
 
@@ -145,7 +153,7 @@ class Writer:
             raise ShuttingDown
         if self._away is not None:
             raise StoreUnavailable(self._away.reason)
-        self._lanes.put(lane, operation)
+        self.lanes.put(lane, operation)
 
     def submit(
         self, lane: Lane, plan: Callable[[Overlay], T | ThunderlineError], *, actor: Actor, audited: bool = False
@@ -169,8 +177,8 @@ class Writer:
     async def run(self) -> None:
         """Commit until `close` was called and the lanes are empty."""
         while True:
-            await self._lanes.wait()
-            operations = self._lanes.take(self._commit_max)
+            await self.lanes.wait()
+            operations = self.lanes.take(self._commit_max)
             if operations:
                 try:
                     await self._commit(operations)
@@ -202,7 +210,7 @@ class Writer:
     def close(self) -> None:
         """Take nothing new; `run` returns when what is queued is committed, or has failed."""
         self._closing = True
-        self._lanes.close()
+        self.lanes.close()
 
     async def _commit(self, operations: list[Operation]) -> None:
         overlay, outcomes = self._plan(operations)
@@ -220,16 +228,19 @@ class Writer:
             block_id = await self._store.commit(batch)
             self._came_back()  # it may have been given up on meanwhile
         except ContentRejected as error:
+            self.meters.errors[REJECTED] += 1
             self._commit_over()
             self._checkpoint.put_back()
             await self._halve(operations, error)
             return
         except StoreUnavailable as error:
+            self.meters.errors[UNAVAILABLE] += 1
             self._commit_over()
             self._checkpoint.put_back()
             await self._store_lost(operations, error)
             return
         except OutcomeUnknown as error:
+            self.meters.errors[UNKNOWN] += 1
             log.warning("commit outcome unknown", batch=batch_id, reason=error.reason)
             lost = StoreUnavailable(error.reason)
             self._went_away(lost)
@@ -249,8 +260,13 @@ class Writer:
                 return
         self._commit_over()
         self._retry_s = RETRY_MIN_S
-        self.stats.latency_sum_s += self._clock.monotonic() - started
+        took_s = self._clock.monotonic() - started
+        self.stats.latency_sum_s += took_s
         self.stats.latency_count += 1
+        self.meters.duration_s.add(took_s)
+        self.meters.operations.add(len(operations))
+        self.meters.beats += len(overlay.beats)
+        self.meters.events.update(event.name for event in overlay.events)
         self._committed(overlay, outcomes, block_id)
 
     def _commit_over(self) -> None:
@@ -315,7 +331,7 @@ class Writer:
         await self._wait_for_store()
 
     def _refuse_queued(self, error: StoreUnavailable) -> None:
-        while queued := self._lanes.take(self._commit_max):
+        while queued := self.lanes.take(self._commit_max):
             for operation in queued:
                 operation.fail(error)
 

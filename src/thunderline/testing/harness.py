@@ -25,7 +25,10 @@ from thunderline.block.memory import MemoryStore
 from thunderline.block.store import Store
 from thunderline.core.settings import Settings
 from thunderline.gate.app import build_app
+from thunderline.gate.monitoring import Monitoring
 from thunderline.link.registry import Registry
+from thunderline.prism.discovery import Discovery
+from thunderline.prism.metrics import Metrics
 from thunderline.testing.clock import ManualClock
 from thunderline.testing.faults import FaultyStore
 
@@ -139,7 +142,9 @@ async def open_cluster(
     settings = msgspec.structs.replace(settings or Settings(), store=faulty.location)
     opening = Registry.open(faulty, settings, clock=clock, rng=random.Random(seed))
     registry = await opening.__aenter__()
-    transport = httpx.ASGITransport(app=build_app(registry))
+    transport = httpx.ASGITransport(
+        app=build_app(registry, monitoring=Monitoring(Metrics(registry), Discovery(registry)))
+    )
     cluster = Cluster(registry, transport, clock=clock, store=faulty)
     try:
         async with cluster.http:

@@ -1,0 +1,1 @@
+"""ThunderPrism: what the registry looks like from outside: metrics, alerts, service discovery."""
