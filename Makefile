@@ -8,7 +8,7 @@ DATA := $(CURDIR)/var
 # One more than two cores: what starts processes waits for them.
 JOBS ?= 3
 
-.PHONY: help install install-dev run demo test test-slow check bench bench-scale bench-watchers bench-past bench-liveness bench-storm bench-slow-clients docs clean
+.PHONY: help install install-dev run demo test test-slow check bench bench-scale bench-watchers bench-past bench-liveness bench-storm bench-slow-clients docs clean bench-metrics
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -27,11 +27,13 @@ demo: install ## Start the registry with a store of its own and 180 simulated no
 test: install-dev ## Run the test suite
 	@.ci/system-packages
 	@.ci/phoenix-client
+	@.ci/prometheus
 	$(BIN)/pytest -m "not slow" --engine all --numprocesses $(JOBS) --dist worksteal $(ARGS)
 
 test-slow: install-dev ## Run the tests that take longer than one waits
 	@.ci/system-packages
 	@.ci/phoenix-client
+	@.ci/prometheus
 	$(BIN)/pytest -m slow --engine all --timeout 1800 $(ARGS)
 
 check: install-dev ## Lint, types, layers, generated docs
@@ -61,6 +63,9 @@ bench-storm: install-dev ## Measure how 10,000 links that were cut come back at 
 
 bench-slow-clients: install-dev ## Measure a healthy client beside 1,000 that send a byte a second
 	$(BIN)/python -m benchmarks.slow_clients $(ARGS)
+
+bench-metrics: install-dev ## Measure a scrape of /metrics with 100,000 nodes; takes a minute
+	$(BIN)/python -m benchmarks.metrics $(ARGS)
 
 docs: install-dev ## Write the generated parts of docs/
 	$(BIN)/python -m docs.generate
