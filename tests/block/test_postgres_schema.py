@@ -271,6 +271,7 @@ INSERT INTO log_marks SELECT i * 5, i FROM generate_series(1, 4000) AS i;
 INSERT INTO snapshots SELECT i * 10, part, '' FROM generate_series(1, 1000) AS i, generate_series(0, 3) AS part;
 INSERT INTO tokens SELECT 't' || i, 'token', 'name' || i, NULL, '{}' FROM generate_series(1, 4000) AS i;
 INSERT INTO audit SELECT 'a' || i, i, '{}' FROM generate_series(1, 20000) AS i;
+INSERT INTO documents SELECT 's' || i % 4, 'k' || i, '' FROM generate_series(1, 4000) AS i;
 INSERT INTO kept_answers SELECT 'c', 'k' || i, '', 200, '', i, i FROM generate_series(1, 4000) AS i;
 SELECT add_partition('heartbeat_blocks', 'kept_minute', i * 10, i * 10 + 10) FROM generate_series(0, 3) AS i;
 SELECT add_partition('heartbeat_minutes', 'minute', i * 60, i * 60 + 60) FROM generate_series(0, 3) AS i;
@@ -371,6 +372,7 @@ def test_no_statement_sorts_all_it_finds(plans: dict[str, Any], name: str) -> No
         ("find_answer", "kept_answers_pkey", "caller key"),
         ("scan_tokens", "tokens_pkey", "id"),
         ("read_audit", "audit_pkey", "id"),
+        ("scan_documents", "documents_pkey", "shelf key"),
         ("trim_audit", "audit_at", "at_ms"),
         ("snapshot_below", "snapshots_pkey", "revision part"),
         ("rollups_of_node", "heartbeat_rollups_0_pkey", "node_key minute"),

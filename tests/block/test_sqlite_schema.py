@@ -172,6 +172,7 @@ def test_all_reading_queries_are_explained() -> None:
         ("get_session", "(id=?)"),
         ("scan_tokens", "USING PRIMARY KEY (id>?)"),
         ("read_audit", "USING PRIMARY KEY (id<?)"),
+        ("scan_documents", "USING PRIMARY KEY (shelf=? AND key>?)"),
         ("trim_audit", "USING COVERING INDEX audit_at (at_ms<?)"),
         ("trim_audit", "USING PRIMARY KEY (id=?)"),
         ("newest_block", "SEARCH heartbeat_blocks"),

@@ -15,7 +15,7 @@ from thunderline.block.beats import PackedBeat
 from thunderline.block.memory import MemoryStore
 from thunderline.block.postgres import PostgresStore
 from thunderline.block.sqlite import SqliteStore
-from thunderline.block.store import CompactionStep, KeptAnswer, LogHead, TrimStep, WriteBatch
+from thunderline.block.store import CompactionStep, Document, KeptAnswer, LogHead, TrimStep, WriteBatch
 from thunderline.core.access import AuditEntry, Token, TokenKind
 from thunderline.core.errors import ContentRejected
 from thunderline.core.ids import AuditId, BatchId, LinkId, LogId, NodeId, Revision, TokenId, new_uuid7
@@ -203,6 +203,13 @@ class WritesBeatsAlone(MemoryStore):
         return await super().commit(batch)
 
 
+class HasOneShelf(MemoryStore):
+    async def scan_documents(self, shelf: str, *, after: str | None, limit: int) -> list[Document]:
+        found = await super().scan_documents(shelf, after=after, limit=limit)
+        others = [each for each in self._documents.values() if each.shelf != shelf and each.key > (after or "")]
+        return sorted([*found, *others], key=lambda document: document.key)[:limit]
+
+
 class ReadsTheAuditLogByTime(MemoryStore):
     async def read_audit(self, *, before: AuditId | None, limit: int) -> list[AuditEntry]:
         found = await super().read_audit(before=before, limit=EVER_MS)
@@ -338,6 +345,7 @@ def _rounded(value: Any) -> Any:
         (NeverFreesTokenNames, "a_revoked_tokens_name_can_be_taken_in_the_same_batch"),
         (ForgetsRevokedTokens, "tokens_are_scanned_by_id"),
         (WritesBeatsAlone, "tokens_and_entries_are_written_with_whatever_else_is_in_the_batch"),
+        (HasOneShelf, "documents_are_scanned_by_key_and_shelf"),
         (ReadsTheAuditLogByTime, "the_audit_log_is_read_newest_first"),
         (TrimsAllAtOnce, "the_oldest_audit_entries_are_trimmed_first"),
         (ReadsUntilInclusive, "beats_are_read_as_asked"),

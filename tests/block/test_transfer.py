@@ -12,7 +12,7 @@ import pytest
 from thunderline.block.postgres import PostgresStore
 from thunderline.block.rollups import MINUTE_MS
 from thunderline.block.sqlite import SqliteStore
-from thunderline.block.store import HistoryClock, KeptAnswer, LogMark, PresenceRow, Store, WriteBatch
+from thunderline.block.store import Document, HistoryClock, KeptAnswer, LogMark, PresenceRow, Store, WriteBatch
 from thunderline.core.errors import FileInTheWay, NoDatabase, StoreLocked
 from thunderline.core.ids import Revision
 from thunderline.core.records import Node, SessionStatus
@@ -102,6 +102,7 @@ class Filler:
         await self.write(answers=[answer])
         await self.write(tokens=[make_token(1, revoked_at=START), make_join_token(2), make_credential(3)])
         await self.write(tokens=[make_token(4, name="token-1")], audit=[make_entry(1), make_entry(2, address="::1")])
+        await self.write(documents=[Document(shelf=shelf, key="k", body=b"\x00" * 3) for shelf in ("a", "b")])
         await self.store.set_history_clock(HistoryClock(now_ms=START_MS, lead_ms=1, stood_ms=2))
         await self.store.mark_log(LogMark(revision=Revision(20), age_ms=5))
         await self.store.begin_log(Revision(10))
@@ -131,6 +132,7 @@ async def contents(store: Store) -> dict[str, Any]:
             "answer": await store.find_answer("operator:1", "k"),
             "tokens": await store.scan_tokens(after=None, limit=ALL),
             "audit": await store.read_audit(before=None, limit=ALL),
+            "documents": [await store.scan_documents(shelf, after=None, limit=ALL) for shelf in ("a", "b", "c")],
             "clock": await store.history_clock(),
             "mark": await store.read_mark(age_ms=10, revision=Revision(100)),
             "timeline": sorted(await store.count_events(since_minute=0, until_minute=2**31, width=2**31)),
@@ -271,7 +273,10 @@ async def test_a_schema_of_before_there_were_tokens_is_replaced(tmp_path: Path, 
         await Filler(origin, seed=1).fill()
     async with target:
         pass
-    older = "DROP TABLE thunderline.tokens, thunderline.audit; DELETE FROM thunderline.migrations WHERE version = 2"
+    older = (
+        "DROP TABLE thunderline.tokens, thunderline.audit, thunderline.documents; "
+        "DELETE FROM thunderline.migrations WHERE version >= 2"
+    )
     postgres.server.execute(database, older)
     await copy(origin, target, tmp_path / "a.db")
     assert await contents(target) == await contents(origin)

@@ -23,6 +23,7 @@ from thunderline.block.rollups import (
 from thunderline.block.rollups import merge as merge_rollups
 from thunderline.block.store import (
     CompactionStep,
+    Document,
     HistoryClock,
     KeptAnswer,
     LogHead,
@@ -80,6 +81,7 @@ class MemoryStore(Store):
         self._answers: dict[tuple[str, str], KeptAnswer] = {}
         self._tokens: dict[TokenId, Token] = {}
         self._audit: dict[AuditId, AuditEntry] = {}
+        self._documents: dict[tuple[str, str], Document] = {}
         self._last_batch: BatchId | None = None
         self._is_open = False
 
@@ -121,6 +123,9 @@ class MemoryStore(Store):
             self._tokens.pop(token_id, None)
         self._tokens |= {token.id: token for token in batch.tokens}
         self._audit |= {entry.id: entry for entry in batch.audit}
+        for place in batch.removed_documents:
+            self._documents.pop(place, None)
+        self._documents |= {(document.shelf, document.key): document for document in batch.documents}
         if not batch.beats:
             return None
         self._newest_block += 1
@@ -237,6 +242,10 @@ class MemoryStore(Store):
         for _, id_ in old[:limit]:
             del self._audit[id_]
         return len(old[:limit])
+
+    async def scan_documents(self, shelf: str, *, after: str | None, limit: int) -> list[Document]:
+        self._check_open()
+        return _page({key: each for (on, key), each in self._documents.items() if on == shelf}, after, limit)
 
     async def scan_presence(self, *, after: NodeId | None, limit: int) -> list[PresenceRow]:
         self._check_open()

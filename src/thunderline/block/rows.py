@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from thunderline.block.rollups import MINUTE_MS
-from thunderline.block.store import KeptAnswer, PresenceRow
+from thunderline.block.store import Document, KeptAnswer, PresenceRow
 from thunderline.core.access import AuditEntry, Token
 from thunderline.core.clock import from_ms, to_ms
 from thunderline.core.codec import SplitRecord, join_payload
@@ -149,6 +149,17 @@ def audit_row(entry: AuditEntry) -> Row:
 def read_entry(row: Sequence[Any]) -> AuditEntry:
     """The entry of a row of `read_audit`."""
     return _AUDIT.decode(row[0])
+
+
+def document_row(document: Document) -> Row:
+    """A row of `documents`."""
+    return (document.shelf, document.key, document.body)
+
+
+def read_document(row: Sequence[Any]) -> Document:
+    """The document of a row of `scan_documents`."""
+    shelf, key, body = row
+    return Document(shelf=shelf, key=key, body=body)
 
 
 def _revoked_at(token: Token) -> int | None:

@@ -32,4 +32,4 @@ def weight(batch: WriteBatch) -> int:
     records = (batch.events, batch.nodes, batch.sessions, batch.groups, batch.presence, batch.beats, batch.answers)
     # Not encoded: of what no encoding can hold, the store is still to say so. A token shows little of itself.
     tokens = (msgspec.structs.astuple(token) for token in batch.tokens)
-    return sum(len(repr(record)) for kind in (*records, tokens, batch.audit) for record in kind)
+    return sum(len(repr(record)) for kind in (*records, tokens, batch.audit, batch.documents) for record in kind)

@@ -109,6 +109,14 @@ class LogMark(msgspec.Struct, frozen=True, kw_only=True):
     age_ms: int
 
 
+class Document(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Something small that a part of the registry keeps in a form of its own, found by its shelf and key."""
+
+    shelf: str
+    key: str
+    body: bytes
+
+
 class WriteBatch(msgspec.Struct, frozen=True, kw_only=True):
     """All that one transaction writes.
 
@@ -120,7 +128,8 @@ class WriteBatch(msgspec.Struct, frozen=True, kw_only=True):
     `answers` are kept until they expire: a batch that holds some also removes expired ones, as of its newest, those of
     its own keys and a bounded number of others. `tokens` are records as they stand after the batch, each at most once,
     and none is in `removed_tokens`; a token keeps its kind and name, a name has one credential, revoked or not, and one
-    token of the other kinds that is not revoked. `audit` is appended.
+    token of the other kinds that is not revoked. `audit` is appended. `documents` are as they stand after the batch,
+    each at most once, and none is among `removed_documents`, which are named by shelf and key.
     """
 
     batch_id: BatchId
@@ -138,6 +147,8 @@ class WriteBatch(msgspec.Struct, frozen=True, kw_only=True):
     tokens: Sequence[Token] = ()
     removed_tokens: Sequence[TokenId] = ()
     audit: Sequence[AuditEntry] = ()
+    documents: Sequence[Document] = ()
+    removed_documents: Sequence[tuple[str, str]] = ()
 
 
 def check_revisions(batch: WriteBatch) -> None:
@@ -246,6 +257,10 @@ class Store(ABC):
 
         A write of a few milliseconds, then flushed, beside which commits go on.
         """
+
+    @abstractmethod
+    async def scan_documents(self, shelf: str, *, after: str | None, limit: int) -> list[Document]:
+        """At most `limit` documents of a shelf with a key beyond `after`, by key; an empty list is the end."""
 
     @abstractmethod
     async def scan_presence(self, *, after: NodeId | None, limit: int) -> list[PresenceRow]:

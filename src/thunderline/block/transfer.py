@@ -35,6 +35,7 @@ TABLES: Final[dict[str, tuple[str, ...]]] = {
     "kept_answers": ("caller", "key", "request", "status", "body", "kept_at_ms", "expires_at_ms"),
     "tokens": ("id", "kind", "name", "revoked_at_ms", "record"),
     "audit": ("id", "at_ms", "record"),
+    "documents": ("shelf", "key", "body"),
     "heartbeat_blocks": ("id", "min_at_ms", "max_at_ms", "beats", "block"),
     "heartbeat_minutes": ("minute", "node_key", "raw"),
     "heartbeat_rollups": (

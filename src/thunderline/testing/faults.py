@@ -12,6 +12,7 @@ from thunderline.block.beats import PackedBeat
 from thunderline.block.rollups import Bucket
 from thunderline.block.store import (
     CompactionStep,
+    Document,
     HistoryClock,
     KeptAnswer,
     LogHead,
@@ -131,6 +132,10 @@ class FaultyStore(Store):
         self._check()
         with self._counted():
             return await self.inner.trim_audit(before_ms=before_ms, limit=limit)
+
+    async def scan_documents(self, shelf: str, *, after: str | None, limit: int) -> list[Document]:
+        with self._counted():
+            return await self.inner.scan_documents(shelf, after=after, limit=limit)
 
     async def scan_presence(self, *, after: NodeId | None, limit: int) -> list[PresenceRow]:
         with self._counted():

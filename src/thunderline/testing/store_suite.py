@@ -42,6 +42,7 @@ from thunderline.core.records import (
 )
 from thunderline.testing.access_suite import ACCESS_CHECKS
 from thunderline.testing.clock import START_MS
+from thunderline.testing.document_suite import DOCUMENT_CHECKS
 from thunderline.testing.history_suite import HISTORY_CHECKS
 from thunderline.testing.past_suite import PAST_CHECKS
 from thunderline.testing.records import (
@@ -258,6 +259,7 @@ async def a_closed_store_refuses_service(make: StoreFactory) -> None:
         lambda: store.get_session(make_session(1, make_node(1)).id),
         lambda: store.scan_tokens(after=None, limit=1),
         lambda: store.read_audit(before=None, limit=1),
+        lambda: store.scan_documents("shelf", after=None, limit=1),
         lambda: store.trim_audit(before_ms=0, limit=1),
         lambda: store.read_beats(node_id=None, since_ms=0, until_ms=1, limit=1),
         lambda: store.read_rollups(node_id=node_id(1), since_ms=0, until_ms=1, bucket_ms=1),
@@ -1066,6 +1068,7 @@ STORE_CHECKS: Final[tuple[StoreCheck, ...]] = (
     beats_of_one_time_keep_the_order_of_commits,
     beats_outlive_their_node,
     *ACCESS_CHECKS,
+    *DOCUMENT_CHECKS,
     *HISTORY_CHECKS,
     *PAST_CHECKS,
     events_are_read_in_pages,

@@ -558,3 +558,13 @@ WHERE r.node_key = $1 AND r.minute >= $2 AND r.minute <= $3 AND (r.late OR r.min
   WHERE m.node_key = r.node_key AND m.minute = r.minute AND m.minute >= $2 AND m.minute <= $3
     AND (m.late OR m.minute >= $5)
 ) LIMIT 1;
+
+-- name: upsert_documents!
+INSERT INTO documents (shelf, key, body) SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[])
+ON CONFLICT (shelf, key) DO UPDATE SET body = excluded.body;
+
+-- name: delete_documents!
+DELETE FROM documents WHERE (shelf, key) IN (SELECT * FROM unnest($1::text[], $2::text[]));
+
+-- name: scan_documents
+SELECT shelf, key, body FROM documents WHERE shelf = $1 AND key > $2 ORDER BY key LIMIT $3;

@@ -170,6 +170,14 @@ CREATE TABLE audit (
 
 CREATE INDEX audit_at ON audit (at_ms, id);
 
+-- What parts of the registry keep in forms of their own: alerts, silences, how far they were told, what could not be.
+CREATE TABLE documents (
+  shelf text COLLATE "C" NOT NULL,
+  key text COLLATE "C" NOT NULL,
+  body bytea NOT NULL,
+  PRIMARY KEY (shelf, key)
+);
+
 -- Heartbeats stand in partitions by time, which are made ahead (`add_partition`) and dropped as a whole
 -- (`drop_partitions`): rows that come and go by the thousand leave no dead ones behind. What is of a time for which
 -- there is none, since a clock was wrong, is in the `_rest`.

@@ -37,6 +37,7 @@ from thunderline.block.postgres.writing import BatchWriter
 from thunderline.block.rollups import Bucket, minute_of
 from thunderline.block.store import (
     CompactionStep,
+    Document,
     HistoryClock,
     KeptAnswer,
     LogHead,
@@ -179,6 +180,9 @@ class PostgresStore(Store):
     async def trim_audit(self, *, before_ms: int, limit: int) -> int:
         sql = self._queries.trim_audit.sql
         return int(await self._keep(lambda connection: connection.fetchval(sql, before_ms, limit)))
+
+    async def scan_documents(self, shelf: str, *, after: str | None, limit: int) -> list[Document]:
+        return await self._page(self._queries.scan_documents, rows.read_document, shelf, after or "", limit)
 
     async def scan_presence(self, *, after: NodeId | None, limit: int) -> list[PresenceRow]:
         return await self._page(self._queries.scan_presence, rows.read_presence, after or "", limit)

@@ -38,6 +38,9 @@ SELECT id, kind, name, revoked_at_ms, record FROM tokens ORDER BY id;
 -- name: read_audit
 SELECT id, at_ms, record FROM audit ORDER BY id;
 
+-- name: read_documents
+SELECT shelf, key, body FROM documents ORDER BY shelf, key;
+
 -- name: read_heartbeat_blocks
 SELECT id, min_at_ms, max_at_ms, beats, block
 FROM heartbeat_blocks

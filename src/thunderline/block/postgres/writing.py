@@ -18,7 +18,7 @@ from thunderline.core.ids import Revision
 EXPIRED_STEP: Final = 64
 """Expired answers that a commit removes at most, besides two for each that it keeps."""
 
-_WIDTHS: Final = {"nodes": 5, "sessions": 6, "presence": 2, "answers": 7, "tokens": 5, "audit": 3}
+_WIDTHS: Final = {"nodes": 5, "sessions": 6, "presence": 2, "answers": 7, "tokens": 5, "audit": 3, "documents": 3}
 
 
 class BatchWriter:
@@ -84,6 +84,8 @@ class BatchWriter:
             await connection.execute(queries.delete_groups.sql, batch.removed_groups)
         if batch.removed_tokens:
             await connection.execute(queries.delete_tokens.sql, batch.removed_tokens)
+        if batch.removed_documents:
+            await connection.execute(queries.delete_documents.sql, *columns(batch.removed_documents, width=2))
         for statement, found, width in (
             (queries.upsert_nodes, node_rows, _WIDTHS["nodes"]),
             (queries.upsert_sessions, session_rows, _WIDTHS["sessions"]),
@@ -91,6 +93,7 @@ class BatchWriter:
             (queries.upsert_presence, [rows.presence_row(row) for row in batch.presence], _WIDTHS["presence"]),
             (queries.upsert_tokens, rows.token_rows(batch.tokens), _WIDTHS["tokens"]),
             (queries.insert_audit, [rows.audit_row(entry) for entry in batch.audit], _WIDTHS["audit"]),
+            (queries.upsert_documents, [rows.document_row(each) for each in batch.documents], _WIDTHS["documents"]),
         ):
             if found:
                 await connection.execute(statement.sql, *columns(found, width=width))
@@ -157,6 +160,8 @@ def _is_beats_alone(batch: WriteBatch) -> bool:
         or batch.tokens
         or batch.removed_tokens
         or batch.audit
+        or batch.documents
+        or batch.removed_documents
         or batch.presence_block is not None
     )
 

@@ -396,3 +396,13 @@ SELECT record FROM audit WHERE id < ? ORDER BY id DESC LIMIT ?;
 
 -- name: trim_audit!
 DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at_ms < ? ORDER BY at_ms, id LIMIT ?);
+
+-- name: upsert_documents!
+INSERT INTO documents (shelf, key, body) VALUES (?, ?, ?)
+ON CONFLICT (shelf, key) DO UPDATE SET body = excluded.body;
+
+-- name: delete_document!
+DELETE FROM documents WHERE shelf = ? AND key = ?;
+
+-- name: scan_documents
+SELECT shelf, key, body FROM documents WHERE shelf = ? AND key > ? ORDER BY key LIMIT ?;

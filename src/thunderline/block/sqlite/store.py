@@ -36,6 +36,7 @@ from thunderline.block.sqlite.thread import ConnectionThread, describe
 from thunderline.block.sqlite.upkeep import SqliteUpkeep
 from thunderline.block.store import (
     CompactionStep,
+    Document,
     HistoryClock,
     KeptAnswer,
     LogHead,
@@ -131,6 +132,7 @@ class SqliteStore(Store):
                 "insert_answers",
                 "upsert_tokens",
                 "insert_audit",
+                "upsert_documents",
             )
         }
         self._history = HistoryTables(self._queries, clock=self._clock)
@@ -233,6 +235,9 @@ class SqliteStore(Store):
     async def trim_audit(self, *, before_ms: int, limit: int) -> int:
         sql = self._queries.trim_audit.sql
         return await self._write_beside(lambda connection: connection.execute(sql, (before_ms, limit)).rowcount)
+
+    async def scan_documents(self, shelf: str, *, after: str | None, limit: int) -> list[Document]:
+        return await self._read("scan_documents", (shelf, after or "", limit), rows.read_document)
 
     async def scan_presence(self, *, after: NodeId | None, limit: int) -> list[PresenceRow]:
         return await self._read("scan_presence", (after or "", limit), rows.read_presence)
@@ -506,6 +511,9 @@ class SqliteStore(Store):
             connection.execute(queries.delete_token.sql, (token_id,))
         bulk["upsert_tokens"].run(connection, rows.token_rows(batch.tokens))
         bulk["insert_audit"].run(connection, [rows.audit_row(entry) for entry in batch.audit])
+        for place in batch.removed_documents:
+            connection.execute(queries.delete_document.sql, place)
+        bulk["upsert_documents"].run(connection, [rows.document_row(document) for document in batch.documents])
         connection.execute(queries.note_batch.sql, (self._writer_id, batch.batch_id))
         return block_id
 

@@ -123,6 +123,15 @@ SELECT count(*) FROM audit;
 INSERT INTO audit (id, at_ms, record)
 VALUES (?, ?, ?);
 
+-- name: read_documents
+SELECT shelf, key, body FROM documents ORDER BY shelf, key;
+
+-- name: count_documents
+SELECT count(*) FROM documents;
+
+-- name: write_documents!
+INSERT INTO documents (shelf, key, body) VALUES (?, ?, ?);
+
 -- name: read_heartbeat_blocks
 SELECT id, min_at_ms, max_at_ms, beats, block FROM heartbeat_blocks ORDER BY id;
 
