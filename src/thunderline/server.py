@@ -40,6 +40,9 @@ from thunderline.gate.tls import Certificate, TlsListener
 from thunderline.gate.upgrades import Upgrades
 from thunderline.link.controller import Controller
 from thunderline.link.registry import Registry
+from thunderline.prism.alerts.alerting import Alerting
+from thunderline.prism.alerts.rules import load_config
+from thunderline.prism.alerts.sinks import open_sinks
 from thunderline.prism.discovery import Discovery
 from thunderline.prism.metrics import Metrics
 
@@ -135,6 +138,7 @@ async def open_server(settings: Settings, *, clock: Clock | None = None) -> Asyn
     """
     check_exposure(settings)
     certificate = _certificate(settings)
+    alert_config = load_config(settings.alerts_rules)
     with contextlib.closing(_listen(settings)) as listener:
         url = _url(listener, "http" if certificate is None else "https")
         clock = clock or SystemClock()
@@ -144,6 +148,13 @@ async def open_server(settings: Settings, *, clock: Clock | None = None) -> Asyn
             controller = Controller(registry, HostMeter(registry.clock), address=url)
             await controller.start()
             registry.tasks.start(controller.run(), name="controller")
+            alerting = Alerting(
+                registry,
+                alert_config,
+                sinks=open_sinks(alert_config, clock=clock, source=registry.owner),
+                certificate_expires_at=None if certificate is None else lambda: certificate.expires_at,
+            )
+            await alerting.start()
             links = LinkGate(registry)
             links.start()
             entrance = Entrance(
@@ -167,6 +178,7 @@ async def open_server(settings: Settings, *, clock: Clock | None = None) -> Asyn
                 registry.log.end_watches()
                 server.should_exit = True
                 await asyncio.wait([serving])
+                await alerting.close()
                 await registry.tasks.end("controller")
                 await controller.stop()
 

@@ -31,6 +31,7 @@ from thunderline.core.records import (
     SessionType,
 )
 from thunderline.testing.records import (
+    make_alert,
     make_capacity_report,
     make_event,
     make_group,
@@ -198,6 +199,7 @@ def test_every_kind_of_entity_can_be_joined() -> None:
         EntityKind.GROUP: make_group(1, parent="eu", meta={"a": 1}),
         EntityKind.GUARD: make_guard_report(),
         EntityKind.CAPACITY: make_capacity_report(),
+        EntityKind.ALERT: make_alert(1),
     }
     assert set(records) == set(EntityKind)
     for kind, record in records.items():

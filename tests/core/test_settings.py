@@ -208,7 +208,7 @@ def test_every_default_is_within_its_own_bounds() -> None:
 
 
 LISTS = ("allowed_hosts", "behind_proxy")
-TEXTS = ("node_name", "admin_token_file", "tls_cert", "tls_key")
+TEXTS = ("node_name", "alerts_rules", "admin_token_file", "tls_cert", "tls_key")
 
 
 @pytest.mark.parametrize("name", [name for name in Settings.__struct_fields__ if name not in LISTS])

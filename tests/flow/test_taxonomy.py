@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from thunderline.block.beats import to_heartbeat
+from thunderline.core.alerts import Alert
 from thunderline.core.errors import UndeclaredEvent
 from thunderline.core.records import (
     CapacityReport,
@@ -26,6 +27,7 @@ from thunderline.core.records import (
 from thunderline.flow import taxonomy
 from thunderline.flow.taxonomy import TAXONOMY, EventType, check_event, status_event
 from thunderline.testing.records import (
+    make_alert,
     make_beat,
     make_capacity_report,
     make_event,
@@ -47,6 +49,7 @@ PAYLOADS: dict[type[Any], Any] = {
     NodeGroup: make_group(1),
     GuardReport: make_guard_report(),
     CapacityReport: make_capacity_report(),
+    Alert: make_alert(1),
     Heartbeat: to_heartbeat(make_beat(node_id(1))),
 }
 
@@ -72,14 +75,15 @@ def test_every_constant_is_in_the_table_and_every_row_has_one() -> None:
 
 @pytest.mark.parametrize(("constant", "name"), [*CONSTANTS.items()])
 def test_constant_is_named_as_its_event(constant: str, name: str) -> None:
-    assert name == "cluster." + constant.lower().replace("_", ".", 1)
+    words = constant.lower().replace("_", ".", 1)
+    assert name == (words if words.startswith("alert.") else f"cluster.{words}")
 
 
 @pytest.mark.parametrize("row", [*TAXONOMY.values()], ids=lambda row: row.name)
 def test_row_is_consistent_in_itself(row: EventType) -> None:
-    assert re.fullmatch(r"cluster\.(node|link|capability|group|guard|capacity)\.[a-z_]+", row.name)
+    assert re.fullmatch(r"cluster\.(node|link|capability|group|guard|capacity)\.[a-z_]+|alert\.[a-z]+", row.name)
     # A capability and a membership are parts of their node, and have no records of their own.
-    about = row.name.split(".")[1]
+    about = row.name.removeprefix("cluster.").split(".")[0]
     is_part = about == "capability" or row.name in (taxonomy.GROUP_JOINED, taxonomy.GROUP_LEFT)
     assert row.kind.value == ("node" if is_part else about)
     assert row.version >= 1
@@ -88,17 +92,20 @@ def test_row_is_consistent_in_itself(row: EventType) -> None:
     assert (row.payload is NodeGroup) == (row.kind is EntityKind.GROUP)
     assert (row.payload is GuardReport) == (row.kind is EntityKind.GUARD)
     assert (row.payload is CapacityReport) == (row.kind is EntityKind.CAPACITY)
+    assert (row.payload is Alert) == (row.kind is EntityKind.ALERT)
     # What stands in the log is a record; a heartbeat is kept in history instead.
     assert (row.payload is Heartbeat) == (row.reliability is Reliability.TRANSIENT)
     if row.reliability is Reliability.TRANSIENT:
         assert row.phoenix == "node_heartbeat"
+    elif row.kind is EntityKind.ALERT:
+        assert row.phoenix == row.name.replace(".", "_")
     else:
         assert row.phoenix in ("node_up", "node_down", "node_changed", "link_up", "link_down", "topology_update")
 
 
 def test_only_what_ends_a_record_is_a_deletion() -> None:
     deletions = [row.name for row in TAXONOMY.values() if row.deletion]
-    assert deletions == [taxonomy.NODE_DEREGISTERED, taxonomy.GROUP_REMOVED]
+    assert deletions == [taxonomy.NODE_DEREGISTERED, taxonomy.GROUP_REMOVED, taxonomy.ALERT_RESOLVED]
 
 
 @pytest.mark.parametrize("row", [*TAXONOMY.values()], ids=lambda row: row.name)

@@ -104,6 +104,14 @@ LINES: Final[dict[tuple[str, str], Line]] = {
     ("GET", "/api/tokens/{ref}"): Line(ADMIN, "/api/tokens/reader"),
     ("DELETE", "/api/tokens/{ref}"): Line(ADMIN, "/api/tokens/doomed-{}"),
     ("GET", "/api/audit"): Line(ADMIN, "/api/audit"),
+    ("GET", "/api/alerts"): Line(READ, "/api/alerts"),
+    ("GET", "/api/alerts/{alert}"): Line(READ, "/api/alerts/0", is_there=False),
+    ("POST", "/api/alerts/{alert}/ack"): Line(OPERATOR, "/api/alerts/0/ack", {}, is_there=False),
+    ("GET", "/api/alerts/silences"): Line(READ, "/api/alerts/silences"),
+    ("POST", "/api/alerts/silences"): Line(
+        OPERATOR, "/api/alerts/silences", {"matchers": [{"label": "node", "value": "a"}], "for_s": 60}
+    ),
+    ("DELETE", "/api/alerts/silences/{silence_id}"): Line(OPERATOR, "/api/alerts/silences/0", is_there=False),
     ("GET", "/metrics"): Line(READ, "/metrics"),
     ("GET", "/api/sd/prometheus"): Line(READ, "/api/sd/prometheus"),
 }

@@ -40,6 +40,8 @@ MAY = {
     Action.CONVICT: {"detection"},
     Action.TOKENS: {"local", "admin"},
     Action.AUDIT: {"local", "admin"},
+    Action.SILENCE: {"local", "operator", "admin"},
+    Action.ALERT: {"detection"},
 }
 
 

@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from thunderline.cli.agent import agent
+from thunderline.cli.alerts import alerts
 from thunderline.cli.audit import audit
 from thunderline.cli.db import backup, copy, migrate, restore, status
 from thunderline.cli.diff import diff
@@ -126,6 +127,15 @@ app.add_typer(
         "token create fleet --join 'worker-*' --uses 100 > fleet.token",
         "token list",
         "token revoke ci",
+    ),
+)
+app.add_typer(
+    alerts,
+    epilog=_examples(
+        "alerts",
+        "alerts silence zone=eu-1 rule=node-offline --for 2h --reason 'rack move'",
+        "alerts ack 0f8c2d5a1b3e4f60718293a4b5c6d7e8",
+        "alerts test rules.toml --from 7d",
     ),
 )
 app.add_typer(audit, epilog=_examples("audit list --limit 20", "audit list --json | jq '.entries[0]'"))

@@ -29,6 +29,7 @@ from thunderline.cli.screen import (
     write_row,
 )
 from thunderline.client.events import ToldEvent
+from thunderline.core.alerts import Alert
 from thunderline.core.records import CapacityReport, GuardReport, Heartbeat, LinkSession, Node, NodeGroup, Payload
 
 _PIPED_COLUMNS: Final = ("AT", "EVENT", "SUBJECT", "STATUS", "REASON", "CURSOR")
@@ -146,6 +147,8 @@ def _status(record: Record) -> object:
             return "engaged" if record.engaged else "released"
         case CapacityReport():
             return "exceeded" if record.exceeded else "restored"
+        case Alert():
+            return record.state
     return record.get("status") if isinstance(record, dict) else record.status
 
 
@@ -165,6 +168,8 @@ def _reason(name: str, record: Record) -> str:
             return f"{record.fallen} of {record.nodes} nodes down, {record.held} held back"
         case CapacityReport():
             return f"{record.nodes} nodes, {record.heartbeats_per_second:.0f} heartbeats/s"
+        case Alert():
+            return record.summary
         case Heartbeat():
             told = {
                 "cpu": percent(record.cpu_load),

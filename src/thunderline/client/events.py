@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from thunderline.core.alerts import Alert
 from thunderline.core.envelope import CloudEvent
 from thunderline.core.records import CapacityReport, GuardReport, Heartbeat, LinkSession, Node, NodeGroup, Payload
 
@@ -25,6 +26,7 @@ _KINDS: Final[dict[str, Any]] = {
     "group": NodeGroup,
     "guard": GuardReport,
     "capacity": CapacityReport,
+    "alert": Alert,
 }
 _HEARTBEAT: Final = "cluster.node.heartbeat"
 

@@ -7,6 +7,7 @@ from typing import Final, assert_never
 
 import msgspec
 
+from thunderline.core.alerts import Alert
 from thunderline.core.records import (
     CapacityReport,
     EntityKind,
@@ -25,6 +26,7 @@ _LINK: Final = msgspec.json.Decoder(LinkSession)
 _GROUP: Final = msgspec.json.Decoder(NodeGroup)
 _GUARD: Final = msgspec.json.Decoder(GuardReport)
 _CAPACITY: Final = msgspec.json.Decoder(CapacityReport)
+_ALERT: Final = msgspec.json.Decoder(Alert)
 _META: Final = msgspec.json.Decoder(JsonObject)
 
 
@@ -38,7 +40,7 @@ class SplitRecord(msgspec.Struct, frozen=True, gc=False):
 
 def split_record(record: PersistentPayload) -> SplitRecord:
     """`record` ready to be stored; equal metas have equal hashes (SHA-256 of the JSON with sorted keys)."""
-    if isinstance(record, GuardReport | CapacityReport) or not record.meta:
+    if isinstance(record, GuardReport | CapacityReport | Alert) or not record.meta:
         return SplitRecord(_ENCODER.encode(record).decode(), None, None)
     meta = _SORTING_ENCODER.encode(record.meta)
     bare = msgspec.structs.replace(record, meta={})
@@ -76,5 +78,7 @@ def join_payload(kind: EntityKind, record: str, meta: str | None) -> PersistentP
             return _GUARD.decode(record)
         case EntityKind.CAPACITY:
             return _CAPACITY.decode(record)
+        case EntityKind.ALERT:
+            return _ALERT.decode(record)
         case _:
             assert_never(kind)

@@ -14,6 +14,8 @@
     │   ├── UnknownGroup
     │   ├── UnknownMembership       the node is not itself in that group
     │   ├── UnknownToken
+    │   ├── UnknownAlert
+    │   ├── UnknownSilence
     │   └── Deregistered            it was known until now
     ├── Refused                 well-formed, but not from this caller
     │   ├── Unauthenticated         who calls is not known
@@ -41,6 +43,7 @@
     │   ├── LiveLink                deregistering a node that is linked
     │   ├── GroupInUse              deleting a group that holds something
     │   ├── TokenNameTaken          a token of that name is still good
+    │   ├── AlertOver               an alert that fires no longer
     │   └── GroupCycle              a group would be inside itself
     ├── CursorGone              the log cannot continue from there: list again
     ├── Unavailable             retryable; `retry_after_s` says when
@@ -210,6 +213,26 @@ class UnknownToken(NotFound):
             ref = "what looks like a token's own text"
         super().__init__(f"no token has the id or name {ref[:255]!r}; `thunderline token list` shows them")
         self.ref = ref
+
+
+class UnknownAlert(NotFound):
+    """No alert has this id, or it has been over for long."""
+
+    code = "unknown_alert"
+
+    def __init__(self, alert_id: str) -> None:
+        super().__init__(f"no alert has the id {alert_id[:64]!r}; `thunderline alerts` shows them")
+        self.alert_id = alert_id
+
+
+class UnknownSilence(NotFound):
+    """No silence has this id."""
+
+    code = "unknown_silence"
+
+    def __init__(self, silence_id: str) -> None:
+        super().__init__(f"no silence has the id {silence_id[:64]!r}; `thunderline alerts silences` shows them")
+        self.silence_id = silence_id
 
 
 class Deregistered(NotFound):
@@ -496,6 +519,16 @@ class TokenNameTaken(Conflict):
         super().__init__(f"name: a token {name!r} is in use; revoke it first, or choose another name")
         self.field = "name"
         self.name = name
+
+
+class AlertOver(Conflict):
+    """The alert fires no longer: there is nothing to take on."""
+
+    code = "alert_over"
+
+    def __init__(self, alert_id: str) -> None:
+        super().__init__(f"the alert {alert_id} was resolved already")
+        self.alert_id = alert_id
 
 
 class GroupCycle(Conflict):

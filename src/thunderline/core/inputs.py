@@ -17,6 +17,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from thunderline.core.access import Scope
+from thunderline.core.alerts import Matcher
 from thunderline.core.errors import InvalidInput, MalformedBody
 from thunderline.core.ids import is_uuid
 from thunderline.core.records import BeatStatus, ClusterType, GroupType, JsonObject, NodeStatus, SessionType
@@ -291,6 +292,20 @@ class NodeBeat(HeartbeatInput, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 T = TypeVar("T")
+
+
+class NewSilence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A silence to be made: alerts for which all `matchers` hold are not told for `for_s` seconds."""
+
+    matchers: Annotated[tuple[Matcher, ...], Meta(min_length=1, max_length=20)]
+    for_s: Annotated[int, Meta(ge=1, le=31_622_400)]
+    reason: Reason | None = None
+
+
+class AcknowledgeInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is said of an alert that is taken on."""
+
+    note: Reason | None = None
 
 
 def read_key(text: str) -> str:

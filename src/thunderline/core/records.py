@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from thunderline.core.alerts import Alert
 from thunderline.core.ids import EventId, GroupId, LinkId, NodeId, Revision
 
 JsonObject: TypeAlias = dict[str, Any]
@@ -86,6 +87,7 @@ class EntityKind(StrEnum):
     GROUP = "group"
     GUARD = "guard"
     CAPACITY = "capacity"
+    ALERT = "alert"
 
 
 class Override(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -259,7 +261,7 @@ Record: TypeAlias = Node | LinkSession | NodeGroup
 RegistryReport: TypeAlias = GuardReport | CapacityReport
 """What the registry tells of itself; it stands in the log only."""
 
-PersistentPayload: TypeAlias = Record | RegistryReport
+PersistentPayload: TypeAlias = Record | RegistryReport | Alert
 """What a persistent event carries."""
 
 Payload: TypeAlias = PersistentPayload | Heartbeat

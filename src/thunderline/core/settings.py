@@ -82,6 +82,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "everything, which is why only loopback is then served."
         ),
     ] = False
+    alerts_rules: Annotated[
+        FilePath | None,
+        Meta(
+            description="A TOML file with rules for alerts and where they are told; see `docs/monitoring.md`. What it "
+            "does not say is as it is by default: a dozen rules, told in the log."
+        ),
+    ] = None
     admin_token_file: Annotated[
         FilePath | None,
         Meta(

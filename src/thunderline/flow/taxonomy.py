@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from thunderline.core.alerts import Alert
 from thunderline.core.errors import UndeclaredEvent
 from thunderline.core.records import (
     CapacityReport,
@@ -43,6 +44,9 @@ GUARD_ENGAGED: Final = "cluster.guard.engaged"
 GUARD_RELEASED: Final = "cluster.guard.released"
 CAPACITY_EXCEEDED: Final = "cluster.capacity.exceeded"
 CAPACITY_RESTORED: Final = "cluster.capacity.restored"
+ALERT_FIRED: Final = "alert.fired"
+ALERT_ACKNOWLEDGED: Final = "alert.acknowledged"
+ALERT_RESOLVED: Final = "alert.resolved"
 
 
 class EventType(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,6 +241,31 @@ _ROWS: Final = (
         payload=CapacityReport,
         phoenix="topology_update",
         meaning="The fleet no longer does.",
+    ),
+    EventType(
+        name=ALERT_FIRED,
+        version=1,
+        kind=EntityKind.ALERT,
+        payload=Alert,
+        phoenix="alert_fired",
+        meaning="A rule held for long enough: an alert begins.",
+    ),
+    EventType(
+        name=ALERT_ACKNOWLEDGED,
+        version=1,
+        kind=EntityKind.ALERT,
+        payload=Alert,
+        phoenix="alert_acknowledged",
+        meaning="Somebody took a firing alert on.",
+    ),
+    EventType(
+        name=ALERT_RESOLVED,
+        version=1,
+        kind=EntityKind.ALERT,
+        payload=Alert,
+        phoenix="alert_resolved",
+        deletion=True,
+        meaning="The alert is over; the payload is its last record.",
     ),
 )
 

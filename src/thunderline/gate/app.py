@@ -18,6 +18,7 @@ from thunderline import __version__
 from thunderline.core.errors import InvalidInput, ThunderlineError
 from thunderline.core.settings import Settings
 from thunderline.gate import (
+    alerts,
     browser_session,
     capabilities,
     events,
@@ -76,6 +77,7 @@ def build_litestar(*, asks: bool = False) -> Litestar:
             events.ROUTES,
             past.ROUTES,
             tokens.ROUTES,
+            alerts.ROUTES,
             browser_session.ROUTES,
             monitoring.ROUTES,
             health.healthz,

@@ -66,6 +66,8 @@ class Action(StrEnum):
     CONVICT = "declare a node silent"
     TOKENS = "manage tokens"
     AUDIT = "read the audit log"
+    SILENCE = "silence or acknowledge alerts"
+    ALERT = "raise alerts"
 
 
 class Need(msgspec.Struct, frozen=True):
@@ -96,6 +98,8 @@ _POLICY: Final[dict[Action, Need]] = {
     Action.CONVICT: Need(_SYSTEM, Scope.ADMIN),
     Action.TOKENS: Need(_PEOPLE, Scope.ADMIN),
     Action.AUDIT: Need(_PEOPLE, Scope.ADMIN),
+    Action.SILENCE: Need(_PEOPLE, Scope.OPERATOR),
+    Action.ALERT: Need(_SYSTEM, Scope.ADMIN),
 }
 _OWN_HANDS_OFF: Final = frozenset({Action.PLACE})
 """What a node may not change even of itself: by these, others tell what it is."""
@@ -108,6 +112,7 @@ LOCAL_OPERATOR: Final = Actor(kind=ActorKind.OPERATOR, name="local", scopes=ALL_
 
 EMBEDDING_PROGRAM: Final = Actor(kind=ActorKind.OPERATOR, name="embedded", scopes=ALL_SCOPES)
 DETECTION: Final = Actor(kind=ActorKind.SYSTEM, name="liveness")
+ALERTING: Final = Actor(kind=ActorKind.SYSTEM, name="alerts")
 NOBODY: Final = Actor(kind=ActorKind.READER, name="anonymous")
 """Who shows no token where one is needed."""
 

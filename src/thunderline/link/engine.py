@@ -22,6 +22,7 @@ from thunderline.flow.pace import PacedBus
 from thunderline.flow.taxonomy import NODE_HEARTBEAT, TAXONOMY
 from thunderline.link.access import Access
 from thunderline.link.ages import Ages
+from thunderline.link.alert_book import ALERTS, SILENCES, read_alert, read_silence
 from thunderline.link.audit_trail import AuditTrail
 from thunderline.link.capacity import CAPACITY_ID
 from thunderline.link.checkpoint import PresenceCheckpoint
@@ -139,6 +140,7 @@ class Engine:
         self.roster.log_id, self.roster.revision, self.log.oldest = head.log_id, head.revision, head.oldest
         with _collector_at_rest():
             await self._load_tokens()
+            await self._load_alerts()
             await self._load_groups()
             await self._load_nodes()
             await self._load_sessions()
@@ -197,6 +199,18 @@ class Engine:
             for token in page:
                 self.roster.tokens.put(token)
             after = page[-1].id
+
+    async def _load_alerts(self) -> None:
+        after = None
+        while page := await self.store.scan_documents(ALERTS, after=after, limit=LOAD_PAGE):
+            for document in page:
+                self.roster.alerts.put(read_alert(document))
+            after = page[-1].key
+        after = None
+        while page := await self.store.scan_documents(SILENCES, after=after, limit=LOAD_PAGE):
+            for document in page:
+                self.roster.alerts.put_silence(document.key, read_silence(document))
+            after = page[-1].key
 
     async def _load_groups(self) -> None:
         after = None

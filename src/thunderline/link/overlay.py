@@ -15,8 +15,9 @@ from typing import Any, Final
 import msgspec
 
 from thunderline.block.beats import PackedBeat
-from thunderline.block.store import KeptAnswer, PresenceRow, WriteBatch
+from thunderline.block.store import Document, KeptAnswer, PresenceRow, WriteBatch
 from thunderline.core.access import AuditEntry, Outcome, Token, TokenKind
+from thunderline.core.alerts import Alert, Silence
 from thunderline.core.errors import TokenExpired, TokenRevoked, UnknownGroup, UnknownNode
 from thunderline.core.ids import AuditId, BatchId, EventId, GroupId, IdSource, LinkId, NodeId, Revision, TokenId
 from thunderline.core.records import (
@@ -30,6 +31,7 @@ from thunderline.core.records import (
 )
 from thunderline.flow.taxonomy import TAXONOMY, check_event
 from thunderline.link.actor import NOBODY, Actor, ActorKind
+from thunderline.link.alert_book import alert_document, silence_document
 from thunderline.link.roster import Roster
 
 _ABSENT: Final = object()
@@ -86,14 +88,24 @@ class Overlay:
         self._group_names: dict[str, GroupId | None] = {}
         self._tokens: dict[TokenId, Token | None] = {}
         self._token_names: dict[tuple[bool, str], TokenId | None] = {}
+        self._alerts: dict[str, Alert] = {}
+        self._silences: dict[str, Silence | None] = {}
+        self._documents: dict[tuple[str, str], Document | None] = {}
         self._taken: dict[tuple[bytes, int, int], None] = {}
         self._highest: dict[tuple[bytes, int], int] = {}
         self._undo: list[tuple[dict[Any, Any], Any, Any]] = []
 
     @property
+    def base(self) -> Revision:
+        """The revision that the batch follows."""
+        return self._roster.revision
+
+    @property
     def is_empty(self) -> bool:
         """Whether there is nothing to write."""
-        return not (self.events or self.beats or self.answers or self.audit or self._tokens)
+        return not (
+            self.events or self.beats or self.answers or self.audit or self._tokens or self._silences or self._documents
+        )
 
     def begin(self, actor: Actor) -> Savepoint:
         """Start the next operation: what it changes is `actor`'s doing, under one correlation id."""
@@ -240,6 +252,14 @@ class Overlay:
         book = self._roster.tokens
         return book.credential_of(name) if is_credential else book.named(name)
 
+    def alert(self, alert_id: str) -> Alert | None:
+        """The alert with this id, firing or over and still shown."""
+        return self._alerts[alert_id] if alert_id in self._alerts else self._roster.alerts.get(alert_id)
+
+    def silence(self, silence_id: str) -> Silence | None:
+        """The silence with this id."""
+        return self._silences[silence_id] if silence_id in self._silences else self._roster.alerts.silence(silence_id)
+
     def is_taken(self, key: bytes, incarnation: int, seq: int) -> bool:
         """Whether this batch already holds the beat with that number."""
         return (key, incarnation, seq) in self._taken
@@ -300,6 +320,33 @@ class Overlay:
         is_named = is_credential or token.revoked_at is None
         self._set(self._token_names, (is_credential, token.name), token.id if is_named else None)
         return token
+
+    def put_alert(self, event_name: str, alert: Alert) -> Alert:
+        """Make `alert` the alert's record, told by an event of that name; gives it as of the event's revision."""
+        alert = msgspec.structs.replace(alert, revision=self._next_revision())
+        self._set(self._alerts, alert.id, alert)
+        self.put_document(alert_document(alert))
+        self._emit(event_name, alert, subject=alert.labels.get("node", alert.rule), entity_id=alert.id)
+        return alert
+
+    def put_silence(self, silence: Silence) -> None:
+        """Make `silence` the silence's record."""
+        self._set(self._silences, silence.id, silence)
+        self.put_document(silence_document(silence))
+
+    def remove_silence(self, silence: Silence) -> None:
+        """Drop `silence`."""
+        self._set(self._silences, silence.id, None)
+        document = silence_document(silence)
+        self.remove_document(document.shelf, document.key)
+
+    def put_document(self, document: Document) -> None:
+        """Keep `document`, in place of what was kept there."""
+        self._set(self._documents, (document.shelf, document.key), document)
+
+    def remove_document(self, shelf: str, key: str) -> None:
+        """Keep it no longer; one that is not there is fine."""
+        self._set(self._documents, (shelf, key), None)
 
     def note(self, action: str, *, subject: str | None, revision: Revision | None = None) -> None:
         """Say in the audit log that the operation's actor did this."""
@@ -371,6 +418,8 @@ class Overlay:
             tokens=[token for token in self._tokens.values() if token is not None],
             removed_tokens=[token_id for token_id, token in self._tokens.items() if token is None],
             audit=self.audit,
+            documents=[document for document in self._documents.values() if document is not None],
+            removed_documents=[place for place, document in self._documents.items() if document is None],
         )
 
     def apply(self) -> None:
@@ -396,6 +445,10 @@ class Overlay:
         for token in self._tokens.values():
             if token is not None:
                 roster.tokens.put(token)
+        for alert in self._alerts.values():
+            roster.alerts.put(alert)
+        for silence_id, silence in self._silences.items():
+            roster.alerts.put_silence(silence_id, silence)
         for beat in self.beats:
             entry = roster.by_key(beat.node_key)
             if entry is not None:

@@ -47,6 +47,7 @@ from thunderline.core.records import (
 from thunderline.core.settings import Settings
 from thunderline.flow.bus import Bus, LocalBus
 from thunderline.link.actor import EMBEDDING_PROGRAM, Actor
+from thunderline.link.alert_domain import AlertDomain
 from thunderline.link.answers import Answers
 from thunderline.link.batch_domain import BatchDomain
 from thunderline.link.domain import NodeDomain
@@ -59,6 +60,7 @@ from thunderline.link.group_tree import GroupTree
 from thunderline.link.history import HEARTBEATS_MAX, HeartbeatSeries
 from thunderline.link.link_domain import LinkDomain
 from thunderline.link.listing import BY_NAME, Listing, list_page
+from thunderline.link.log_reader import LogReader
 from thunderline.link.moments import Moment, Moments
 from thunderline.link.past_graphs import GraphDiff, PastGraphs
 from thunderline.link.plans import Announced
@@ -103,6 +105,8 @@ class Registry:
         self.domain = NodeDomain(*parts, store, engine.history, engine.access, settings=settings)
         self.batches = BatchDomain(self.domain, engine.writer, engine.access, settings=settings)
         self.tokens = TokenDomain(engine.writer, engine.roster, engine.access, store, clock=clock)
+        self.log_reader = LogReader(store, engine.roster)
+        self.alerts = AlertDomain(engine.writer, engine.roster.alerts, engine.access, store, clock=clock)
         self.answers = Answers(store, engine.writer, clock=clock, ttl_s=settings.idempotency_ttl_s)
         self.links = LinkDomain(*parts, store, engine.access, settings=settings)
 

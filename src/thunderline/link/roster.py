@@ -26,6 +26,7 @@ from thunderline.core.records import (
     NodeStatus,
     Presence,
 )
+from thunderline.link.alert_book import AlertBook
 from thunderline.link.detectors import Rhythm
 from thunderline.link.group_tree import GroupTree
 from thunderline.link.node_index import NodeFilter, NodeIndex
@@ -171,6 +172,7 @@ class Roster:
         """The `session_id`s whose connection this process holds, or which may still be resumed."""
         self.groups = GroupTree()
         self.tokens = TokenBook()
+        self.alerts = AlertBook()
         self.observers: list[RosterObserver] = []
         self.hits = self.misses = 0
         """Point queries that found a node, and that did not; both are answered from here."""

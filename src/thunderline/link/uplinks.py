@@ -122,6 +122,7 @@ class Uplinks:
         self._dropped_of_node: dict[NodeId, set[str]] = {}
         self._superseded: dict[NodeId, deque[str]] = {}
         self._taken_over: dict[NodeId, float] = {}
+        self._fought_over: dict[NodeId, float] = {}
 
     def __len__(self) -> int:
         return len(self._live)
@@ -274,10 +275,16 @@ class Uplinks:
         now = self._sentinel.now()
         if now - fought_at < CONFLICT_WINDOW_S:
             # Whoever tries again shows that the two still alternate.
-            self._taken_over[node.id] = now
+            self._taken_over[node.id] = self._fought_over[node.id] = now
             self.names_in_use += 1
             log.warning("name in use, newcomer refused", node=node.name, incarnation=node.incarnation)
             raise NameInUse(node.name, retry_after_s=max(1.0, round(self._sentinel.remaining_s(entry), 1)))
+
+    def conflicts(self, *, within_s: float) -> list[NodeId]:
+        """The nodes whose names were refused to a newcomer within the last seconds; earlier ones are forgotten."""
+        since = self._sentinel.now() - within_s
+        self._fought_over = {node_id: at for node_id, at in self._fought_over.items() if at > since}
+        return list(self._fought_over)
 
     def superseded(self, node_id: NodeId, instance: str) -> None:
         """The process `instance` does not speak for the node any more."""

@@ -10,6 +10,7 @@ import msgspec
 
 from thunderline.block.beats import PackedBeat, node_key
 from thunderline.core.access import AuditEntry, JoinTerms, Outcome, Scope, Token, TokenKind, digest_of
+from thunderline.core.alerts import Alert, Severity
 from thunderline.core.clock import from_ms
 from thunderline.core.ids import AuditId, BatchId, EventId, GroupId, IdSource, LinkId, NodeId, Revision, TokenId
 from thunderline.core.records import (
@@ -29,6 +30,8 @@ from thunderline.core.records import (
     SessionType,
 )
 from thunderline.flow.taxonomy import (
+    ALERT_FIRED,
+    ALERT_RESOLVED,
     CAPACITY_EXCEEDED,
     GROUP_REMOVED,
     GROUP_UPDATED,
@@ -160,6 +163,22 @@ def make_capacity_report(**changes: Any) -> CapacityReport:
     return msgspec.structs.replace(report, **changes) if changes else report
 
 
+def make_alert(number: int, **changes: Any) -> Alert:
+    """An alert about a node, firing."""
+    alert = Alert(
+        id=f"{number:032x}",
+        rule="node-offline",
+        severity=Severity.CRITICAL,
+        labels={"node": f"node-{number}"},
+        summary=f"node-{number} is offline: silent",
+        starts_at=START,
+        fired_at=START,
+        nodes=1,
+        names=(f"node-{number}",),
+    )
+    return msgspec.structs.replace(alert, **changes) if changes else alert
+
+
 def make_event(revision: int, payload: PersistentPayload, *, deleted: bool = False, **changes: Any) -> Event:
     """The event that tells of `payload`; of its removal, when it is deleted."""
     told, told_last = _EVENTS[type(payload)]
@@ -184,7 +203,7 @@ def make_event(revision: int, payload: PersistentPayload, *, deleted: bool = Fal
 
 
 def _subject(payload: PersistentPayload) -> str:
-    if isinstance(payload, RegistryReport):
+    if isinstance(payload, RegistryReport | Alert):
         return payload.id
     return payload.session_id if isinstance(payload, LinkSession) else payload.name
 
@@ -195,6 +214,7 @@ _EVENTS: Final[dict[type[PersistentPayload], tuple[str, str]]] = {
     NodeGroup: (GROUP_UPDATED, GROUP_REMOVED),
     GuardReport: (GUARD_ENGAGED, GUARD_ENGAGED),
     CapacityReport: (CAPACITY_EXCEEDED, CAPACITY_EXCEEDED),
+    Alert: (ALERT_FIRED, ALERT_RESOLVED),
 }
 """What tells of a change of such a record, and of its removal; a session leaves with its node, untold. The registry's
 reports are not removed."""
