@@ -11,10 +11,11 @@ from litestar import Response, Router, get
 from litestar.di import NamedDependency
 from litestar.params import FromQuery, QueryParameter
 
+from thunderline.core.records import NodeStatus
 from thunderline.gate.bodies import answer, answer_headers
 from thunderline.gate.conditions import NEVER_KEEP, Asked, header
 from thunderline.gate.openapi import documented
-from thunderline.gate.parameters import Reg, read_labels
+from thunderline.gate.parameters import LABEL_WORDS, Reg, read_labels, some_of
 from thunderline.link.filters import node_filter
 from thunderline.link.node_index import NodeFilter
 
@@ -78,7 +79,10 @@ async def get_targets(
     port_label: Annotated[
         str | None, QueryParameter(min_length=1, description="The label whose value is the node's port.")
     ] = None,
-    status: Annotated[str | None, QueryParameter(description="A status, or several separated by commas.")] = None,
+    status: Annotated[
+        str | None,
+        QueryParameter(schema_extra=some_of(NodeStatus), description="A status, or several separated by commas."),
+    ] = None,
     role: FromQuery[str | None] = None,
     domain: FromQuery[str | None] = None,
     cluster_type: FromQuery[Literal["in_cluster", "out_of_cluster"] | None] = None,
@@ -89,7 +93,8 @@ async def get_targets(
         str | None, QueryParameter(description="A group's id or name; members of the groups below it count.")
     ] = None,
     label: Annotated[
-        list[str] | None, QueryParameter(description="`key=value`; repeat for several, all must hold.")
+        list[str] | None,
+        QueryParameter(schema_extra=LABEL_WORDS, description="`key=value`; repeat for several, all must hold."),
     ] = None,
     name: Annotated[str | None, QueryParameter(description="A name, or a prefix that ends in `*`.")] = None,
 ) -> Response[bytes]:

@@ -6,8 +6,6 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 from litestar import Response, Router, delete, get, patch, post
-from litestar.openapi.spec import Schema
-from litestar.openapi.spec.enums import OpenAPIType
 from litestar.params import FromQuery, QueryParameter, RawBody
 
 from thunderline.core.errors import InvalidInput, UnknownNode
@@ -30,6 +28,7 @@ from thunderline.gate.once import Reply, change, node_reply
 from thunderline.gate.openapi import documented
 from thunderline.gate.page_cursor import read_page_cursor, write_page_cursor
 from thunderline.gate.parameters import (
+    LABEL_WORDS,
     PAGE_CURSOR,
     PAGE_DEFAULT,
     Caller,
@@ -51,8 +50,6 @@ from thunderline.link.registry import Registry
 
 LOADED_HEARTBEATS: Final = 60
 _LOADABLE: Final = frozenset({"sessions", "heartbeats"})
-_LABELS: Final = {"items": Schema(type=OpenAPIType.STRING, pattern="^[^=]+=.*$")}
-"""How the document describes labels to look for."""
 
 _ATTRS: Final = msgspec.json.Decoder(NodeAttrs)
 _PATCH: Final = msgspec.json.Decoder(NodePatch)
@@ -88,7 +85,7 @@ async def list_nodes(
     ] = None,
     label: Annotated[
         list[str] | None,
-        QueryParameter(schema_extra=_LABELS, description="`key=value`; repeat for several, all must hold."),
+        QueryParameter(schema_extra=LABEL_WORDS, description="`key=value`; repeat for several, all must hold."),
     ] = None,
     name: Annotated[str | None, QueryParameter(description="A name, or a prefix that ends in `*`.")] = None,
     presence: Annotated[bool, QueryParameter(description="Whether nodes carry what each beat changes.")] = True,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 from litestar.di import NamedDependency
 from litestar.openapi.spec import Schema
-from litestar.openapi.spec.enums import OpenAPIFormat
+from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 from litestar.params import PathParameter, QueryParameter
 
 from thunderline.core.errors import InvalidInput, StoreUnavailable
@@ -55,6 +55,10 @@ def unknown_parameter(name: str, *, known: Iterable[str]) -> InvalidInput:
     names = sorted(known)
     hint = f"one of {', '.join(names)}" if names else "none is taken here"
     return InvalidInput(name[:100], f"is not a parameter of this route; {hint}")
+
+
+LABEL_WORDS: Final[dict[str, Any]] = {"items": Schema(type=OpenAPIType.STRING, pattern="^[^=]+=.*$")}
+"""How the document describes labels to look for."""
 
 
 def read_labels(given: list[str] | None) -> dict[str, str] | None:
