@@ -184,14 +184,14 @@ def test_a_server_without_streams_is_told() -> None:
 
 def test_an_event_of_a_kind_that_is_not_known_is_shown_all_the_same() -> None:
     body = {
-        **{"specversion": "1.0", "id": "1", "source": "s", "type": "cluster.alert.fired", "actor": "a", "revision": 7},
+        **{"specversion": "1.0", "id": "1", "source": "s", "type": "cluster.quorum.lost", "actor": "a", "revision": 7},
         **{"subject": "zone-a\x1b[31m", "time": "2026-01-01T00:00:00Z", "datacontenttype": "application/json"},
-        **{"entitykind": "alert", "entityid": "2", "correlationid": "3", "eventversion": 1},
+        **{"entitykind": "quorum", "entityid": "2", "correlationid": "3", "eventversion": 1},
         **{"reliability": "persistent", "data": {"name": "zone-a"}},
     }
     event = read_event(json.dumps(body).encode(), cursor="log:7")
-    assert _piped_row(event)[1:] == ("cluster.alert.fired", "zone-a\x1b[31m", None, "-", "log:7")
-    assert _line(event, "00:00:00").plain == "00:00:00  alert.fired          zone-a[31m            -  -"
+    assert _piped_row(event)[1:] == ("cluster.quorum.lost", "zone-a\x1b[31m", None, "-", "log:7")
+    assert _line(event, "00:00:00").plain == "00:00:00  quorum.lost          zone-a[31m            -  -"
 
 
 def test_the_help_says_what_is_left_out() -> None:
