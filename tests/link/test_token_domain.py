@@ -331,6 +331,17 @@ async def test_changes_and_refusals_stand_in_the_audit_log_and_beats_do_not(clus
     assert refused.outcome is Outcome.REFUSED
 
 
+async def test_each_of_many_changes_in_one_action_is_told(cluster: Cluster) -> None:
+    registry = cluster.registry
+    await registry.batches.register_all([NodeAttrs(name=name) for name in ("a", "b")], actor=LOCAL_OPERATOR)
+    await registry.mark_online("a", {"session_id": "s"})
+    told = len(await audit(cluster))
+    await registry.deregister("a", force=True)
+    entries = await audit(cluster)
+    assert [entry[1:3] for entry in entries[:2]] == [("cluster.node.registered", "a"), ("cluster.node.registered", "b")]
+    assert ("operator:embedded", "cluster.node.deregistered", "a", "done") in entries[told:]
+
+
 async def test_a_repeated_change_that_changes_nothing_is_not_told_twice(cluster: Cluster) -> None:
     for _ in range(2):
         await cluster.registry.ensure_node({"name": "edge-1"})

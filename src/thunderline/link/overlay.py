@@ -365,10 +365,17 @@ class Overlay:
         )
 
     def note_change(self, since: Savepoint) -> None:
-        """Say in the audit log that the operation's actor did what has happened since, if anything has."""
-        if len(self.events) > since.events and self._actor.kind is not ActorKind.SYSTEM:
-            event = self.events[since.events]
-            self.note(event.name, subject=event.subject, revision=event.revision)
+        """Say in the audit log that the operation's actor did what has happened since: each change once of each thing,
+        without those that came about by another."""
+        if self._actor.kind is ActorKind.SYSTEM:
+            return
+        done = {
+            (event.name, event.subject): event.revision
+            for event in reversed(self.events[since.events :])
+            if event.causation_id is None
+        }
+        for (name, subject), revision in reversed(done.items()):
+            self.note(name, subject=subject, revision=revision)
 
     def add_audit(self, entry: AuditEntry) -> None:
         """Append an entry that tells of what happened elsewhere."""
