@@ -4,11 +4,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
+# What the dashboard is bundled from; a change installs the package again, which bundles it.
+BUNDLED := hatch_build.py $(shell find ui -name node_modules -prune -o -type f -print)
 DATA := $(CURDIR)/var
 # One more than two cores: what starts processes waits for them.
 JOBS ?= 3
 
-.PHONY: help install install-dev run demo test test-slow check bench bench-scale bench-watchers bench-past bench-liveness bench-storm bench-slow-clients docs clean bench-metrics
+.PHONY: help install install-dev dashboard run demo test test-slow check bench bench-scale bench-watchers bench-past bench-liveness bench-storm bench-slow-clients docs clean bench-metrics
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -16,6 +18,9 @@ help: ## What there is to make
 install: $(VENV)/.installed ## Build .venv with what the server needs
 
 install-dev: $(VENV)/.installed-dev
+
+dashboard: install ## Bundle the dashboard again, after a change in ui/
+	$(BIN)/python hatch_build.py
 
 run: install ## Start the registry with its embedded store under var/
 	@mkdir -p "$(DATA)"
@@ -27,12 +32,14 @@ demo: install ## Start the registry with a store of its own and 180 simulated no
 test: install-dev ## Run the test suite
 	@.ci/system-packages
 	@.ci/phoenix-client
+	@.ci/dashboard
 	@.ci/prometheus
 	$(BIN)/pytest -m "not slow" --engine all --numprocesses $(JOBS) --dist worksteal $(ARGS)
 
 test-slow: install-dev ## Run the tests that take longer than one waits
 	@.ci/system-packages
 	@.ci/phoenix-client
+	@.ci/dashboard
 	@.ci/prometheus
 	$(BIN)/pytest -m slow --engine all --timeout 1800 $(ARGS)
 
@@ -42,6 +49,7 @@ check: install-dev ## Lint, types, layers, generated docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m docs.generate --check
+	@.ci/dashboard check
 
 bench: install-dev ## Measure every figure that we state
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -80,12 +88,12 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { rm -rf $(VENV); \
 		$(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
 
-$(VENV)/.installed: pyproject.toml | $(BIN)/python
+$(VENV)/.installed: pyproject.toml $(BUNDLED) | $(BIN)/python
 	@echo "Installing Thunderline into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+$(VENV)/.installed-dev: pyproject.toml $(BUNDLED) | $(BIN)/python
 	@echo "Installing Thunderline and its test tools into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(VENV)/.installed

@@ -43,6 +43,7 @@ from thunderline.link.registry import Registry
 from thunderline.prism.alerts.alerting import Alerting
 from thunderline.prism.alerts.rules import load_config
 from thunderline.prism.alerts.sinks import open_sinks
+from thunderline.prism.dashboard import Bundle
 from thunderline.prism.discovery import Discovery
 from thunderline.prism.metrics import Metrics
 
@@ -336,7 +337,7 @@ def _uvicorn_config(registry: Registry, settings: Settings, links: LinkGate, mon
     encoded = EncodedEvents(registry.log)
     doorkeeper = Doorkeeper(registry, Logins(registry))
     return uvicorn.Config(
-        build_app(registry, encoded, doorkeeper, monitoring),
+        build_app(registry, encoded, doorkeeper, monitoring, dashboard=Bundle.installed()),
         http=StreamHttpProtocol,
         loop="none",
         interface="asgi3",

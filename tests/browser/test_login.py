@@ -97,12 +97,12 @@ def test_who_is_revoked_from_the_command_line_is_out_within_five_seconds(
         created = thunderline("token", "create", "ada", "--scope", "operator", "--store", f"sqlite:///{store}")
         found = re.search(r"tl_\S+", created)
         assert found is not None
-        page.goto(f"{url}/#sort=name")
+        page.goto(f"{url}/#/nodes?sort=name")
         log_in(page, found[0])
         expect(page.locator("#who-name")).to_have_text("ada")
 
         assert page.evaluate(REGISTER, "made-here") == 201
-        expect(page.locator('#rows tr[data-name="made-here"]')).to_be_visible()
+        expect(page.locator('.body .row[data-name="made-here"]')).to_be_visible()
 
         thunderline("token", "revoke", "ada", "--store", f"sqlite:///{store}")
 
@@ -110,7 +110,7 @@ def test_who_is_revoked_from_the_command_line_is_out_within_five_seconds(
         expect(page.locator("#ended")).to_contain_text("the token ada was revoked")
         expect(page.locator("body")).not_to_contain_text("made-here")
         assert page.evaluate(REGISTER, "made-later") == 401
-        assert page.url == f"{url}/#sort=name"
+        assert page.url == f"{url}/#/nodes?sort=name"
     # The poll that was refused, those beside it, and the request above.
     refused(seen, 4)
 
@@ -136,11 +136,11 @@ def test_a_refused_token_is_explained_and_can_be_given_anew(page: Page, seen: Se
     expect(page.locator("#who-name")).to_have_attribute("title", re.compile(r"^scope read; until 2\d{3}-"))
 
 
-def test_logging_out_leaves_nothing_to_go_back_to(page: Page, guarded: ServerThread) -> None:
+def test_logging_out_leaves_nothing_to_go_back_to(page: Page, seen: Seen, guarded: ServerThread) -> None:
     token = new_token(guarded, "ada", Scope.READ)
-    page.goto(guarded.url)
+    page.goto(f"{guarded.url}/#/nodes")
     log_in(page, token)
-    expect(page.locator('#rows tr[data-name="registry@here"]')).to_be_visible()
+    expect(page.locator('.body .row[data-name="registry@here"]')).to_be_visible()
     page.goto(f"{guarded.url}/docs")
     page.go_back()
 
@@ -152,6 +152,8 @@ def test_logging_out_leaves_nothing_to_go_back_to(page: Page, guarded: ServerThr
     page.goto(f"{guarded.url}/healthz")
     page.go_back()
     expect(page.get_by_label("Token")).to_be_visible()
+    # What the page had just asked when it logged out.
+    refused(seen, 3)
 
 
 def test_a_page_of_before_a_logout_elsewhere_shows_nothing_any_more(
@@ -209,10 +211,11 @@ def test_scripts_do_not_see_the_cookie(page: Page, guarded: ServerThread) -> Non
 
 
 def test_without_auth_nobody_is_logged_in_and_nobody_can_log_out(page: Page, server: ServerThread) -> None:
-    page.goto(server.url)
-    expect(page.locator('#rows tr[data-name="registry@here"]')).to_be_visible()
+    page.goto(f"{server.url}/#/nodes")
+    expect(page.locator('.body .row[data-name="registry@here"]')).to_be_visible()
 
-    expect(page.locator("#who")).to_be_hidden()
+    expect(page.locator("#who-name")).to_have_count(0)
+    expect(page.get_by_role("button", name="Log out")).to_have_count(0)
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])

@@ -30,7 +30,7 @@ def told(answer: httpx.Response) -> dict[str, Any]:
         ("/", 200, "no-store"),
         ("/docs", 200, "no-cache"),
         ("/docs/", 200, "no-cache"),
-        ("/assets/page.js", 200, "no-cache"),
+        ("/assets/login.js", 200, "no-cache"),
         ("/assets/favicon.svg", 200, "no-cache"),
         ("/assets/absent.js", 404, "no-store"),
     ],

@@ -156,7 +156,7 @@ async def test_without_auth_nobody_has_to_log_in(cluster: Cluster) -> None:
     answer = await log_in(cluster.http, "tl_x")
     assert (answer.status_code, answer.json()["field"]) == (422, "token")
     assert "without `auth`" in answer.json()["detail"]
-    assert "Filter nodes" in (await cluster.http.get("/")).text
+    assert "without its dashboard" in (await cluster.http.get("/")).text
 
 
 async def test_logging_in_anew_ends_the_session_before(guarded: Cluster) -> None:
@@ -178,8 +178,8 @@ async def test_the_front_page_is_the_one_to_log_in_until_somebody_has(guarded: C
         assert (front.status_code, 'type="password"' in front.text) == (200, True)
         assert front.headers["cache-control"] == "no-store"
         await log_in(browser, token)
-        assert "Filter nodes" in (await browser.get("/")).text
-        assert (await browser.get("/assets/index.html")).status_code == 404
+        assert "without its dashboard" in (await browser.get("/")).text
+        assert (await browser.get("/assets/login.html")).status_code == 404
 
 
 async def test_logging_in_works_while_the_store_is_away(guarded: Cluster) -> None:

@@ -16,10 +16,11 @@ Headers = list[tuple[bytes, bytes]]
 
 PAGE_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types thunderline-layout"
 )
 """Pages load what this server has, and nothing that stands in themselves; no form of theirs goes anywhere, so that a
-token cannot get into an address, whatever becomes of their scripts."""
+token cannot get into an address, whatever becomes of their scripts. Text never becomes script or markup; the one policy
+is the dashboard's, which makes the address of its own worker and no other."""
 
 API_POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
 

@@ -44,13 +44,14 @@ from thunderline.gate.logins import Logins
 from thunderline.gate.methods import allow
 from thunderline.gate.monitoring import Monitoring
 from thunderline.gate.openapi import ASKS, ApiDocument
+from thunderline.gate.page import Dashboard, NoDashboard
 from thunderline.gate.parameters import unknown_parameter
 from thunderline.link.actor import Actor
 from thunderline.link.registry import Registry
 
 PARTS: Final = "thunderline.parts"
 _NOT_PARAMETERS: Final = frozenset(
-    {"registry", "encoded", "logins", "monitoring", "actor", "body", "request", "last_event_id"}
+    {"registry", "encoded", "logins", "monitoring", "dashboard", "actor", "body", "request", "last_event_id"}
 )
 
 
@@ -61,6 +62,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     encoded: EncodedEvents
     logins: Logins
     monitoring: Monitoring | None
+    dashboard: Dashboard
 
 
 @cache
@@ -92,8 +94,9 @@ def build_litestar(*, asks: bool = False) -> Litestar:
             "logins": Provide(_logins_of, sync_to_thread=False),
             "monitoring": Provide(_monitoring_of, sync_to_thread=False),
             "actor": Provide(_actor_of, sync_to_thread=False),
+            "dashboard": Provide(_dashboard_of, sync_to_thread=False),
         },
-        signature_types=[Registry, EncodedEvents, Logins, Monitoring],
+        signature_types=[Registry, EncodedEvents, Logins, Monitoring, Dashboard],
         state=State({ASKS: asks}),
         exception_handlers={ThunderlineError: answer_error, Exception: answer_error},
         before_request=before_route,
@@ -115,9 +118,12 @@ def build_app(
     encoded: EncodedEvents | None = None,
     doorkeeper: Doorkeeper | None = None,
     monitoring: Monitoring | None = None,
+    *,
+    dashboard: Dashboard | None = None,
 ) -> AsgiApp:
     """The whole gate as one ASGI application; `encoded` are the events, and `doorkeeper` knows the sessions of
-    browsers, that it shares with what is beside it. Without `monitoring` there is nothing for Prometheus."""
+    browsers, that it shares with what is beside it. Without `monitoring` there is nothing for Prometheus, without a
+    `dashboard` `/` says that there is none."""
     settings = registry.settings
     doorkeeper = doorkeeper or Doorkeeper(registry, Logins(registry))
     litestar: Any = build_litestar(asks=settings.auth)
@@ -126,6 +132,7 @@ def build_app(
         encoded=encoded or EncodedEvents(registry.log),
         logins=doorkeeper.logins,
         monitoring=monitoring,
+        dashboard=dashboard or NoDashboard(),
     )
 
     async def routed(scope: Scope, receive: Receive, send: Send) -> None:
@@ -165,6 +172,10 @@ def _monitoring_of(request: Request[Any, Any, Any]) -> Monitoring:
     if watched is None:
         raise NotFoundException
     return watched
+
+
+def _dashboard_of(request: Request[Any, Any, Any]) -> Dashboard:
+    return _parts_of(request).dashboard
 
 
 def _actor_of(request: Request[Any, Any, Any]) -> Actor:

@@ -17,7 +17,7 @@ _HEAD: Final = (
     '<link rel="stylesheet" href="/assets/page.css"><link rel="stylesheet" href="/assets/docs.css"></head><body>'
     '<header class="top"><a class="brand" href="/" aria-label="{title}">'
     '<img src="/assets/favicon.svg" alt="" width="24" height="24"><span>{title}</span></a>'
-    '<nav aria-label="Pages"><a href="/">Nodes</a><a href="/docs" aria-current="page">API</a></nav></header>'
+    '<nav aria-label="Pages"><a href="/">Dashboard</a><a href="/docs" aria-current="page">API</a></nav></header>'
 )
 
 

@@ -1,1 +1,1 @@
-"""ThunderPrism: what the registry looks like from outside: metrics, alerts, service discovery."""
+"""ThunderPrism: what the registry looks like from outside: the dashboard, metrics, alerts, service discovery."""

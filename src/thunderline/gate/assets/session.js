@@ -1,8 +1,9 @@
-// Who is logged in in this browser, and what happens when nobody is any more.
+// Who is logged in in this browser.
 
 const PATH = "/api/session";
 // What pages of other sites cannot send along: the server takes no change from a browser without it.
 const OWN = { "x-thunderline": "1" };
+// Where the dashboard notes why it left; see ui/src/data/api.ts.
 const ENDED = "thunderline.ended";
 const GIVE_UP_MS = 20_000;
 
@@ -24,10 +25,6 @@ export function logIn(token) {
   return told("POST", { token });
 }
 
-export function logOut() {
-  return told("DELETE");
-}
-
 async function told(method, body) {
   const response = await fetch(PATH, {
     method,
@@ -42,42 +39,12 @@ async function told(method, body) {
 }
 
 // The problem that a refusal tells, as far as it is one.
-export function problemOf(text) {
+function problemOf(text) {
   try {
     const { code, detail } = JSON.parse(text);
     return { code: String(code ?? ""), detail: String(detail ?? "").slice(0, 300) };
   } catch {
     return { code: "", detail: "" };
-  }
-}
-
-let leaving = null;
-
-// The server no longer knows who asks. Where that is so, the page to log in takes this one's place, and says why.
-export function sessionOver({ code, detail }) {
-  leaving ??= leave(code.startsWith("token_") && detail ? `You were logged out: ${detail}.` : "Your session has ended.");
-}
-
-async function leave(why) {
-  try {
-    const { auth, session } = await readSession();
-    if (auth && session === null) {
-      document.body.dataset.session = "over";
-      remember(why);
-      location.reload();
-      return;
-    }
-  } catch {
-    // Whoever asks next learns of it again.
-  }
-  leaving = null;
-}
-
-function remember(why) {
-  try {
-    sessionStorage.setItem(ENDED, why);
-  } catch {
-    // A browser that keeps nothing for pages: it is not said why.
   }
 }
 
