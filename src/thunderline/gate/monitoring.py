@@ -5,17 +5,25 @@ What they answer is made elsewhere, and handed over by the composition root: the
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, Protocol
+from typing import Annotated, Final, Protocol
 
 from litestar import Response, Router, get
 from litestar.di import NamedDependency
 from litestar.params import FromQuery, QueryParameter
 
-from thunderline.core.records import NodeStatus
 from thunderline.gate.bodies import answer, answer_headers
 from thunderline.gate.conditions import NEVER_KEEP, Asked, header
 from thunderline.gate.openapi import documented
-from thunderline.gate.parameters import LABEL_WORDS, Reg, read_labels, some_of
+from thunderline.gate.parameters import (
+    Reg,
+    WantedCapability,
+    WantedClusterType,
+    WantedGroup,
+    WantedLabels,
+    WantedName,
+    WantedStatus,
+    read_labels,
+)
 from thunderline.link.filters import node_filter
 from thunderline.link.node_index import NodeFilter
 
@@ -79,24 +87,14 @@ async def get_targets(
     port_label: Annotated[
         str | None, QueryParameter(min_length=1, description="The label whose value is the node's port.")
     ] = None,
-    status: Annotated[
-        str | None,
-        QueryParameter(schema_extra=some_of(NodeStatus), description="A status, or several separated by commas."),
-    ] = None,
+    status: WantedStatus = None,
     role: FromQuery[str | None] = None,
     domain: FromQuery[str | None] = None,
-    cluster_type: FromQuery[Literal["in_cluster", "out_of_cluster"] | None] = None,
-    capability: Annotated[
-        str | None, QueryParameter(description="`key` or `key:value`: what a node can do, and has enabled.")
-    ] = None,
-    group: Annotated[
-        str | None, QueryParameter(description="A group's id or name; members of the groups below it count.")
-    ] = None,
-    label: Annotated[
-        list[str] | None,
-        QueryParameter(schema_extra=LABEL_WORDS, description="`key=value`; repeat for several, all must hold."),
-    ] = None,
-    name: Annotated[str | None, QueryParameter(description="A name, or a prefix that ends in `*`.")] = None,
+    cluster_type: WantedClusterType = None,
+    capability: WantedCapability = None,
+    group: WantedGroup = None,
+    label: WantedLabels = None,
+    name: WantedName = None,
 ) -> Response[bytes]:
     wanted = node_filter(
         status=status,

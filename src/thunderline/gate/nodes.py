@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import msgspec
 from litestar import Response, Router, delete, get, patch, post
@@ -10,7 +10,7 @@ from litestar.params import FromQuery, QueryParameter, RawBody
 
 from thunderline.core.errors import InvalidInput, UnknownNode
 from thunderline.core.inputs import NodeAttrs, NodePatch, OfflineInput, OnlineInput, StatusInput, read_json
-from thunderline.core.records import Node, NodeStatus
+from thunderline.core.records import Node
 from thunderline.gate.bodies import (
     NodeBody,
     NodesBody,
@@ -28,7 +28,6 @@ from thunderline.gate.once import Reply, change, node_reply
 from thunderline.gate.openapi import documented
 from thunderline.gate.page_cursor import read_page_cursor, write_page_cursor
 from thunderline.gate.parameters import (
-    LABEL_WORDS,
     PAGE_CURSOR,
     PAGE_DEFAULT,
     Caller,
@@ -36,6 +35,12 @@ from thunderline.gate.parameters import (
     Limit,
     Ref,
     Reg,
+    WantedCapability,
+    WantedClusterType,
+    WantedGroup,
+    WantedLabels,
+    WantedName,
+    WantedStatus,
     check_consistent,
     read_labels,
     some_of,
@@ -70,24 +75,14 @@ _STATUS: Final = msgspec.json.Decoder(StatusInput)
 async def list_nodes(
     registry: Reg,
     request: Asked,
-    status: Annotated[
-        str | None,
-        QueryParameter(schema_extra=some_of(NodeStatus), description="A status, or several separated by commas."),
-    ] = None,
+    status: WantedStatus = None,
     role: FromQuery[str | None] = None,
     domain: FromQuery[str | None] = None,
-    cluster_type: FromQuery[Literal["in_cluster", "out_of_cluster"] | None] = None,
-    capability: Annotated[
-        str | None, QueryParameter(description="`key` or `key:value`: what a node can do, and has enabled.")
-    ] = None,
-    group: Annotated[
-        str | None, QueryParameter(description="A group's id or name; members of the groups below it count.")
-    ] = None,
-    label: Annotated[
-        list[str] | None,
-        QueryParameter(schema_extra=LABEL_WORDS, description="`key=value`; repeat for several, all must hold."),
-    ] = None,
-    name: Annotated[str | None, QueryParameter(description="A name, or a prefix that ends in `*`.")] = None,
+    cluster_type: WantedClusterType = None,
+    capability: WantedCapability = None,
+    group: WantedGroup = None,
+    label: WantedLabels = None,
+    name: WantedName = None,
     presence: Annotated[bool, QueryParameter(description="Whether nodes carry what each beat changes.")] = True,
     sort: Annotated[
         str,

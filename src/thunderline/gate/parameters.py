@@ -4,7 +4,7 @@ same everywhere."""
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from litestar.di import NamedDependency
 from litestar.openapi.spec import Schema
@@ -12,6 +12,7 @@ from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 from litestar.params import PathParameter, QueryParameter
 
 from thunderline.core.errors import InvalidInput, StoreUnavailable
+from thunderline.core.records import NodeStatus
 from thunderline.gate.encoded import EncodedEvents
 from thunderline.link.actor import Actor
 from thunderline.link.registry import Registry
@@ -39,6 +40,27 @@ def some_of(values: Iterable[str]) -> dict[str, Any]:
     return {"pattern": f"^{one}(,{one})*$"}
 
 
+_LABEL_WORDS: Final[dict[str, Any]] = {"items": Schema(type=OpenAPIType.STRING, pattern="^[^=]+=.*$")}
+"""How the document describes labels to look for."""
+
+# By what nodes are chosen.
+WantedStatus = Annotated[
+    str | None,
+    QueryParameter(schema_extra=some_of(NodeStatus), description="A status, or several separated by commas."),
+]
+WantedClusterType = Annotated[Literal["in_cluster", "out_of_cluster"] | None, QueryParameter()]
+WantedCapability = Annotated[
+    str | None, QueryParameter(description="`key` or `key:value`: what a node can do, and has enabled.")
+]
+WantedGroup = Annotated[
+    str | None, QueryParameter(description="A group's id or name; members of the groups below it count.")
+]
+WantedLabels = Annotated[
+    list[str] | None,
+    QueryParameter(schema_extra=_LABEL_WORDS, description="`key=value`; repeat for several, all must hold."),
+]
+WantedName = Annotated[str | None, QueryParameter(description="A name, or a prefix that ends in `*`.")]
+
 Consistent = Annotated[
     bool, QueryParameter(description="Answer 503 rather than with what may be stale because the store is away.")
 ]
@@ -55,10 +77,6 @@ def unknown_parameter(name: str, *, known: Iterable[str]) -> InvalidInput:
     names = sorted(known)
     hint = f"one of {', '.join(names)}" if names else "none is taken here"
     return InvalidInput(name[:100], f"is not a parameter of this route; {hint}")
-
-
-LABEL_WORDS: Final[dict[str, Any]] = {"items": Schema(type=OpenAPIType.STRING, pattern="^[^=]+=.*$")}
-"""How the document describes labels to look for."""
 
 
 def read_labels(given: list[str] | None) -> dict[str, str] | None:
