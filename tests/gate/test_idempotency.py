@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.engines import Engine, Opening, Stores
+from tests.gate.callers import open_world
 from tests.link.test_writer import turns_of_the_loop
 from thunderline.block.memory import MemoryStore
 from thunderline.block.store import Store, WriteBatch
 from thunderline.core.settings import Settings
+from thunderline.link.actor import LOCAL_OPERATOR
 from thunderline.testing import harness
 from thunderline.testing.clock import ManualClock
 from thunderline.testing.faults import Fault, FaultyStore
@@ -105,6 +108,27 @@ async def test_a_key_that_stands_for_another_request_is_refused(cluster: Cluster
     assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
     assert answer.json()["field"] == "Idempotency-Key"
     assert len(cluster.registry.roster) == 1
+
+
+async def test_an_answer_is_not_given_again_to_who_lost_the_token_meanwhile(open_cluster: Opening) -> None:
+    async with open_world(open_cluster) as world:
+        http, tokens = world.cluster.http, world.registry.tokens
+        headers = {
+            "authorization": f"Bearer {world.texts['operator']}",
+            "idempotency-key": "k1",
+            "content-type": "application/json",
+        }
+
+        async def body(*, revoking: bool) -> AsyncIterator[bytes]:
+            yield b'{"name":'
+            if revoking:
+                await tokens.revoke("operator", actor=LOCAL_OPERATOR)
+            yield b'"new"}'
+
+        first = await http.post("/api/nodes", content=body(revoking=False), headers=headers)
+        assert first.status_code == 201
+        again = await http.post("/api/nodes", content=body(revoking=True), headers=headers)
+        assert (again.status_code, again.json()["code"]) == (401, "token_revoked")
 
 
 async def test_of_two_at_once_one_is_told_to_come_back(cluster: Cluster) -> None:

@@ -164,6 +164,14 @@ async def test_browsers_that_are_logged_in_load_the_page_by_their_token(slow: Wo
         assert (page.status_code, page.headers["ratelimit"]) == (200, '"token";r=19;t=1')
 
 
+async def test_browsers_that_are_logged_in_log_in_by_address(slow: World) -> None:
+    cookie = await slow.log_in("reader")
+    async with at_address(slow, "10.0.0.1") as http:
+        headers, body = {**OWN_PAGE, "cookie": cookie}, {"token": slow.texts["nobody's"]}
+        answers = [await http.post("/api/session", json=body, headers=headers) for _ in range(11)]
+        assert [answer.status_code for answer in answers] == [401] * 10 + [429]
+
+
 async def test_without_auth_only_other_machines_are_limited(open_cluster: Opening) -> None:
     async with open_cluster(settings=Settings(requests_per_second_address=1)) as cluster:
         world = World(cluster)

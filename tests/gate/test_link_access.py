@@ -19,14 +19,16 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.engines import Opening
 from tests.gate.channel_clients import Client
-from tests.gate.holders import NODE, WITH_TOKENS, Holders, credential, make_holders, refusals, token
+from tests.gate.holders import NO_TOKEN, NODE, WITH_TOKENS, Holders, credential, make_holders, refusals, token
 from tests.gate.links import Links, Node
 from tests.gate.streams import open_stream
 from thunderline.core.access import Scope
 from thunderline.core.errors import Unauthenticated
 from thunderline.core.ids import Revision
+from thunderline.core.inputs import NodeAttrs
 from thunderline.core.settings import Settings
 from thunderline.flow.match import Pattern
+from thunderline.gate.limits import BURST_S
 from thunderline.gate.sse import END_TIMEOUT_S
 from thunderline.link.access import LOOK_S
 from thunderline.link.actor import LOCAL_OPERATOR
@@ -232,6 +234,27 @@ async def test_a_hello_that_was_under_way_does_not_open(links: Links, holders: H
     assert ended(node) == ("token_revoked", False, (4401, "token_revoked"))
     assert len(registry.uplinks) == 0
     assert held(links.cluster) == 0
+    assert registry.list_sessions(status="established") == []
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_whenever_its_token_is_revoked_no_handshake_leaves_a_session_that_nobody_holds(
+    links: Links, holders: Holders, turns: int
+) -> None:
+    registry = links.cluster.registry
+    # While this is committed the two others wait, and share the commit behind it.
+    before = asyncio.ensure_future(registry.domain.register_node(NodeAttrs(name="before"), actor=LOCAL_OPERATOR))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    node = links.connect()
+    node.hello(NODE, token=holders.own)
+    await asyncio.sleep(0)
+    revoking = asyncio.ensure_future(registry.tokens.revoke(NODE, actor=LOCAL_OPERATOR))
+    await asyncio.gather(before, revoking)
+    await links.settle()
+    assert ended(node) == ("token_revoked", False, (4401, "token_revoked"))
+    sessions = {session.session_id for session in registry.list_sessions(status="established")}
+    assert sessions == set(registry.roster.held)
 
 
 async def test_a_beat_that_was_under_way_is_not_kept_once_the_token_is_revoked(links: Links, holders: Holders) -> None:
@@ -448,6 +471,22 @@ async def test_an_upgrade_to_a_link_is_answered_by_what_it_shows(server: Server)
     async with connect(url, subprotocols=names, additional_headers=page, proxy=None) as connection:
         await connection.send(json.dumps({"type": "hello", "name": NODE, "instance": "a"}))
         assert json.loads(await connection.recv())["code"] == "unauthenticated"  # a cookie is no node's
+
+
+@pytest.mark.parametrize("shown", [{}, {"Authorization": f"Bearer {NO_TOKEN}"}])
+async def test_strangers_who_ask_for_links_are_counted_by_address(shown: dict[str, str], tmp_path: Path) -> None:
+    file = str(tmp_path / "admin.token")
+    settings = Settings(port=0, store="memory://", auth=True, admin_token_file=file, requests_per_second_address=1)
+    async with open_server(settings) as server:
+        first = (101, JSON_SUBPROTOCOL) if not shown else (401, "token_unknown")
+        answers = [first]
+        # The bucket fills again while this asks, by less than it is asked for.
+        while answers[-1] == first:
+            answers.append(await upgraded(server, "/link", subprotocols=[JSON_SUBPROTOCOL], **shown))
+        assert answers[-1] == (429, "rate_limited")
+        assert len(answers) > BURST_S
+        good = {"Authorization": f"Bearer {await credential(server.registry, NODE)}"}
+        assert await upgraded(server, "/link", subprotocols=[JSON_SUBPROTOCOL], **good) == (101, JSON_SUBPROTOCOL)
 
 
 async def test_a_header_that_is_there_twice_is_refused(server: Server) -> None:
