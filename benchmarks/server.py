@@ -25,10 +25,11 @@ class Running(msgspec.Struct, frozen=True):
 
 
 @contextlib.contextmanager
-def running_server(*, store: str) -> Iterator[Running]:
-    """Start `thunderline serve` on the database at the URL `store`."""
+def running_server(*, store: str, **settings: float | str) -> Iterator[Running]:
+    """Start `thunderline serve` on the database at the URL `store`, with `settings` that differ from the defaults."""
     command = [sys.executable, "-m", "thunderline.cli", "serve", "--port", "0", "--store", store]
     environ = {**os.environ, "THUNDERLINE_LOG_LEVEL": "warning"}
+    environ |= {f"THUNDERLINE_{name.upper()}": str(value) for name, value in settings.items()}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as server:
         try:
             line = server.stdout.readline()

@@ -128,7 +128,11 @@ def main() -> int:
     parser.add_argument("--watchers", type=int, default=WATCHERS)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each rate")
     options = parser.parse_args()
-    with new_databases(options.store) as new_database, running_server(store=new_database()) as server:
+    with (
+        new_databases(options.store) as new_database,
+        # Nobody is behind the nodes that the events are of: they would be given up while it lasts, which is events, too.
+        running_server(store=new_database(), offline_after_s=86_400) as server,
+    ):
         rows = [
             measure(
                 server,

@@ -1,7 +1,8 @@
-"""A bus for a crowd: the more listen, the more events they are told of at once.
+"""A bus for a crowd: the longer it takes to tell everybody, the more events they are told of at once.
 
-To wake a listener and write to its socket costs the same for one event as for several, and with a thousand listeners
-that is more than there is time for between two events.
+To wake a listener and write to its socket costs the same for one event as for several. With a thousand listeners that
+takes longer than there is time for between two events, and a process that does nothing but tell has none left to
+commit what is to be told.
 """
 
 from __future__ import annotations
@@ -15,37 +16,41 @@ from thunderline.core.records import Event
 from thunderline.flow.bus import Backlog, Bus, Subscription
 from thunderline.flow.match import Pattern
 
-PER_LISTENER_S: Final = 30e-6
-"""Time between two publications for each listener: somewhat more than it costs to tell one. Lower leaves less time for
-all else; higher delays events that come in quick succession."""
+LEAST_S: Final = 0.002
+"""Telling that takes less is followed by no wait: a few dozen listeners hear each event by itself."""
 
-LEAST_S: Final = 0.005
-"""A shorter wait is none: up to 166 listeners are told of each event by itself."""
+MOST_S: Final = 0.1
+"""The longest wait. Whatever else ran while listeners were told is taken for telling, and must not hold up events."""
 
 
 class GatheringBus(Bus):
     """Carries what it is told to the listeners of `bus`, which is its own.
 
-    What comes soon after a publication waits until as much time has passed as its listeners need; all that has come by
-    then is one publication. `run` is the task that looks after it; it costs nothing while nothing waits.
+    What comes while listeners are told, and for as long again, waits: all that has come by then is one publication.
+    So telling takes half of the loop's time at most. `run` is the task that looks after it; it costs nothing while
+    nothing waits.
     """
 
     def __init__(self, bus: Bus, *, clock: Clock) -> None:
         self._bus = bus
         self._clock = clock
         self._waiting: list[Event] = []
-        self._any = asyncio.Event()
+        self._due = asyncio.Event()
+        """Set when something waits for its time, and nobody is being told."""
+        self._is_telling = False
         self._next_at = 0.0
-        """When the listeners may be told again."""
+        """When they may be told again."""
 
     def publish(self, events: Sequence[Event]) -> None:
         if not events:
             return
         self._waiting.extend(events)
+        if self._is_telling:
+            return
         if self._clock.monotonic() >= self._next_at:
             self._flush()
         else:
-            self._any.set()
+            self._due.set()
 
     def subscribe(self, pattern: Pattern, *, backlog_max: int) -> Subscription:
         # What waits is older than the one who listens from now on.
@@ -69,17 +74,33 @@ class GatheringBus(Bus):
     async def run(self) -> None:
         """Carry what waits once its time has come, until cancelled."""
         while True:
-            await self._any.wait()
-            while self._waiting:
+            await self._due.wait()
+            self._due.clear()
+            while self._waiting and not self._is_telling:
                 await self._clock.sleep_until(self._next_at)
                 # Somebody may have been told meanwhile, and the time be later.
-                if self._clock.monotonic() >= self._next_at:
+                if not self._is_telling and self._clock.monotonic() >= self._next_at:
                     self._flush()
-            self._any.clear()
 
     def _flush(self) -> None:
-        if self._waiting:
-            events, self._waiting = self._waiting, []
-            self._bus.publish(events)
-            wait_s = self._bus.listeners * PER_LISTENER_S
-            self._next_at = self._clock.monotonic() + (wait_s if wait_s >= LEAST_S else 0.0)
+        if not self._waiting:
+            return
+        events, self._waiting = self._waiting, []
+        began_at = self._clock.monotonic()
+        self._bus.publish(events)
+        if not self._is_telling:
+            self._is_telling = True
+            # Behind the listeners, whom the publication woke: the loop gives turns in the order they were asked for.
+            asyncio.get_running_loop().call_soon(self._end_telling, began_at)
+
+    def _end_telling(self, began_at: float) -> None:
+        now = self._clock.monotonic()
+        took_s = now - began_at
+        self._is_telling = False
+        if took_s < LEAST_S:
+            self._next_at = now
+            self._flush()
+        else:
+            self._next_at = now + min(took_s, MOST_S)
+            if self._waiting:
+                self._due.set()
