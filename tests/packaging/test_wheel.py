@@ -14,7 +14,8 @@ import pytest
 
 ROOT: Final = Path(__file__).parents[2]
 DASHBOARD: Final = "thunderline/prism/dashboard/static/"
-pytestmark = pytest.mark.slow
+# A wheel is built from nothing: packages are loaded for it.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def build(source: Path, target: Path, **environment: str) -> subprocess.CompletedProcess[str]:
