@@ -1,4 +1,4 @@
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { FleetNode } from "../data/fleet.ts";
 import { KIND, RANK, reasonWords } from "../data/kinds.ts";
 import { isListed, streamsBeats } from "../data/live.ts";
@@ -153,7 +153,8 @@ function Table({ rows }: { rows: FleetNode[] }) {
   const last = Math.min(rows.length, Math.ceil((top + height) / rowPx) + AROUND);
   const at = shownNow.value;
   const focused = useRef(false);
-  useEffect(() => {
+  // At once: a second key must not find the focus still on its way.
+  useLayoutEffect(() => {
     if (!focused.current) return;
     focused.current = false;
     region.current?.querySelector<HTMLElement>(`[data-index="${current}"] a`)?.focus({ preventScroll: true });
