@@ -4,64 +4,43 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from playwright.sync_api import BrowserContext, Locator, Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
+from tests.browser.looks import (
+    OWN,
+    cell,
+    chip,
+    faults,
+    is_live,
+    manual_clock,
+    names,
+    needs_axe,
+    needs_dashboard,
+    row,
+    server_process,
+)
 from thunderline.block.engines import store_from_url
 from thunderline.core.access import Scope
 from thunderline.core.inputs import NewToken
 from thunderline.link.actor import EMBEDDING_PROGRAM
-from thunderline.prism.dashboard import Bundle
 from thunderline.testing.clock import ManualClock
 from thunderline.testing.faults import FaultyStore
 
 if TYPE_CHECKING:
     from tests.browser.conftest import Seen, ServerThread
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(Bundle.installed() is None, reason="the dashboard is not built: make dashboard"),
-]
+pytestmark = [pytest.mark.browser, needs_dashboard]
 
-OWN = "registry@here"
 HOSTILE = "<img src=x onerror=\"window.hostile='ran'\">"
 UNKNOWN = "\N{EN DASH}"
-AXE = Path(__file__).parents[2] / "ui/node_modules/axe-core/axe.min.js"
 TABS = 9
-
-
-def row(page: Page, name: str) -> Locator:
-    return page.locator(f'.body .row[data-name="{name}"]')
-
-
-def names(page: Page) -> Locator:
-    return page.locator(".body .row .c-name")
-
-
-def cell(page: Page, name: str, column: str) -> Locator:
-    return row(page, name).locator(f".c-{column}")
-
-
-def chip(page: Page, kind: str) -> Locator:
-    return page.locator(f'.chip[data-kind="{kind}"]')
-
-
-def is_live(page: Page) -> None:
-    expect(page.locator("body")).to_have_attribute("data-feed", "live")
-
-
-def manual_clock() -> ManualClock:
-    """A clock that the test turns, at the present: the page judges ages by the server's `date`, which is real."""
-    return ManualClock(start_ms=round(time.time() * 1000))
 
 
 @pytest.fixture
@@ -439,23 +418,6 @@ def test_actions_are_offered_to_whom_they_are_allowed(
 # When it does not know
 
 
-@contextmanager
-def server_process(store: Path, *, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`thunderline serve` and its URL."""
-    command = [sys.executable, "-c", "from thunderline.cli import main; main()", "serve"]
-    arguments = ["--port", str(port), "--store", f"sqlite:///{store}"]
-    with subprocess.Popen(
-        [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
-        try:
-            assert process.stdout is not None
-            found = re.search(r"http://\S+", process.stdout.readline())
-            assert found is not None
-            yield process, found[0]
-        finally:
-            process.terminate()
-
-
 def test_a_server_that_restarts_makes_the_page_stale_and_then_nothing_is_missing(
     page: Page, seen: Seen, tmp_path: Path
 ) -> None:
@@ -568,7 +530,7 @@ def test_a_narrow_screen_shows_everything_without_scrolling_sideways(page: Page,
     assert page.evaluate("document.documentElement.scrollWidth") == 400
 
 
-@pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not installed: npm ci in ui/")
+@needs_axe
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_no_page_has_a_fault_that_axe_finds(page: Page, fleet: ServerThread, scheme: Any) -> None:
     page.emulate_media(color_scheme=scheme)
@@ -585,6 +547,8 @@ def test_no_page_has_a_fault_that_axe_finds(page: Page, fleet: ServerThread, sch
         "nodes/gpu-1",
         "nodes/absent",
         "events",
+        "alerts",
+        f"alerts?at={past}",
         f"overview?at={past}",
         f"topology?at={past}",
         f"nodes/gpu-1?at={past}",
@@ -592,15 +556,8 @@ def test_no_page_has_a_fault_that_axe_finds(page: Page, fleet: ServerThread, sch
         page.goto(f"{fleet.url}/#/{address}")
         is_live(page)
         expect(page.locator("main h1").first).to_be_attached()
-        page.evaluate(AXE.read_text(encoding="utf-8") + ";0")
-        result = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
-        found += [
-            f"{address}: {fault['id']}: {[node['target'] for node in fault['nodes']][:4]}"
-            for fault in result["violations"]
-        ]
+        found += [f"{address}: {fault}" for fault in faults(page)]
     page.goto(f"{fleet.url}/#/nodes/gpu-1")
     page.get_by_role("button", name="Mark offline").click()
     expect(page.get_by_role("dialog")).to_be_visible()
-    page.evaluate(AXE.read_text(encoding="utf-8") + ";0")
-    found += [fault["id"] for fault in page.evaluate("axe.run(document)")["violations"]]
-    assert found == []
+    assert [*found, *faults(page)] == []

@@ -1,10 +1,12 @@
 import { render } from "preact";
 import { useEffect } from "preact/hooks";
+import { startAlerts } from "./data/alerts.ts";
 import { feedState, startLive } from "./data/live.ts";
 import { startPast } from "./data/past.ts";
 import { PAGES, route } from "./data/route.ts";
 import { readWho } from "./data/session.ts";
 import { isPast } from "./data/view.ts";
+import { Alerts } from "./pages/alerts.tsx";
 import { Events } from "./pages/events.tsx";
 import { NodePage } from "./pages/node.tsx";
 import { Nodes } from "./pages/nodes.tsx";
@@ -37,6 +39,8 @@ function App() {
           <Topology />
         ) : page === "events" ? (
           <Events />
+        ) : page === "alerts" ? (
+          <Alerts />
         ) : name === null ? (
           <Nodes />
         ) : (
@@ -50,5 +54,6 @@ function App() {
 
 startLive();
 startPast();
+startAlerts();
 void readWho();
 render(<App />, document.getElementById("app") as HTMLElement);

@@ -107,7 +107,7 @@ export interface LogEvent {
   time: string;
   revision: number;
   actor: string;
-  entitykind: "node" | "link" | "group" | "guard" | "capacity";
+  entitykind: "node" | "link" | "group" | "guard" | "capacity" | "alert";
   entityid: string;
   reliability: "persistent" | "transient";
   data: unknown;
@@ -251,6 +251,12 @@ export function words(error: unknown): string {
   if (error instanceof DOMException && error.name === "TimeoutError") return `no answer within ${GIVE_UP_MS / 1000} s`;
   if (error instanceof TypeError) return "the server cannot be reached";
   return "the answer makes no sense to this page";
+}
+
+/** The same as a sentence of its own. */
+export function sentence(error: unknown): string {
+  const said = words(error);
+  return `${said.charAt(0).toUpperCase()}${said.slice(1)}${said.endsWith(".") ? "" : "."}`;
 }
 
 let leaving = false;

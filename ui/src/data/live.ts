@@ -48,6 +48,8 @@ export const overCapacity = signal(false);
 export const storeAwayFor = signal<number | null>(null);
 /** Whether the list with all fields has come, after the graph. */
 export const isListed = signal(false);
+/** Counts what the log told of alerts. */
+export const alertNews = signal(0);
 /** The newest events that this page heard, newest first. */
 export const recent = signal<LogEvent[]>([]);
 export const streamsBeats = signal(true);
@@ -262,7 +264,10 @@ class Live {
           `/api/events?since=${this.log}:${known.revision}&limit=${GAP_PAGE}`,
         );
         if (body.events.length === 0) break;
-        for (const event of body.events) this.bump(known.apply(event));
+        for (const event of body.events) {
+          this.bump(known.apply(event));
+          this.report(event);
+        }
         this.remember(body.events);
       }
     } catch {
@@ -278,6 +283,8 @@ class Live {
   }
 
   private report(event: LogEvent): void {
+    if (event.entitykind === "alert") alertNews.value += 1;
+    if (event.entitykind === "capacity") overCapacity.value = (event.data as { exceeded: boolean }).exceeded;
     if (event.entitykind !== "guard") return;
     const told = event.data as Guard;
     guards.value = [...guards.value.filter((guard) => guard.id !== told.id), ...(told.engaged ? [told] : [])];

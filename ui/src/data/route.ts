@@ -3,12 +3,13 @@
 import { computed, signal } from "@preact/signals";
 import { isKind, type Kind } from "./kinds.ts";
 
-export type Page = "overview" | "topology" | "nodes" | "events";
+export type Page = "overview" | "topology" | "nodes" | "events" | "alerts";
 export const PAGES: readonly { key: Page; word: string; letter: string }[] = [
   { key: "overview", word: "Overview", letter: "o" },
   { key: "topology", word: "Topology", letter: "t" },
   { key: "nodes", word: "Nodes", letter: "n" },
   { key: "events", word: "Events", letter: "e" },
+  { key: "alerts", word: "Alerts", letter: "a" },
 ];
 export const RANGES = { "1h": 3_600_000, "6h": 21_600_000, "24h": 86_400_000, "7d": 604_800_000 } as const;
 export type Range = keyof typeof RANGES;
@@ -49,7 +50,7 @@ export function href(page: Page, params: Params = {}, name: string | null = null
   const kept = Object.fromEntries(KEPT.map((key) => [key, route.value.params[key]]));
   const query = new URLSearchParams();
   for (const [key, value] of Object.entries({ ...kept, ...params })) if (value) query.set(key, value);
-  const text = query.toString().replaceAll("%2C", ",").replaceAll("%3A", ":");
+  const text = query.toString().replaceAll("%2C", ",").replaceAll("%3A", ":").replaceAll("%3D", "=");
   return `#/${page}${name === null ? "" : `/${encodeURIComponent(name)}`}${text ? `?${text}` : ""}`;
 }
 

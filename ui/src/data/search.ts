@@ -1,5 +1,5 @@
 // The search language: bare words are looked for in name, id, address, role, domain, groups and labels; `key:value` in
-// that field, and a minus sign in front excludes. All must hold. The same text dims in Topology and filters in Nodes.
+// that field, one or the other of `key:a,b`, all of the field for `key:=a`; a minus sign in front excludes. All must hold. The same text dims in Topology and filters in Nodes.
 
 import type { FleetNode } from "./fleet.ts";
 import { KIND } from "./kinds.ts";
@@ -49,11 +49,17 @@ function readWord(word: string): Test {
   if (colon > 0 && colon < word.length - 1) {
     const key = word.slice(0, colon);
     const value = word.slice(colon + 1);
+    const holds = readValue(value);
     const field = FIELDS[key] ?? ((node: FleetNode) => metaText(node, key));
     // A name may hold a colon: then the whole word may be meant.
-    return (node) => field(node).toLowerCase().includes(value) || (!(key in FIELDS) && node.text.includes(word));
+    return (node) => holds(field(node).toLowerCase()) || (!(key in FIELDS) && node.text.includes(word));
   }
   return (node) => node.text.includes(word);
+}
+
+function readValue(value: string): (text: string) => boolean {
+  const parts = value.split(",").filter((part) => part !== "" && part !== "=");
+  return (text) => parts.some((part) => (part.startsWith("=") ? text === part.slice(1) : text.includes(part)));
 }
 
 function metaText(node: FleetNode, key: string): string {

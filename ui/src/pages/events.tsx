@@ -7,7 +7,14 @@ import { tell, useEvents } from "../parts/events.tsx";
 import { StatusWord } from "../parts/glyph.tsx";
 
 const SHOWN_MAX = 300;
-const ABOUT = { "": "All", node: "Nodes", link: "Links", group: "Groups", registry: "Registry" } as const;
+const ABOUT = {
+  "": "All",
+  node: "Nodes",
+  link: "Links",
+  group: "Groups",
+  alert: "Alerts",
+  registry: "Registry",
+} as const;
 
 export function Events() {
   const about = route.value.params.about ?? "";

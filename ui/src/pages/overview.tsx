@@ -5,6 +5,7 @@ import { past } from "../data/past.ts";
 import { href, route } from "../data/route.ts";
 import { type Counts, countKinds, isFiltered, isWaiting, matching, shownNow, shownVersion } from "../data/view.ts";
 import { ago, count, plural } from "../data/words.ts";
+import { FiringAlerts } from "../parts/alerts.tsx";
 import { Chart } from "../parts/chart.tsx";
 import { Feed } from "../parts/events.tsx";
 import { Glyph, StatusWord } from "../parts/glyph.tsx";
@@ -13,6 +14,7 @@ import { timeline } from "../parts/timeline.tsx";
 const DOMAINS_MAX = 12;
 const TROUBLED_MAX = 8;
 const EVENTS_MAX = 13;
+const ALERTS_MAX = 4;
 
 export function Overview() {
   const at = shownNow.value;
@@ -40,6 +42,8 @@ export function Overview() {
         <Changes />
       </section>
       <section class="card">
+        <h2>Firing alerts</h2>
+        <FiringAlerts most={ALERTS_MAX} />
         <h2>
           Needs attention{" "}
           <small>{troubled.length > TROUBLED_MAX ? `${TROUBLED_MAX} of ${count(troubled.length)}` : ""}</small>

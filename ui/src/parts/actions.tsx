@@ -1,7 +1,7 @@
 // What an operator may do with a node: each is confirmed, and what the server refuses is shown with its reason.
 
 import { useState } from "preact/hooks";
-import { change, Refusal, words } from "../data/api.ts";
+import { change, Refusal, sentence } from "../data/api.ts";
 import type { FleetNode } from "../data/fleet.ts";
 import { mayOperate } from "../data/session.ts";
 import { isPast, shownVersion } from "../data/view.ts";
@@ -88,8 +88,7 @@ function Confirmation({ node, action, onClose }: { node: FleetNode; action: Acti
       else await change("POST", `${path}/status`, { status: action, reason: reason.trim() });
       onClose();
     } catch (error) {
-      const said = words(error);
-      setRefused(`${said.charAt(0).toUpperCase()}${said.slice(1)}${said.endsWith(".") ? "" : "."}`);
+      setRefused(sentence(error));
       if (action === "deregister" && error instanceof Refusal && error.status === 409) setNeedsForce(true);
       setBusy(false);
     }

@@ -1,10 +1,11 @@
 // Events in words, as a line of a feed.
 
 import { useEffect, useState } from "preact/hooks";
+import { type Alert, summaryWords } from "../data/alerts.ts";
 import { ask, type LogEvent, type NodeRecord, type SessionRecord, words } from "../data/api.ts";
 import { DEREGISTERED } from "../data/fleet.ts";
 import { KIND, type Kind, kindOf, reasonWords } from "../data/kinds.ts";
-import { fleet, recent } from "../data/live.ts";
+import { recent } from "../data/live.ts";
 import { past } from "../data/past.ts";
 import { href } from "../data/route.ts";
 import { isPast, shown, shownNow } from "../data/view.ts";
@@ -39,6 +40,9 @@ const WORDS: Record<string, string> = {
   "cluster.guard.released": "Guard released",
   "cluster.capacity.exceeded": "Over capacity",
   "cluster.capacity.restored": "Within capacity again",
+  "alert.fired": "Alert fires",
+  "alert.acknowledged": "Alert taken on",
+  "alert.resolved": "Alert resolved",
 };
 
 export function tell(event: LogEvent): Told {
@@ -69,6 +73,18 @@ export function tell(event: LogEvent): Told {
       what: `${other} to ${to}`,
       why: session.status_reason.replaceAll("_", " "),
       node: event.subject,
+    };
+  }
+  if (event.entitykind === "alert") {
+    const { summary, labels, acknowledged } = event.data as Alert;
+    const isTaken = event.type === "alert.acknowledged" && acknowledged;
+    return {
+      kind: null,
+      what: other,
+      why: isTaken
+        ? `${summaryWords({ summary })} (${acknowledged.by}${acknowledged.note ? `: ${acknowledged.note}` : ""})`
+        : summaryWords({ summary }),
+      node: labels.node ?? null,
     };
   }
   return { kind: null, what: other, why: event.subject, node: null };
@@ -107,10 +123,13 @@ export function useEvents(): { events: LogEvent[]; problem: string | null; isLoa
     const colon = cursor.lastIndexOf(":");
     const [log, revision] = [cursor.slice(0, colon), Number(cursor.slice(colon + 1))];
     ask<{ events: LogEvent[] }>(
-      `/api/events?since=${log}:${Math.max(0, revision - READ)}&limit=${READ}&before=${log}:${revision + (revision < (fleet.value?.revision ?? 0) ? 1 : 0)}`,
+      `/api/events?since=${log}:${Math.max(0, revision - READ)}&limit=${READ}`,
       leaving.signal,
     )
-      .then(({ body }) => setBefore({ cursor, events: body.events.reverse(), problem: null }))
+      .then(({ body }) => {
+        const events = body.events.filter((event) => event.revision <= revision).reverse();
+        setBefore({ cursor, events, problem: null });
+      })
       .catch((error: unknown) => leaving.signal.aborted || setBefore({ cursor, events: [], problem: words(error) }));
     return () => leaving.abort();
   }, [cursor]);

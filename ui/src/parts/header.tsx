@@ -1,4 +1,5 @@
 import { useEffect, useRef, useState } from "preact/hooks";
+import { firing, untended } from "../data/alerts.ts";
 import { words } from "../data/api.ts";
 import { feedState, heardAt, now, problem, revision, wall } from "../data/live.ts";
 import { go, href, lookAt, PAGES, route, set } from "../data/route.ts";
@@ -45,6 +46,7 @@ export function Header() {
         {PAGES.map(({ key, word }) => (
           <a key={key} href={href(key)} aria-current={route.value.page === key ? "page" : undefined}>
             {word}
+            {key === "alerts" ? <FiringCount /> : null}
           </a>
         ))}
         <a href="/docs">API</a>
@@ -93,6 +95,18 @@ export function Header() {
       </button>
       {isHelping ? <Help onClose={() => setHelping(false)} /> : null}
     </header>
+  );
+}
+
+/** How many alerts fire now; in the past it is not said, since it would be of another time. */
+function FiringCount() {
+  const known = firing.value?.length ?? 0;
+  if (known === 0 || isPast.value) return null;
+  return (
+    <span class={`tally${untended.value.length === 0 ? " tended" : ""}`}>
+      {count(known)}
+      <span class="unseen"> firing</span>
+    </span>
   );
 }
 

@@ -2,7 +2,7 @@ import { Dialog } from "./dialog.tsx";
 
 const KEYS: [string, string][] = [
   ["/", "Search"],
-  ["g o, g t, g n, g e", "Overview, Topology, Nodes, Events"],
+  ["g o, g t, g n, g e, g a", "Overview, Topology, Nodes, Events, Alerts"],
   ["Arrow keys", "Topology: the nearest node in that direction. Nodes: the next row. Timeline: 10 seconds"],
   ["Enter", "Open the node"],
   ["z", "Topology: bring the selected node to the middle"],
@@ -14,6 +14,7 @@ const KEYS: [string, string][] = [
 const SEARCH: [string, string][] = [
   ["gpu eu-1", "Both words, in name, id, address, role, domain, groups or labels"],
   ["role:gateway", "In that field: name, id, role, domain, cluster, status, reason, address, group, label, cap"],
+  ["role:gateway,relay", "One or the other; name:=gpu-1: that is all the field holds"],
   ["version:2.4", "Any other word before the colon is a key of labels or metadata"],
   ["-status:online", "A minus sign excludes"],
 ];

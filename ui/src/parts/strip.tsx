@@ -1,4 +1,5 @@
 import { useMemo } from "preact/hooks";
+import { untended } from "../data/alerts.ts";
 import { KINDS, TROUBLED, type Troubled } from "../data/kinds.ts";
 import { guards, isListed, now, recent } from "../data/live.ts";
 import { kinds, toggleKind } from "../data/route.ts";
@@ -81,6 +82,8 @@ function verdictOf(): { level: "good" | "watch" | "bad" | "unknown"; word: strin
   }
   if (figures.offline > 0)
     return { level: "watch", word: "Some offline", detail: `${count(figures.offline)} offline, why is not known here` };
+  if (!isPast.value && untended.value.length > 0)
+    return { level: "watch", word: "Watch", detail: `${plural(untended.value.length, "alert")} firing` };
   return {
     level: "good",
     word: "All well",
