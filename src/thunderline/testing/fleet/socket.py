@@ -18,6 +18,7 @@ from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
+from websockets.protocol import State
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
@@ -136,6 +137,9 @@ class LinkSocket(asyncio.Protocol):
             self._owner.writable(self)
 
     def _take(self) -> None:
+        # What came before the server's close is still handed on, but answered no more: the library would refuse that.
+        if self._websocket.state is not State.OPEN:
+            self.is_open = False
         for event in self._websocket.events_received():
             if self._owner is None:
                 return
@@ -153,7 +157,7 @@ class LinkSocket(asyncio.Protocol):
             self._error = refused_handshake(self._address.url, response)
         elif isinstance(problem, InvalidHandshake) or self._websocket.subprotocol is None:
             self._error = NotThunderline(self._address.url, reason=str(problem or "it speaks none of our protocols"))
-        elif self._owner is not None:
+        elif self._owner is not None and self._websocket.state is State.OPEN:
             self.is_open = True
             self._owner.opened(self)
 
