@@ -33,6 +33,9 @@ CHROMIUM_ARGS: Final = (
     "--disable-component-update",
     "--disable-sync",
 )
+REPORT_VIOLATIONS: Final = """addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) => {
+  console.error(`against the policy of pages: ${violatedDirective} ${blockedURI}`);
+});"""
 START_TIMEOUT_S: Final = 20
 # Two polls, and the time that a loaded machine takes for them.
 EXPECT_TIMEOUT_MS: Final = 15_000
@@ -168,6 +171,7 @@ def page(context: BrowserContext, seen: Seen, start_server: Callable[..., Server
     It asks for `start_server` in order to be closed before the servers are: a page without its server has errors.
     """
     page = context.new_page()
+    page.add_init_script(REPORT_VIOLATIONS)
     seen.watch(page)
     yield page
     page.unroute_all(behavior="ignoreErrors")

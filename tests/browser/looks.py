@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +13,6 @@ from thunderline.prism.dashboard import Bundle
 from thunderline.testing.clock import ManualClock
 
 OWN: Final = "registry@here"
-COMMAND: Final = (sys.executable, "-c", "from thunderline.cli import main; main()")
 AXE: Final = Path(__file__).parents[2] / "ui/node_modules/axe-core/axe.min.js"
 needs_dashboard = pytest.mark.skipif(Bundle.installed() is None, reason="the dashboard is not built: make dashboard")
 needs_axe = pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not installed: npm ci in ui/")
@@ -71,19 +65,3 @@ def faults(page: Page) -> list[str]:
     page.evaluate(AXE.read_text(encoding="utf-8") + ";0")
     result: dict[str, Any] = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
     return [f"{fault['id']}: {[node['target'] for node in fault['nodes']][:4]}" for fault in result["violations"]]
-
-
-@contextmanager
-def server_process(store: Path, *settings: str, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`thunderline serve` and its URL."""
-    arguments = ["serve", "--port", str(port), "--store", f"sqlite:///{store}", *settings]
-    with subprocess.Popen(
-        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
-        try:
-            assert process.stdout is not None
-            found = re.search(r"http://\S+", process.stdout.readline())
-            assert found is not None
-            yield process, found[0]
-        finally:
-            process.terminate()

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
@@ -24,8 +23,8 @@ from tests.browser.looks import (
     needs_axe,
     needs_dashboard,
     row,
-    server_process,
 )
+from tests.server.processes import running
 from thunderline.block.engines import store_from_url
 from thunderline.core.access import Scope
 from thunderline.core.inputs import NewToken
@@ -41,6 +40,8 @@ pytestmark = [pytest.mark.browser, needs_dashboard]
 HOSTILE = "<img src=x onerror=\"window.hostile='ran'\">"
 UNKNOWN = "\N{EN DASH}"
 TABS = 9
+WATCHERS_LOOKS = 100
+WATCHERS_LOOK_MS = 100
 
 
 @pytest.fixture
@@ -422,23 +423,23 @@ def test_a_server_that_restarts_makes_the_page_stale_and_then_nothing_is_missing
     page: Page, seen: Seen, tmp_path: Path
 ) -> None:
     store = tmp_path / "nodes.db"
-    with server_process(store) as (process, url):
-        page.goto(f"{url}/#/nodes?sort=name&q=worker")
+    with running(store) as first:
+        page.goto(f"{first.url}/#/nodes?sort=name&q=worker")
         is_live(page)
-        httpx.post(f"{url}/api/nodes", json={"name": "worker-1"}).raise_for_status()
+        first.http.post("/api/nodes", json={"name": "worker-1"}).raise_for_status()
         expect(names(page)).to_have_text(["worker-1"])
-        process.kill()
+        first.kill()
         expect(page.locator("body")).to_have_attribute("data-feed", "stale")
         expect(page.locator(".banner.stale")).to_contain_text("Stale since")
         expect(page.locator(".verdict")).to_contain_text("Unknown")
-    with server_process(store, port=int(url.rpartition(":")[2])) as (process, url):
+    with running(store, "--port", first.url.rpartition(":")[2]) as second:
         # Before the page is back, and while it comes.
         for number in (2, 3, 4):
-            httpx.post(f"{url}/api/nodes", json={"name": f"worker-{number}"}).raise_for_status()
+            second.http.post("/api/nodes", json={"name": f"worker-{number}"}).raise_for_status()
         expect(names(page)).to_have_text([f"worker-{number}" for number in (1, 2, 3, 4)])
         is_live(page)
         expect(page.locator(".banner.stale")).to_have_count(0)
-        revision = httpx.get(f"{url}/api/summary").json()["revision"]
+        revision = second.http.get("/api/summary").json()["revision"]
         expect(page.locator(".pill .num")).to_have_text(f"r{revision:,}")
         page.goto("about:blank")
     seen.errors = [text for text in seen.errors if "Failed to load resource" not in text]
@@ -461,12 +462,87 @@ def test_a_store_that_is_away_is_said(page: Page, start_server: Callable[..., Se
     expect(page.locator(".banner.watch")).to_contain_text("The server's store is away")
 
 
+GUARDED = 20
+EVERYWHERE = ("overview", "topology", "nodes", "nodes/worker-0", "events", "alerts")
+
+
+def expect_everywhere(page: Page, server: ServerThread, text: str) -> None:
+    """That a banner says so on every page, of which none is loaded anew."""
+    page.evaluate("window.isSamePage = true")
+    for address in EVERYWHERE:
+        page.goto(f"{server.url}/#/{address}")
+        expect(page.locator(".banner.watch")).to_contain_text(text)
+    assert page.evaluate("window.isSamePage") is True
+
+
+def test_a_guard_that_is_engaged_is_told_on_every_page_until_it_is_released(
+    page: Page, start_server: Callable[..., ServerThread]
+) -> None:
+    clock = manual_clock()
+    server = start_server(clock=clock)
+    for number in range(GUARDED):
+        server.register(f"worker-{number}", heartbeat_interval_ms=10_000)
+        server.beat(f"worker-{number}")
+    page.goto(server.url)
+    expect(chip(page, "online").locator("b")).to_have_text(str(GUARDED + 1))
+    expect(page.locator(".banner")).to_have_count(0)
+
+    server.run(clock.advance(31))
+
+    expect_everywhere(page, server, "Guard engaged in everything")
+    [guard] = server.http.get("/api/summary").json()["liveness"]["guards"]
+    expect(page.locator(".banner.watch")).to_contain_text(f"{guard['fallen']} of {guard['nodes']} nodes fell silent")
+    for _ in range(2):
+        server.run(clock.advance(121))
+    assert server.http.get("/api/summary").json()["liveness"]["guards"] == []
+    expect(page.locator(".banner")).to_have_count(0)
+    page.goto(f"{server.url}/#/events?about=registry")
+    expect(page.locator("table.events")).to_contain_text("Guard engaged")
+    expect(page.locator("table.events tbody tr").first).to_contain_text("Guard released")
+
+
+def test_a_fleet_that_beats_more_than_the_server_is_set_for_is_told_on_every_page(
+    page: Page, start_server: Callable[..., ServerThread]
+) -> None:
+    clock = manual_clock()
+    server = start_server(clock=clock, max_heartbeats_per_second=1, max_interval_s=10, heartbeat_interval_s=1)
+    page.goto(server.url)
+    is_live(page)
+    for number in range(11):
+        server.register(f"worker-{number}")
+        server.beat(f"worker-{number}")
+    server.run(clock.advance(1))
+
+    expect_everywhere(page, server, "Over capacity")
+
+    for number in range(1, 11):
+        server.http.delete(f"/api/nodes/worker-{number}").raise_for_status()
+    server.run(clock.advance(1))
+    expect(page.locator(".banner")).to_have_count(0)
+
+
 # Many tabs
+
+
+def watchers(server: ServerThread) -> int:
+    """Who watches the server's events, by its own count: streams of pages, and one of its own for alerts."""
+    [found] = re.findall(r"^thunderline_watchers (\d+)", server.http.get("/metrics").text, re.MULTILINE)
+    return int(found)
+
+
+def watchers_are(page: Page, server: ServerThread, wanted: int) -> None:
+    """Wait until there are so many; a stream's end is noticed by the server in its own time."""
+    for _ in range(WATCHERS_LOOKS):
+        if watchers(server) == wanted:
+            return
+        page.wait_for_timeout(WATCHERS_LOOK_MS)
+    assert watchers(server) == wanted
 
 
 def test_nine_tabs_hold_one_stream_and_the_next_takes_over(
     context: BrowserContext, seen: Seen, server: ServerThread
 ) -> None:
+    without = watchers(server)
     tabs = [context.new_page() for _ in range(TABS)]
     streams: dict[int, int] = {}
     for index, tab in enumerate(tabs):
@@ -483,6 +559,7 @@ def test_nine_tabs_hold_one_stream_and_the_next_takes_over(
     for tab in tabs:
         expect(row(tab, "worker-1")).to_be_visible()
     assert sum(streams.values()) == streams[0] == 1
+    watchers_are(tabs[0], server, without + 1)
 
     tabs[0].close()
     server.register("worker-2")
@@ -490,6 +567,7 @@ def test_nine_tabs_hold_one_stream_and_the_next_takes_over(
     for tab in tabs[1:]:
         expect(row(tab, "worker-2")).to_be_visible()
     assert sum(streams.values()) == 2
+    watchers_are(tabs[1], server, without + 1)
     for tab in tabs[1:]:
         tab.close()
     assert seen.errors == []
