@@ -396,7 +396,7 @@ def test_a_refusal_is_shown_with_its_reason_and_what_can_be_done(page: Page, see
 
 
 def test_actions_are_offered_to_whom_they_are_allowed(
-    page: Page, start_server: Callable[..., ServerThread], tmp_path: Path
+    page: Page, seen: Seen, start_server: Callable[..., ServerThread], tmp_path: Path
 ) -> None:
     server = start_server(auth=True, admin_token_file=str(tmp_path / "admin.token"))
 
@@ -414,6 +414,8 @@ def test_actions_are_offered_to_whom_they_are_allowed(
         expect(page.get_by_role("button", name="Mark degraded")).to_have_count(offered)
         page.get_by_role("button", name="Log out").click()
         expect(page.get_by_label("Token")).to_be_visible()
+    # What was on its way when the session ended is refused, which Chromium reports by itself.
+    seen.errors = [text for text in seen.errors if "401" not in text]
 
 
 # When it does not know
@@ -492,6 +494,10 @@ def test_a_guard_that_is_engaged_is_told_on_every_page_until_it_is_released(
     expect_everywhere(page, server, "Guard engaged in everything")
     [guard] = server.http.get("/api/summary").json()["liveness"]["guards"]
     expect(page.locator(".banner.watch")).to_contain_text(f"{guard['fallen']} of {guard['nodes']} nodes fell silent")
+    before = server.http.get("/api/timeline", params={"bins": 1}).json()["oldest"]
+    page.goto(f"{server.url}/#/alerts?at={before}")
+    expect(page.locator(".banner.watch")).to_contain_text("Now: Guard engaged")
+    page.get_by_role("button", name="Back to live", exact=True).click()
     for _ in range(2):
         server.run(clock.advance(121))
     assert server.http.get("/api/summary").json()["liveness"]["guards"] == []

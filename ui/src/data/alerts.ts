@@ -169,8 +169,17 @@ export function nodesOf(alert: Pick<Alert, "labels"> & { names?: string[] }, of:
 }
 
 /** `gpu-1 is offline: silent`, with the registry's own reason in words. */
-export const summaryWords = ({ summary }: Pick<Alert, "summary">): string =>
-  summary.replace(/ is offline: (.+)$/, (_, reason: string) => ` is offline: ${reasonWords(reason)}`);
+export function summaryWords({ summary, labels }: Pick<Alert, "summary" | "labels">): string {
+  const told = summary.replace(/ is offline: (.+)$/, (_, reason: string) => ` is offline: ${reasonWords(reason)}`);
+  return labels.node ? told : `${told.charAt(0).toUpperCase()}${told.slice(1)}`;
+}
+
+/** Where it is: `zone eu-1`, or all nodes; null: it is about none. */
+export function placeOf({ labels }: Pick<Alert, "labels">): string | null {
+  if (labels.zone) return `Zone ${labels.zone}`;
+  if (labels.region) return `Region ${labels.region}`;
+  return labels.scope ? "All nodes" : null;
+}
 
 /** Which nodes to search for, to see those that an alert names. */
 export const searchFor = (names: string[]): string => `name:${names.map((name) => `=${name}`).join(",")}`;

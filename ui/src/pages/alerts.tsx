@@ -7,6 +7,7 @@ import {
   namesOf,
   nodesOf,
   type PendingAlert,
+  placeOf,
   rest,
   type Silence,
   searchFor,
@@ -262,7 +263,7 @@ function What({ alert }: { alert: PendingAlert | Alert }) {
 /** The nodes that an alert names, each a link, and all of them in the topology. */
 function Named({ alert }: { alert: PendingAlert | Alert }) {
   const names = namesOf(alert);
-  if (names.length === 0) return <span class="muted">The registry</span>;
+  if (names.length === 0) return <span class="muted">{placeOf(alert) ?? "The registry"}</span>;
   const all = "nodes" in alert ? Math.max(alert.nodes, names.length) : names.length;
   const shownNames = names.slice(0, NAMES_SHOWN);
   const none = { status: null, domain: null, role: null };

@@ -91,7 +91,9 @@ export function Events() {
                   <td title={fullTime(time)}>
                     {moment(time, now.value)} <small>{ago(time, at)}</small>
                   </td>
-                  <td>{node === null ? event.subject : <a href={href("nodes", {}, node)}>{node}</a>}</td>
+                  <td title={event.subject}>
+                    {node === null ? event.subject : <a href={href("nodes", {}, node)}>{node}</a>}
+                  </td>
                   <td>
                     {kind !== null && /\.(online|offline|status_changed)$/.test(event.type) ? (
                       <StatusWord kind={kind} />
@@ -100,7 +102,9 @@ export function Events() {
                     )}
                   </td>
                   <td>{why}</td>
-                  <td class="muted">{event.actor}</td>
+                  <td class="muted" title={event.actor}>
+                    {event.actor}
+                  </td>
                   <td class="num muted">{count(event.revision)}</td>
                   <td>
                     <button

@@ -15,6 +15,7 @@ const DOMAINS_MAX = 12;
 const TROUBLED_MAX = 8;
 const EVENTS_MAX = 13;
 const ALERTS_MAX = 4;
+const ROLES_MAX = 6;
 
 export function Overview() {
   const at = shownNow.value;
@@ -40,6 +41,8 @@ export function Overview() {
         ) : null}
         <h2>Changes of nodes</h2>
         <Changes />
+        <h2>Roles</h2>
+        <Rows rows={roles.slice(0, ROLES_MAX)} linkOf={(role) => href("nodes", { role })} />
       </section>
       <section class="card">
         <h2>Firing alerts</h2>
@@ -63,8 +66,6 @@ export function Overview() {
             </li>
           ))}
         </ol>
-        <h2>Roles</h2>
-        <Rows rows={roles.slice(0, 6)} linkOf={(role) => href("nodes", { role })} />
       </section>
       <section class="card">
         <h2>Latest events</h2>

@@ -6,6 +6,8 @@ import { age, ago, clock, count, fullTime, plural } from "../data/words.ts";
 /** What everybody must know before believing the page. */
 export function Banners() {
   const at = wantedAt.value;
+  // What the server tells of itself is of now, whichever moment is looked at.
+  const when = at === null ? "" : "Now: ";
   return (
     <>
       {at === null ? null : (
@@ -39,23 +41,28 @@ export function Banners() {
       {storeAwayFor.value !== null && feedState.value === "live" ? (
         <div class="banner watch" role="alert">
           <p>
-            <b>The server's store is away</b> for {age(storeAwayFor.value * 1000)}. What is shown is what the server
-            remembers; nobody is given up meanwhile.
+            <b>{when}The server's store is away</b> for {age(storeAwayFor.value * 1000)}. What is shown is what the
+            server remembers; nobody is given up meanwhile.
           </p>
         </div>
       ) : null}
       {guards.value.map((guard) => (
         <div key={guard.id} class="banner watch" role="alert">
           <p>
-            <b>Guard engaged in {guard.scope}</b> {count(guard.fallen)} of {plural(guard.nodes, "node")} fell silent at
-            once; {count(guard.held)} wait up to {age(guard.max_delay_s * 1000)} before they are given up.
+            <b>
+              {when}Guard engaged in {guard.scope}
+            </b>{" "}
+            {count(guard.fallen)} of {plural(guard.nodes, "node")} fell silent at once
+            {guard.held === 0
+              ? "."
+              : `; ${count(guard.held)} more ${guard.held === 1 ? "waits" : "wait"} up to ${age(guard.max_delay_s * 1000)} before being given up.`}
           </p>
         </div>
       ))}
       {overCapacity.value ? (
         <div class="banner watch" role="alert">
           <p>
-            <b>Over capacity</b> More heartbeats arrive than the server is set for.
+            <b>{when}Over capacity</b> More heartbeats arrive than the server is set for.
           </p>
         </div>
       ) : null}

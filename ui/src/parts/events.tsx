@@ -76,14 +76,20 @@ export function tell(event: LogEvent): Told {
     };
   }
   if (event.entitykind === "alert") {
-    const { summary, labels, acknowledged } = event.data as Alert;
+    const alert = event.data as Alert;
+    const { labels, acknowledged } = alert;
+    const told = summaryWords(alert);
+    const why =
+      alert.resolved_at !== null
+        ? alert.rule // what it said holds no longer
+        : labels.node && told.startsWith(`${labels.node} `)
+          ? told.slice(labels.node.length + 1) // the line begins with the node's name already
+          : told;
     const isTaken = event.type === "alert.acknowledged" && acknowledged;
     return {
       kind: null,
       what: other,
-      why: isTaken
-        ? `${summaryWords({ summary })} (${acknowledged.by}${acknowledged.note ? `: ${acknowledged.note}` : ""})`
-        : summaryWords({ summary }),
+      why: isTaken ? `${why} (${acknowledged.by}${acknowledged.note ? `: ${acknowledged.note}` : ""})` : why,
       node: labels.node ?? null,
     };
   }
