@@ -28,6 +28,7 @@ PAGES: Final = {
     "filter": "topology?status=lost,disconnected,degraded",
     "nodes": "nodes",
     "events": "events",
+    "alerts": "alerts",
     "node": "nodes/{node}",
     "selected": "topology?node={node}",
     "past": "topology?at={at}",
