@@ -614,6 +614,19 @@ def test_a_narrow_screen_shows_everything_without_scrolling_sideways(page: Page,
     assert page.evaluate("document.documentElement.scrollWidth") == 400
 
 
+def test_on_a_narrow_screen_a_long_table_ends_above_the_timeline(page: Page, server: ServerThread) -> None:
+    nodes = [{"name": f"worker-{number:02}"} for number in range(30)]
+    server.http.post("/api/nodes/batch", json={"nodes": nodes}).raise_for_status()
+    page.set_viewport_size({"width": 400, "height": 800})
+    page.goto(f"{server.url}/#/nodes?sort=name")
+    expect(row(page, "worker-00")).to_be_visible()
+
+    table, timeline = page.locator(".table").bounding_box(), page.locator(".timeline").bounding_box()
+    assert table is not None
+    assert timeline is not None
+    assert table["y"] + table["height"] <= timeline["y"]
+
+
 @needs_axe
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_no_page_has_a_fault_that_axe_finds(page: Page, fleet: ServerThread, scheme: Any) -> None:
