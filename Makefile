@@ -10,7 +10,7 @@ DATA := $(CURDIR)/var
 # One more than two cores: what starts processes waits for them.
 JOBS ?= 3
 
-.PHONY: help install install-dev dashboard run demo test test-slow check bench bench-scale bench-watchers bench-past bench-liveness bench-storm bench-slow-clients docs clean bench-metrics
+.PHONY: help install install-dev dashboard run demo test test-slow check bench bench-scale bench-watchers bench-past bench-liveness bench-storm bench-slow-clients docs clean bench-metrics bench-dashboard
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -74,6 +74,9 @@ bench-slow-clients: install-dev ## Measure a healthy client beside 1,000 that se
 
 bench-metrics: install-dev ## Measure a scrape of /metrics with 100,000 nodes; takes a minute
 	$(BIN)/python -m benchmarks.metrics $(ARGS)
+
+bench-dashboard: install-dev ## Measure the dashboard's drawing with 1,000 and 20,000 nodes in chromium; takes minutes
+	$(BIN)/python -m benchmarks.dashboard $(ARGS)
 
 docs: install-dev ## Write the generated parts of docs/
 	$(BIN)/python -m docs.generate

@@ -2,7 +2,7 @@
 // others (BroadcastChannel); when it closes, the next one goes on from where it stands itself. Revisions have no gaps, so
 // that whoever missed some notices, and reads them from the log.
 
-import { computed, signal } from "@preact/signals";
+import { batch, computed, signal } from "@preact/signals";
 import { ask, type Graph, type Guard, type LogEvent, type NodeRecord, Refusal, type Summary, words } from "./api.ts";
 import { type Effect, Fleet } from "./fleet.ts";
 import { type Message, readStream, SILENT_MS } from "./stream.ts";
@@ -101,9 +101,15 @@ class Live {
         streamsBeats.value = body.nodes.length <= BEATS_UP_TO;
         isListed.value = false;
         const listed = Fleet.ofGraph(body);
-        fleet.value = listed;
-        this.heard();
-        this.bump("nodes");
+        // In one, so that a large fleet is grouped and drawn once and not twice.
+        batch(() => {
+          fleet.value = listed;
+          this.heard();
+          structure.value += 1;
+          version.value += 1;
+        });
+        // The first picture comes before what takes longer to read.
+        if (!streamsBeats.value) await delay(FRAME_MS);
         await this.listRecords(listed);
         isListed.value = true;
         this.bump("nodes");
@@ -128,8 +134,8 @@ class Live {
       );
       for (const record of body.nodes) listed.list(record);
       cursor = body.next_cursor;
-      this.bump("looks");
     } while (cursor !== null);
+    this.bump("looks");
   }
 
   private async readRecent(listed: Fleet): Promise<void> {

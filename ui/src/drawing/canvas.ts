@@ -2,7 +2,7 @@
 
 import type { FleetNode } from "../data/fleet.ts";
 import { paintGraph } from "./graph.ts";
-import { type GridLayout, layOutGrid, paintGrid } from "./grid.ts";
+import { type GridLayout, layOutGrid, nodeAt, paintCells, paintMarks } from "./grid.ts";
 import { DISC, type Group, type Scene } from "./scene.ts";
 import { type Palette, readPalette } from "./shapes.ts";
 
@@ -76,8 +76,11 @@ export class TopologyCanvas {
   private height = 1;
   private ratio = 1;
   private isDirty = true;
+  /** The cells of the grid as they were last painted: to point at others changes none of them. */
+  private cellsPainted: HTMLCanvasElement | null = null;
   private request = 0;
   private readonly context: CanvasRenderingContext2D;
+  private readonly spare: CanvasRenderingContext2D;
   private readonly resizing: ResizeObserver;
   private readonly ending = new AbortController();
 
@@ -87,6 +90,7 @@ export class TopologyCanvas {
     private readonly listener: Listener,
   ) {
     this.context = canvas.getContext("2d", { alpha: false }) as CanvasRenderingContext2D;
+    this.spare = document.createElement("canvas").getContext("2d", { alpha: false }) as CanvasRenderingContext2D;
     this.palette = readPalette();
     this.listen();
     this.resizing = new ResizeObserver(() => this.resize());
@@ -106,6 +110,11 @@ export class TopologyCanvas {
 
   /** Something that is drawn changed. */
   touch(): void {
+    this.cellsPainted = null;
+    this.paintSoon();
+  }
+
+  private paintSoon(): void {
     this.isDirty = true;
     // A page that nobody sees is not painted: the browser asks for no frame.
     this.request ||= requestAnimationFrame(() => this.paint());
@@ -295,7 +304,7 @@ export class TopologyCanvas {
     if (hit?.node !== this.hovered?.node || hit?.group !== this.hovered?.group) {
       this.hovered = hit;
       this.canvas.style.cursor = hit ? "pointer" : this.mode === "graph" ? "grab" : "default";
-      this.touch();
+      this.paintSoon();
     }
     this.listener.onHover(hit, x, y);
   }
@@ -327,11 +336,8 @@ export class TopologyCanvas {
   private hit(screenX: number, screenY: number): Hit {
     if (this.mode === "grid") {
       const layout = this.cells();
-      if (!layout) return null;
-      for (const [node, [x, y]] of layout.cells) {
-        if (Math.abs(x - screenX) <= layout.size / 2 && Math.abs(y - screenY) <= layout.size / 2) return { node };
-      }
-      return null;
+      const node = layout && nodeAt(layout, screenX, screenY);
+      return node ? { node } : null;
     }
     const { k } = this.camera;
     const [x, y] = [(screenX - this.camera.x) / k, (screenY - this.camera.y) / k];
@@ -391,14 +397,30 @@ export class TopologyCanvas {
       matches: this.matches,
       isFiltered: this.isFiltered,
     };
-    this.context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
-    this.context.fillStyle = this.palette.canvas;
-    this.context.fillRect(0, 0, this.width, this.height);
+    this.clear(this.context);
     if (this.mode === "graph") paintGraph(frame);
     else {
       const layout = this.cells();
-      if (layout) paintGrid(frame, layout);
+      if (layout) {
+        this.cellsPainted ??= this.paintCells(frame, layout);
+        this.context.drawImage(this.cellsPainted, 0, 0, this.width, this.height);
+        paintMarks(frame, layout);
+      }
     }
     this.listener.onPainted(performance.now() - startedAt);
+  }
+
+  private paintCells(frame: Frame, layout: GridLayout): HTMLCanvasElement {
+    const { canvas } = this.spare;
+    [canvas.width, canvas.height] = [this.canvas.width, this.canvas.height];
+    this.clear(this.spare);
+    paintCells({ ...frame, context: this.spare }, layout);
+    return canvas;
+  }
+
+  private clear(context: CanvasRenderingContext2D): void {
+    context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
+    context.fillStyle = this.palette.canvas;
+    context.fillRect(0, 0, this.width, this.height);
   }
 }

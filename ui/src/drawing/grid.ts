@@ -25,6 +25,18 @@ const STEP = 0.25;
 /** Cells below this size are plain squares unless they need attention. */
 const SMALL = 8;
 
+/** The node in whose cell a point lies. */
+export function nodeAt({ size, cards }: GridLayout, x: number, y: number): FleetNode | null {
+  for (const card of cards) {
+    const column = Math.floor((x - card.x) / size);
+    const row = Math.floor((y - card.y - HEAD) / size);
+    if (column < 0 || column >= card.columns || row < 0) continue;
+    const node = card.group.nodes[row * card.columns + column];
+    if (node) return node;
+  }
+  return null;
+}
+
 /** Cards of one width fill the shortest column, in the order of their names; the largest cell that fits wins. */
 export function layOutGrid(groups: Group[], width: number, height: number): GridLayout {
   const arrange = (columns: number, size: number) => {
@@ -60,8 +72,9 @@ export function layOutGrid(groups: Group[], width: number, height: number): Grid
   return { size: best.size, cards: best.cards, cells };
 }
 
-export function paintGrid(frame: Frame, { size, cards, cells }: GridLayout): void {
-  const { context, palette, scene, matches, focus, near } = frame;
+/** Cells and the heads of cards; what is pointed at or selected comes over them. */
+export function paintCells(frame: Frame, { size, cards, cells }: GridLayout): void {
+  const { context, palette, scene, matches } = frame;
   const radius = Math.max(1.1, size * 0.36);
   const batches = new Map<string, { kind: Kind; isDim: boolean; spots: [number, number][] }>();
   for (const node of scene.nodes) {
@@ -105,6 +118,9 @@ export function paintGrid(frame: Frame, { size, cards, cells }: GridLayout): voi
   }
   context.globalAlpha = 1;
   for (const { group, x, y } of cards) paintHead(frame, group, x, y);
+}
+
+export function paintMarks({ context, palette, focus, near }: Frame, { size, cells }: GridLayout): void {
   context.strokeStyle = palette.accent;
   context.lineWidth = 1.2;
   for (const node of near ?? []) {

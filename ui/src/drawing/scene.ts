@@ -77,7 +77,7 @@ export class Scene {
   isSettled = false;
   groupBy: GroupBy = "domain";
   private fleet: Fleet | null = null;
-  private groupOf = new Map<string, Group>();
+  private groupOf = new Map<FleetNode, Group>();
   private job = 0;
   private sent: LayoutJob | null = null;
   private sentAt = 0;
@@ -101,7 +101,7 @@ export class Scene {
   }
 
   groupAt(node: FleetNode): Group | undefined {
-    return this.groupOf.get(this.keyOf(node));
+    return this.groupOf.get(node);
   }
 
   isOpen(node: FleetNode): boolean {
@@ -182,7 +182,7 @@ export class Scene {
         isPlaced: anchor !== undefined,
         counts: countKinds(nodes),
       };
-      this.groupOf.set(key, group);
+      for (const node of nodes) this.groupOf.set(node, group);
       return group;
     });
     this.connect();
@@ -195,7 +195,9 @@ export class Scene {
   private connect(): void {
     this.openNodes = this.groups.filter((group) => group.isOpen).flatMap((group) => group.nodes);
     this.openLinks = [];
-    const between = new Map<Group, Map<Group, number>>();
+    const numberOf = new Map(this.groups.map((group, index) => [group, index]));
+    // By the numbers of both: of many links most are between groups that others are between, too.
+    const between = new Map<number, GroupLink>();
     const fleet = this.fleet;
     for (const node of this.nodes) node.links = 0;
     if (!fleet) return;
@@ -211,12 +213,12 @@ export class Scene {
       if (from.isOpen && to.isOpen) this.openLinks.push({ link, source, target });
       if (from === to) continue;
       const [one, other] = from.key < to.key ? [from, to] : [to, from];
-      const known = between.get(one) ?? new Map<Group, number>();
-      between.set(one, known.set(other, (known.get(other) ?? 0) + 1));
+      const pair = (numberOf.get(one) ?? 0) * this.groups.length + (numberOf.get(other) ?? 0);
+      const known = between.get(pair);
+      if (known) known.count += 1;
+      else between.set(pair, { source: one, target: other, count: 1 });
     }
-    this.groupLinks = [...between].flatMap(([source, targets]) =>
-      [...targets].map(([target, count]) => ({ source, target, count })),
-    );
+    this.groupLinks = [...between.values()];
   }
 
   /** Ask the worker for the places that are missing, if there are any. */
