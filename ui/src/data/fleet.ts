@@ -16,6 +16,8 @@ import { type Kind, kindOf } from "./kinds.ts";
 
 /** The one event whose record is the last there was. */
 export const DEREGISTERED = "cluster.node.deregistered";
+/** For so long the place of a node that was deregistered is still marked. */
+const LEAVER_MS = 600_000;
 const OPEN = new Set(["establishing", "established", "degraded"]);
 const time = (text: string | null | undefined): number | null => (text ? Date.parse(text) : null);
 
@@ -35,6 +37,8 @@ export class FleetNode {
   cpu: number | null = null;
   memory: number | null = null;
   latency: number | null = null;
+  /** When it was deregistered; null while it is a node of the fleet. */
+  goneAt: number | null = null;
   /** In small letters, for the search. */
   text = "";
 
@@ -130,6 +134,8 @@ export class Fleet {
   readonly links = new Map<string, Link>();
   /** Nodes by name, which is unique. */
   readonly named = new Map<string, FleetNode>();
+  /** Nodes that were deregistered lately, the longest gone first. */
+  private readonly leavers = new Map<string, FleetNode>();
   revision = 0;
   cursor = "0";
   private byNode: Map<string, Link[]> | null = null;
@@ -160,6 +166,11 @@ export class Fleet {
       }
     }
     return this.byNode.get(id) ?? [];
+  }
+
+  /** The nodes that were deregistered in the ten minutes before. */
+  leaversAt(now: number): FleetNode[] {
+    return [...this.leavers.values()].filter((leaver) => now - (leaver.goneAt ?? 0) < LEAVER_MS);
   }
 
   targetOf(link: Link): string | null {
@@ -204,6 +215,7 @@ export class Fleet {
       this.nodes.delete(record.id);
       if (this.named.get(known.name) === known) this.named.delete(known.name);
       this.byNode = null;
+      this.leave(known, Date.parse(event.time));
       return "nodes";
     }
     if (known?.record && known.revision > event.revision) return "none";
@@ -213,6 +225,15 @@ export class Fleet {
     if (known) return moved ? "nodes" : "looks";
     this.put(node);
     return "nodes";
+  }
+
+  private leave(node: FleetNode, at: number): void {
+    node.goneAt = at;
+    for (const [id, { goneAt }] of this.leavers) {
+      if (at - (goneAt ?? 0) < LEAVER_MS) break;
+      this.leavers.delete(id);
+    }
+    this.leavers.set(node.id, node);
   }
 
   private linkEvent(session: SessionRecord): Effect {

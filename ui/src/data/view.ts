@@ -35,6 +35,16 @@ export const nodes = computed<FleetNode[]>(() => {
   return [...(shown.value?.nodes.values() ?? [])].sort((one, other) => (one.name < other.name ? -1 : 1));
 });
 
+const leaverCount = computed(() => {
+  shownStructure.value;
+  return isPast.value ? 0 : (fleet.value?.leaversAt(now.value).length ?? 0);
+});
+/** Nodes that were deregistered lately; the past shows none. Another list only when others are in it. */
+export const leavers = computed<FleetNode[]>(() => {
+  shownStructure.value;
+  return leaverCount.value === 0 ? [] : (fleet.value?.leaversAt(now.peek()) ?? []);
+});
+
 export type Counts = Record<Kind, number> & { total: number };
 
 export function countKinds(of: Iterable<FleetNode>): Counts {

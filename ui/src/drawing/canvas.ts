@@ -14,7 +14,12 @@ export interface Camera {
   y: number;
 }
 
-export type Hit = { node: FleetNode; group?: undefined } | { group: Group; node?: undefined } | null;
+/** What is pointed at: a node, where one was until lately, or a group. */
+export type Hit =
+  | { node: FleetNode; leaver?: undefined; group?: undefined }
+  | { leaver: FleetNode; node?: undefined; group?: undefined }
+  | { group: Group; node?: undefined; leaver?: undefined }
+  | null;
 
 /** All that the painters need to know. */
 export interface Frame {
@@ -301,9 +306,10 @@ export class TopologyCanvas {
   }
 
   private hover(hit: Hit, x: number, y: number): void {
-    if (hit?.node !== this.hovered?.node || hit?.group !== this.hovered?.group) {
+    const { hovered } = this;
+    if (hit?.node !== hovered?.node || hit?.leaver !== hovered?.leaver || hit?.group !== hovered?.group) {
       this.hovered = hit;
-      this.canvas.style.cursor = hit ? "pointer" : this.mode === "graph" ? "grab" : "default";
+      this.canvas.style.cursor = hit && !hit.leaver ? "pointer" : this.mode === "graph" ? "grab" : "default";
       this.paintSoon();
     }
     this.listener.onHover(hit, x, y);
@@ -337,19 +343,15 @@ export class TopologyCanvas {
     if (this.mode === "grid") {
       const layout = this.cells();
       const node = layout && nodeAt(layout, screenX, screenY);
-      return node ? { node } : null;
+      if (!node) return null;
+      return node.goneAt === null ? { node } : { leaver: node };
     }
     const { k } = this.camera;
     const [x, y] = [(screenX - this.camera.x) / k, (screenY - this.camera.y) / k];
-    let best: FleetNode | null = null;
-    let least = Number.POSITIVE_INFINITY;
-    for (const node of this.scene.openNodes) {
-      const place = this.scene.placeOf(node);
-      if (!place) continue;
-      const distance = Math.hypot(place[0] - x, place[1] - y);
-      if (distance < Math.max(this.scene.radiusOf(node), 7 / k) && distance < least) [best, least] = [node, distance];
-    }
-    if (best) return { node: best };
+    const node = this.nearest(this.scene.openNodes, x, y);
+    if (node) return { node };
+    const leaver = this.nearest(this.scene.openLeavers, x, y);
+    if (leaver) return { leaver };
     for (const group of this.scene.groups) {
       if (!group.isPlaced) continue;
       const isOn = group.isOpen
@@ -358,6 +360,20 @@ export class TopologyCanvas {
       if (isOn) return { group };
     }
     return null;
+  }
+
+  /** Of those that a point is on, in the drawing's own coordinates. */
+  private nearest(nodes: FleetNode[], x: number, y: number): FleetNode | null {
+    let best: FleetNode | null = null;
+    let least = Number.POSITIVE_INFINITY;
+    for (const node of nodes) {
+      const place = this.scene.placeOf(node);
+      if (!place) continue;
+      const distance = Math.hypot(place[0] - x, place[1] - y);
+      if (distance < Math.max(this.scene.radiusOf(node), 7 / this.camera.k) && distance < least)
+        [best, least] = [node, distance];
+    }
+    return best;
   }
 
   private cells(): GridLayout | null {

@@ -5,7 +5,7 @@ import { KINDS, type Kind, RANK } from "../data/kinds.ts";
 import type { Frame } from "./canvas.ts";
 import { paintLabels } from "./labels.ts";
 import { DISC, type DrawnLink, type Group } from "./scene.ts";
-import { cross, OPEN_SHAPES, outline } from "./shapes.ts";
+import { cross, LEAVER_ALPHA, OPEN_SHAPES, outline } from "./shapes.ts";
 
 /** Nodes that somebody should look at are never smaller than this on the screen. */
 const RADIUS_MIN: Partial<Record<Kind, number>> = { lost: 4.2, disconnected: 3.8, degraded: 4.2 };
@@ -31,6 +31,7 @@ export function paintGraph(frame: Frame): void {
   paintHulls(frame);
   paintGroupLinks(frame);
   paintLinks(frame);
+  paintLeavers(frame);
   const batches = batch(frame);
   for (const one of batches) paintBatch(frame, one);
   paintLetters(frame, batches);
@@ -117,6 +118,19 @@ function paintLinks(frame: Frame): void {
   stroke(bad, palette.kinds.degraded, 1.3, 0.9 * dim, [2.5, 3]);
   stroke(lit, palette.accent, 1.8, 0.95);
   context.setLineDash([]);
+  context.globalAlpha = 1;
+}
+
+function paintLeavers({ context, palette, scene, camera }: Frame): void {
+  context.globalAlpha = LEAVER_ALPHA;
+  context.strokeStyle = palette.kinds.left;
+  context.lineWidth = 1 / camera.k;
+  context.beginPath();
+  for (const leaver of scene.openLeavers) {
+    const place = scene.placeOf(leaver);
+    if (place) outline(context, "left", ...place, scene.radiusOf(leaver));
+  }
+  context.stroke();
   context.globalAlpha = 1;
 }
 

@@ -5,11 +5,11 @@ import { type Kind, RANK } from "../data/kinds.ts";
 import { count } from "../data/words.ts";
 import type { Frame } from "./canvas.ts";
 import type { Group } from "./scene.ts";
-import { cross, OPEN_SHAPES, outline } from "./shapes.ts";
+import { cross, LEAVER_ALPHA, OPEN_SHAPES, outline } from "./shapes.ts";
 
 export interface GridLayout {
   size: number;
-  cards: { group: Group; x: number; y: number; columns: number }[];
+  cards: { group: Group; nodes: FleetNode[]; x: number; y: number; columns: number }[];
   cells: Map<FleetNode, [number, number]>;
 }
 
@@ -25,13 +25,13 @@ const STEP = 0.25;
 /** Cells below this size are plain squares unless they need attention. */
 const SMALL = 8;
 
-/** The node in whose cell a point lies. */
+/** The node, or who was it until lately, in whose cell a point lies. */
 export function nodeAt({ size, cards }: GridLayout, x: number, y: number): FleetNode | null {
   for (const card of cards) {
     const column = Math.floor((x - card.x) / size);
     const row = Math.floor((y - card.y - HEAD) / size);
     if (column < 0 || column >= card.columns || row < 0) continue;
-    const node = card.group.nodes[row * card.columns + column];
+    const node = card.nodes[row * card.columns + column];
     if (node) return node;
   }
   return null;
@@ -39,6 +39,7 @@ export function nodeAt({ size, cards }: GridLayout, x: number, y: number): Fleet
 
 /** Cards of one width fill the shortest column, in the order of their names; the largest cell that fits wins. */
 export function layOutGrid(groups: Group[], width: number, height: number): GridLayout {
+  const cellsOf = new Map(groups.map((group) => [group, inCells(group)]));
   const arrange = (columns: number, size: number) => {
     const cardWidth = (width - 2 * SIDE - (columns - 1) * GAP) / columns;
     const perRow = Math.max(1, Math.floor(cardWidth / size));
@@ -46,8 +47,9 @@ export function layOutGrid(groups: Group[], width: number, height: number): Grid
     const cards = groups.map((group) => {
       const column = heights.indexOf(Math.min(...heights));
       const y = heights[column] as number;
-      heights[column] = y + HEAD + Math.ceil(group.nodes.length / perRow) * size + 14;
-      return { group, x: SIDE + column * (cardWidth + GAP), y, columns: perRow };
+      const nodes = cellsOf.get(group) ?? [];
+      heights[column] = y + HEAD + Math.ceil(nodes.length / perRow) * size + 14;
+      return { group, nodes, x: SIDE + column * (cardWidth + GAP), y, columns: perRow };
     });
     return { size, cards, fits: Math.max(...heights) - 14 <= height - BOTTOM };
   };
@@ -61,8 +63,8 @@ export function layOutGrid(groups: Group[], width: number, height: number): Grid
     }
   }
   const cells = new Map<FleetNode, [number, number]>();
-  for (const { group, x, y, columns } of best.cards) {
-    group.nodes.forEach((node, index) => {
+  for (const { nodes, x, y, columns } of best.cards) {
+    nodes.forEach((node, index) => {
       cells.set(node, [
         x + ((index % columns) + 0.5) * best.size,
         y + HEAD + (Math.floor(index / columns) + 0.5) * best.size,
@@ -70,6 +72,12 @@ export function layOutGrid(groups: Group[], width: number, height: number): Grid
     });
   }
   return { size: best.size, cards: best.cards, cells };
+}
+
+/** Who left keeps the cell for a while, so that the others stay in theirs. */
+function inCells({ nodes, leavers }: Group): FleetNode[] {
+  if (leavers.length === 0) return nodes;
+  return [...nodes, ...leavers].sort((one, other) => (one.name < other.name ? -1 : 1));
 }
 
 /** Cells and the heads of cards; what is pointed at or selected comes over them. */
@@ -116,6 +124,15 @@ export function paintCells(frame: Frame, { size, cards, cells }: GridLayout): vo
       context.stroke();
     }
   }
+  context.globalAlpha = LEAVER_ALPHA;
+  context.strokeStyle = palette.kinds.left;
+  context.lineWidth = 1;
+  context.beginPath();
+  for (const leaver of scene.groups.flatMap(({ leavers }) => leavers)) {
+    const spot = cells.get(leaver);
+    if (spot) outline(context, "left", ...spot, radius);
+  }
+  context.stroke();
   context.globalAlpha = 1;
   for (const { group, x, y } of cards) paintHead(frame, group, x, y);
 }

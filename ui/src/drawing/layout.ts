@@ -26,7 +26,7 @@ export interface LayoutJob {
   groups: GroupToPlace[];
   /** Pairs of indices into `groups`. */
   groupLinks: [number, number][];
-  anchors: Record<string, Place>;
+  anchors: ReadonlyMap<string, Place>;
   nodes: { id: string; group: number; radius: number }[];
   /** Pairs of indices into `nodes`. */
   links: [number, number][];
@@ -35,7 +35,7 @@ export interface LayoutJob {
 
 export interface LayoutNews {
   job: number;
-  anchors?: Record<string, Place>;
+  anchors?: Map<string, Place>;
   /** Of `nodes`, in their order: x and y. */
   places?: Float32Array;
   isDone: boolean;
@@ -51,9 +51,9 @@ interface Body extends SimulationNodeDatum {
   radius: number;
 }
 
-export function placeGroups({ groups, groupLinks, aspect, anchors }: LayoutJob): Record<string, Place> {
+export function placeGroups({ groups, groupLinks, aspect, anchors }: LayoutJob): Map<string, Place> {
   const bodies: Body[] = groups.map(({ key, radius }, index) => {
-    const known = anchors[key];
+    const known = anchors.get(key);
     if (known) return { radius, x: known[0], y: known[1], fx: known[0], fy: known[1] };
     const distance = 1.1 * Math.sqrt(index + 0.5) * radius;
     const angle = index * GOLDEN_ANGLE;
@@ -80,7 +80,7 @@ export function placeGroups({ groups, groupLinks, aspect, anchors }: LayoutJob):
       .alphaDecay(0.02)
       .tick(GROUP_TICKS);
   }
-  return Object.fromEntries(bodies.map((body, index) => [groups[index]?.key, [body.x ?? 0, body.y ?? 0] as Place]));
+  return new Map(groups.map(({ key }, index) => [key, [bodies[index]?.x ?? 0, bodies[index]?.y ?? 0]]));
 }
 
 interface NodeBody extends Body {
@@ -97,7 +97,7 @@ export function layOut(job: LayoutJob, tell: (news: LayoutNews) => void): void {
   const seeded: number[] = [];
   let newcomers = 0;
   const bodies: NodeBody[] = job.nodes.map(({ id, group, radius }) => {
-    const [gx, gy] = anchors[job.groups[group]?.key ?? ""] ?? [0, 0];
+    const [gx, gy] = anchors.get(job.groups[group]?.key ?? "") ?? [0, 0];
     const known = job.places[id];
     const turn = seeded[group] ?? 0;
     seeded[group] = turn + 1;

@@ -4,6 +4,7 @@
 import type { Fleet, FleetNode, Link } from "../data/fleet.ts";
 import { type Counts, countKinds } from "../data/view.ts";
 import type { LayoutJob, LayoutNews, Place } from "./layout.ts";
+import { Memory } from "./memory.ts";
 
 export type GroupBy = "domain" | "role" | "cluster" | "group" | "none";
 
@@ -20,6 +21,8 @@ const RELAYOUT_MS = 400;
 export interface Group {
   key: string;
   nodes: FleetNode[];
+  /** Nodes that were deregistered lately: they are drawn at their place and counted nowhere. */
+  leavers: FleetNode[];
   isOpen: boolean;
   /** Of the circle that is kept free for it, open or closed, so that opening one moves no other. */
   radius: number;
@@ -41,13 +44,14 @@ export interface GroupLink {
   count: number;
 }
 
-class Memory {
-  anchors: Record<string, Place> = {};
-  readonly places = new Map<string, Place>();
-  readonly opened = new Map<string, boolean>();
+const memories = new Map<GroupBy, Memory>();
+
+function memoryOf(groupBy: GroupBy): Memory {
+  const memory = memories.get(groupBy) ?? new Memory(groupBy);
+  memories.set(groupBy, memory);
+  return memory;
 }
 
-const memories = new Map<GroupBy, Memory>();
 const POLICY = "thunderline-layout";
 const WORKER = "/assets/dashboard-layout.js";
 
@@ -67,15 +71,20 @@ function workerUrl(): string {
   return policy.createScriptURL(WORKER);
 }
 
+/** To what is kept over a reload, so that it is the same to the last digit. */
+const rounded = (x: number, y: number): Place => [Math.round(100 * x) / 100, Math.round(100 * y) / 100];
+
 export class Scene {
   groups: Group[] = [];
   nodes: FleetNode[] = [];
   /** Those in open groups. */
   openNodes: FleetNode[] = [];
+  openLeavers: FleetNode[] = [];
   openLinks: DrawnLink[] = [];
   groupLinks: GroupLink[] = [];
   isSettled = false;
   groupBy: GroupBy = "domain";
+  private leavers: FleetNode[] = [];
   private fleet: Fleet | null = null;
   private groupOf = new Map<FleetNode, Group>();
   private job = 0;
@@ -83,7 +92,7 @@ export class Scene {
   private sentAt = 0;
   private timer = 0;
   private aspect = 1.5;
-  private memory = new Memory();
+  private memory = memoryOf(this.groupBy);
   private readonly worker: Worker;
 
   constructor(private readonly onChange: (isSettled: boolean) => void) {
@@ -108,16 +117,15 @@ export class Scene {
     return this.groupAt(node)?.isOpen ?? false;
   }
 
-  /** The nodes, by name, and links of another moment or of more of them. */
-  show(fleet: Fleet, nodes: FleetNode[], groupBy: GroupBy, aspect: number): void {
+  /** The nodes, by name, and links of another moment or of more of them, and those that left lately. */
+  show(fleet: Fleet, nodes: FleetNode[], leavers: FleetNode[], groupBy: GroupBy, aspect: number): void {
     this.fleet = fleet;
     this.nodes = nodes;
+    this.leavers = leavers;
     this.aspect = Math.min(2, Math.max(0.6, aspect));
-    if (groupBy !== this.groupBy || !memories.has(groupBy)) {
-      this.groupBy = groupBy;
-      this.memory = memories.get(groupBy) ?? new Memory();
-      memories.set(groupBy, this.memory);
-    } else this.memory = memories.get(groupBy) ?? this.memory;
+    this.groupBy = groupBy;
+    this.memory = memoryOf(groupBy);
+    this.memory.trim(nodes.map(({ id }) => id));
     this.regroup();
     this.arrange();
   }
@@ -141,8 +149,7 @@ export class Scene {
 
   /** Forget all places and find new ones. */
   layOutAgain(): void {
-    this.memory.anchors = {};
-    this.memory.places.clear();
+    this.memory.forget();
     this.regroup();
     this.arrange();
   }
@@ -158,31 +165,36 @@ export class Scene {
   }
 
   private regroup(): void {
-    const members = new Map<string, FleetNode[]>();
-    for (const node of this.nodes) {
-      const key = this.keyOf(node);
-      const known = members.get(key);
-      if (known) known.push(node);
-      else members.set(key, [node]);
-    }
+    const members = new Map<string, Pick<Group, "nodes" | "leavers">>();
+    const sort = (of: FleetNode[], into: "nodes" | "leavers") => {
+      for (const node of of) {
+        const key = this.keyOf(node);
+        const known = members.get(key) ?? { nodes: [], leavers: [] };
+        known[into].push(node);
+        members.set(key, known);
+      }
+    };
+    sort(this.nodes, "nodes");
+    sort(this.leavers, "leavers");
     const isLarge = this.nodes.length > CLOSED_FROM && this.groupBy !== "none";
     const spread = this.spread;
     const keys = [...members.keys()].sort();
     this.groupOf = new Map();
     this.groups = keys.map((key) => {
-      const nodes = members.get(key) ?? [];
-      const anchor = this.memory.anchors[key];
+      const { nodes, leavers } = members.get(key) ?? { nodes: [], leavers: [] };
+      const anchor = this.memory.anchors.get(key);
       const group: Group = {
         key,
         nodes,
+        leavers,
         isOpen: this.memory.opened.get(key) ?? !isLarge,
-        radius: (22 + 12.2 * Math.sqrt(nodes.length)) * spread,
+        radius: (22 + 12.2 * Math.sqrt(nodes.length + leavers.length)) * spread,
         x: anchor?.[0] ?? 0,
         y: anchor?.[1] ?? 0,
         isPlaced: anchor !== undefined,
         counts: countKinds(nodes),
       };
-      for (const node of nodes) this.groupOf.set(node, group);
+      for (const node of [...nodes, ...leavers]) this.groupOf.set(node, group);
       return group;
     });
     this.connect();
@@ -193,7 +205,9 @@ export class Scene {
   }
 
   private connect(): void {
-    this.openNodes = this.groups.filter((group) => group.isOpen).flatMap((group) => group.nodes);
+    const open = this.groups.filter((group) => group.isOpen);
+    this.openNodes = open.flatMap((group) => group.nodes);
+    this.openLeavers = open.flatMap((group) => group.leavers).filter(({ id }) => this.memory.places.has(id));
     this.openLinks = [];
     const numberOf = new Map(this.groups.map((group, index) => [group, index]));
     // By the numbers of both: of many links most are between groups that others are between, too.
@@ -241,7 +255,9 @@ export class Scene {
     const groupIndex = new Map(this.groups.map((group, index) => [group, index]));
     const nodeIndex = new Map(this.openNodes.map((node, index) => [node, index]));
     const places: Record<string, Place> = {};
-    for (const node of this.openNodes) {
+    // Nobody is put where somebody has just left.
+    const bodies = [...this.openNodes, ...this.openLeavers];
+    for (const node of bodies) {
       const place = this.memory.places.get(node.id);
       if (place) places[node.id] = place;
     }
@@ -255,7 +271,7 @@ export class Scene {
         groupIndex.get(target) ?? 0,
       ]),
       anchors: this.memory.anchors,
-      nodes: this.openNodes.map((node) => ({
+      nodes: bodies.map((node) => ({
         id: node.id,
         group: groupIndex.get(this.groupAt(node) as Group) ?? 0,
         radius: this.radiusOf(node),
@@ -269,18 +285,26 @@ export class Scene {
   private onNews({ job, anchors, places, isDone }: LayoutNews): void {
     if (job !== this.job || !this.sent) return;
     if (anchors) {
-      this.memory.anchors = { ...this.memory.anchors, ...anchors };
       for (const group of this.groups) {
-        const anchor = anchors[group.key];
-        if (anchor) [group.x, group.y, group.isPlaced] = [...anchor, true];
+        const anchor = anchors.get(group.key);
+        if (!anchor) continue;
+        const place = this.memory.anchors.get(group.key) ?? rounded(...anchor);
+        this.memory.anchors.set(group.key, place);
+        [group.x, group.y, group.isPlaced] = [...place, true];
       }
     }
     if (places) {
       for (const [index, { id }] of this.sent.nodes.entries()) {
         // Who had a place keeps it to the last bit.
-        if (!(id in this.sent.places)) this.memory.places.set(id, [places[2 * index] ?? 0, places[2 * index + 1] ?? 0]);
+        if (!(id in this.sent.places))
+          this.memory.places.set(id, rounded(places[2 * index] ?? 0, places[2 * index + 1] ?? 0));
       }
     }
+    if (isDone)
+      this.memory.keep(
+        this.groups.map(({ key }) => key),
+        this.sent.nodes.map(({ id }) => id),
+      );
     this.isSettled = isDone;
     this.onChange(isDone);
   }

@@ -5,6 +5,9 @@ import type { Kind } from "../data/kinds.ts";
 /** Kinds whose shape is a line and not a surface. */
 export const OPEN_SHAPES: ReadonlySet<Kind> = new Set<Kind>(["connecting", "left", "offline"]);
 
+/** The ring of a node that was deregistered is fainter than that of one that only left. */
+export const LEAVER_ALPHA = 0.5;
+
 /** Adds the outline, centred, to the path. */
 export function outline(context: CanvasRenderingContext2D, kind: Kind, x: number, y: number, radius: number): void {
   if (kind === "degraded") {

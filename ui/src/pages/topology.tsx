@@ -6,6 +6,7 @@ import {
   isPast,
   isStale,
   isWaiting,
+  leavers,
   matches,
   matching,
   nodes,
@@ -67,8 +68,8 @@ export function Topology() {
   useEffect(() => {
     const fleet = shown.value;
     const canvas = drawing.current;
-    if (fleet && canvas) canvas.scene.show(fleet, nodes.value, groupBy, canvas.aspect);
-  }, [shownStructure.value, groupBy]);
+    if (fleet && canvas) canvas.scene.show(fleet, nodes.value, leavers.value, groupBy, canvas.aspect);
+  }, [shownStructure.value, leavers.value, groupBy]);
   useEffect(() => {
     const canvas = drawing.current;
     if (!canvas) return;
@@ -109,7 +110,7 @@ export function Topology() {
             ref={host}
             tabIndex={0}
             role="application"
-            aria-label={`${mode === "graph" ? "Graph" : "Grid"} of ${plural(total, "node")}${isFiltered.value ? `, ${count(found)} match the filter` : ""}. The page Nodes has the same as a table.`}
+            aria-label={`${mode === "graph" ? "Graph" : "Grid"} of ${plural(total, "node")}${isFiltered.value ? `, ${count(found)} match the filter` : ""}${leavers.value.length > 0 ? `, ${count(leavers.value.length)} lately deregistered` : ""}. The page Nodes has the same as a table.`}
             aria-describedby="canvas-keys"
             aria-keyshortcuts="ArrowUp ArrowDown ArrowLeft ArrowRight Enter Escape + - f z"
           />
@@ -303,6 +304,15 @@ function Tip({ hit, x, y }: { hit: Hit; x: number; y: number }) {
             </>
           )}
         </dl>
+      </div>
+    );
+  }
+  if (hit?.leaver) {
+    const { leaver } = hit;
+    return (
+      <div class="tip" style={style}>
+        <b>{leaver.name}</b>
+        <small>Deregistered {ago(leaver.goneAt, at)}</small>
       </div>
     );
   }
