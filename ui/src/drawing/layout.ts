@@ -113,14 +113,7 @@ export function layOut(job: LayoutJob, tell: (news: LayoutNews) => void): void {
       y: gy + distance * Math.sin(turn * GOLDEN_ANGLE),
     };
   });
-  const send = (isDone: boolean) => {
-    const places = new Float32Array(2 * bodies.length);
-    bodies.forEach((body, index) => {
-      places[2 * index] = body.fx ?? body.x ?? 0;
-      places[2 * index + 1] = body.fy ?? body.y ?? 0;
-    });
-    tell({ job: job.job, places, isDone });
-  };
+  const send = (isDone: boolean) => tell({ job: job.job, places: placesInside(job, bodies), isDone });
   if (newcomers > 0) settle(job, bodies, newcomers, () => send(false));
   send(true);
 }
@@ -151,16 +144,17 @@ function settle(job: LayoutJob, bodies: NodeBody[], newcomers: number, onNews: (
   while (simulation.alpha() > 0.012 && performance.now() - started < TIME_MS) {
     simulation.tick();
     if (performance.now() - told > NEWS_MS) {
-      keepInside(job, bodies);
       onNews();
       told = performance.now();
     }
   }
-  keepInside(job, bodies);
 }
 
-/** New groups are centred in their circle, and no newcomer is left outside it: the charge of neighbours pushes. */
-function keepInside(job: LayoutJob, bodies: NodeBody[]): void {
+/**
+ * New groups are centred in their circle, and no newcomer is left outside it: the charge of neighbours pushes. The bodies
+ * stay as they are, so that how often somebody asks does not change where they end.
+ */
+function placesInside(job: LayoutJob, bodies: NodeBody[]): Float32Array {
   const sums = job.groups.map(() => ({ x: 0, y: 0, count: 0, isSettled: false }));
   for (const body of bodies) {
     const sum = sums[body.group];
@@ -170,22 +164,24 @@ function keepInside(job: LayoutJob, bodies: NodeBody[]): void {
     sum.count += 1;
     sum.isSettled ||= body.fx !== undefined;
   }
-  for (const body of bodies) {
+  const places = new Float32Array(2 * bodies.length);
+  for (const [index, body] of bodies.entries()) {
     const sum = sums[body.group];
-    if (!sum || body.fx !== undefined) continue;
-    let x = body.x ?? 0;
-    let y = body.y ?? 0;
-    if (!sum.isSettled) {
-      x += body.gx - sum.x / sum.count;
-      y += body.gy - sum.y / sum.count;
+    let x = body.fx ?? body.x ?? 0;
+    let y = body.fy ?? body.y ?? 0;
+    if (sum && body.fx === undefined) {
+      if (!sum.isSettled) {
+        x += body.gx - sum.x / sum.count;
+        y += body.gy - sum.y / sum.count;
+      }
+      const most = Math.max(0, (job.groups[body.group]?.radius ?? 0) - body.radius - 5);
+      const distance = Math.hypot(x - body.gx, y - body.gy);
+      if (distance > most) {
+        x = body.gx + ((x - body.gx) / distance) * most;
+        y = body.gy + ((y - body.gy) / distance) * most;
+      }
     }
-    const most = Math.max(0, (job.groups[body.group]?.radius ?? 0) - body.radius - 5);
-    const distance = Math.hypot(x - body.gx, y - body.gy);
-    if (distance > most) {
-      x = body.gx + ((x - body.gx) / distance) * most;
-      y = body.gy + ((y - body.gy) / distance) * most;
-    }
-    body.x = x;
-    body.y = y;
+    places.set([x, y], 2 * index);
   }
+  return places;
 }

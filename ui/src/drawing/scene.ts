@@ -10,6 +10,8 @@ export type GroupBy = "domain" | "role" | "cluster" | "group" | "none";
 
 /** From so many nodes on groups are closed until somebody opens them: no drawing of more nodes than this can be read. */
 export const CLOSED_FROM = 1_500;
+/** Of more groups than this those are drawn as one whose names begin alike: nobody finds one among more. */
+const GROUPS_MAX = 400;
 /** A closed group is drawn as a disc of this part of the circle that is kept free for it. */
 export const DISC = 0.66;
 /** Nodes with more links than the square of this are drawn no larger. */
@@ -74,6 +76,15 @@ function workerUrl(): string {
 /** To what is kept over a reload, so that it is the same to the last digit. */
 const rounded = (x: number, y: number): Place => [Math.round(100 * x) / 100, Math.round(100 * y) / 100];
 
+/** For each name that of the group it is drawn in: its own, or the beginning that it shares with others. */
+function gather(names: ReadonlySet<string>): (name: string) => string {
+  const cut = (length: number) => (name: string) => (name.length > length ? `${name.slice(0, length)}…` : name);
+  let length = 0;
+  for (const name of names) length = Math.max(length, name.length);
+  while (length > 0 && new Set([...names].map(cut(length))).size > GROUPS_MAX) length -= 1;
+  return cut(length);
+}
+
 export class Scene {
   groups: Group[] = [];
   nodes: FleetNode[] = [];
@@ -88,6 +99,7 @@ export class Scene {
   private fleet: Fleet | null = null;
   private groupOf = new Map<FleetNode, Group>();
   private job = 0;
+  private isWorking = false;
   private sent: LayoutJob | null = null;
   private sentAt = 0;
   private timer = 0;
@@ -101,7 +113,7 @@ export class Scene {
   }
 
   end(): void {
-    clearTimeout(this.timer);
+    this.abandon();
     this.worker.terminate();
   }
 
@@ -123,6 +135,7 @@ export class Scene {
     this.nodes = nodes;
     this.leavers = leavers;
     this.aspect = Math.min(2, Math.max(0.6, aspect));
+    if (groupBy !== this.groupBy) this.abandon();
     this.groupBy = groupBy;
     this.memory = memoryOf(groupBy);
     this.memory.trim(nodes.map(({ id }) => id));
@@ -149,6 +162,7 @@ export class Scene {
 
   /** Forget all places and find new ones. */
   layOutAgain(): void {
+    this.abandon();
     this.memory.forget();
     this.regroup();
     this.arrange();
@@ -165,10 +179,11 @@ export class Scene {
   }
 
   private regroup(): void {
+    const gathered = gather(new Set([...this.nodes, ...this.leavers].map((node) => this.keyOf(node))));
     const members = new Map<string, Pick<Group, "nodes" | "leavers">>();
     const sort = (of: FleetNode[], into: "nodes" | "leavers") => {
       for (const node of of) {
-        const key = this.keyOf(node);
+        const key = gathered(this.keyOf(node));
         const known = members.get(key) ?? { nodes: [], leavers: [] };
         known[into].push(node);
         members.set(key, known);
@@ -239,19 +254,27 @@ export class Scene {
   private arrange(): void {
     const isMissing =
       this.groups.some((group) => !group.isPlaced) || this.openNodes.some((node) => !this.memory.places.has(node.id));
-    if (!isMissing) {
-      this.isSettled = true;
-      this.onChange(true);
-      return;
+    this.isSettled = !isMissing && !this.isWorking;
+    // While the worker is at it places still change: who comes meanwhile waits, or what is half done would be kept.
+    if (isMissing && !this.isWorking) {
+      clearTimeout(this.timer);
+      this.timer = setTimeout(() => this.send(), Math.max(0, this.sentAt + RELAYOUT_MS - Date.now()));
     }
-    this.isSettled = false;
+    this.onChange(this.isSettled);
+  }
+
+  /** What the worker is at counts no longer: who had no place before has none again. */
+  private abandon(): void {
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.send(), Math.max(0, this.sentAt + RELAYOUT_MS - Date.now()));
-    this.onChange(false);
+    if (!this.isWorking || !this.sent) return;
+    for (const { id } of this.sent.nodes) if (!(id in this.sent.places)) this.memory.places.delete(id);
+    this.isWorking = false;
+    this.job += 1;
   }
 
   private send(): void {
     this.sentAt = Date.now();
+    this.isWorking = true;
     const groupIndex = new Map(this.groups.map((group, index) => [group, index]));
     const nodeIndex = new Map(this.openNodes.map((node, index) => [node, index]));
     const places: Record<string, Place> = {};
@@ -300,12 +323,15 @@ export class Scene {
           this.memory.places.set(id, rounded(places[2 * index] ?? 0, places[2 * index + 1] ?? 0));
       }
     }
-    if (isDone)
-      this.memory.keep(
-        this.groups.map(({ key }) => key),
-        this.sent.nodes.map(({ id }) => id),
-      );
-    this.isSettled = isDone;
-    this.onChange(isDone);
+    if (!isDone) {
+      this.onChange(false);
+      return;
+    }
+    this.isWorking = false;
+    this.memory.keep(
+      this.groups.map(({ key }) => key),
+      this.sent.nodes.map(({ id }) => id),
+    );
+    this.arrange();
   }
 }
