@@ -15,7 +15,18 @@ const TROUBLED_NAMES_MAX = 10;
 const NEIGHBOUR_NAMES_MAX = 28;
 
 class Room {
-  private readonly taken: Box[] = [];
+  private readonly taken: Box[];
+
+  /** A name that would be cut off at an edge stands elsewhere, or nowhere. */
+  constructor(width: number, height: number) {
+    const far = 1e9;
+    this.taken = [
+      [-far, -far, 0, far],
+      [width, -far, far, far],
+      [-far, -far, far, 0],
+      [-far, height, far, far],
+    ];
+  }
 
   block(box: Box): void {
     this.taken.push(box);
@@ -34,7 +45,7 @@ export function paintLabels(frame: Frame, batches: Batch[]): void {
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   context.lineJoin = "round";
   context.textBaseline = "alphabetic";
-  const room = new Room();
+  const room = new Room(frame.width, frame.height);
   // Names of groups never give way to those of nodes.
   for (const group of scene.groups) {
     if (!group.isPlaced) continue;
