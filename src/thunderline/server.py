@@ -21,10 +21,11 @@ from thunderline.block.engines import store_from_url
 from thunderline.block.store import Store
 from thunderline.core.clock import Clock, SystemClock
 from thunderline.core.errors import SettingsError
-from thunderline.core.host import HostMeter
+from thunderline.core.host import HostMeter, host_name
 from thunderline.core.ids import new_uuid7
 from thunderline.core.logging import get_logger
 from thunderline.core.settings import Settings, data_folder
+from thunderline.core.tracing import Tracer
 from thunderline.gate.app import build_app, host_rules
 from thunderline.gate.control import ControlSocket
 from thunderline.gate.doorkeeper import Doorkeeper
@@ -144,7 +145,11 @@ async def open_server(settings: Settings, *, clock: Clock | None = None) -> Asyn
         url = _url(listener, "http" if certificate is None else "https")
         clock = clock or SystemClock()
         store = store_from_url(settings.store, clock=clock, ids=new_uuid7, writer_id="registry")
-        async with Registry.open(store, settings, clock=clock) as registry, _controlled(store, registry):
+        async with (
+            _traced(settings) as tracer,
+            Registry.open(store, settings, clock=clock, tracer=tracer) as registry,
+            _controlled(store, registry),
+        ):
             token_file = await give_first_token(registry, _token_file(settings, store)) if settings.auth else None
             controller = Controller(registry, HostMeter(registry.clock), address=url)
             await controller.start()
@@ -182,6 +187,24 @@ async def open_server(settings: Settings, *, clock: Clock | None = None) -> Asyn
                 await alerting.close()
                 await registry.tasks.end("controller")
                 await controller.stop()
+
+
+@asynccontextmanager
+async def _traced(settings: Settings) -> AsyncIterator[Tracer | None]:
+    """A block with somebody who takes traces, where they are wanted; at its end the last of them are sent."""
+    if not settings.traces:
+        yield None
+        return
+    try:
+        from thunderline.prism.tracing import open_tracing
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("opentelemetry"):
+            raise
+        raise SettingsError(
+            "traces", "need libraries: pip install 'thunderline[otel]', or leave traces off", source="traces"
+        ) from error
+    async with open_tracing(instance=settings.node_name or f"registry@{host_name()}") as tracer:
+        yield tracer
 
 
 @asynccontextmanager

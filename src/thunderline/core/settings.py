@@ -89,6 +89,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "does not say is as it is by default: a dozen rules, told in the log."
         ),
     ] = None
+    traces: Annotated[
+        bool,
+        Meta(
+            description="Whether OpenTelemetry traces of requests, handshakes and commits are sent, over OTLP/HTTP, to "
+            "where the `OTEL_*` variables say. Needs the extra `otel`; see `docs/monitoring.md`. Heartbeats are in no "
+            "trace; each commit takes some tenths of a millisecond more with it."
+        ),
+    ] = False
     admin_token_file: Annotated[
         FilePath | None,
         Meta(

@@ -81,6 +81,10 @@ class Publisher(Protocol):
     def publish(self, events: Sequence[Event]) -> None:
         """As `Bus.publish`."""
 
+    @property
+    def listeners(self) -> int:
+        """As `Bus.listeners`."""
+
 
 class Buses:
     """Several buses of one log."""
@@ -92,6 +96,11 @@ class Buses:
         """Tell the listeners of every bus."""
         for bus in self._buses:
             bus.publish(events)
+
+    @property
+    def listeners(self) -> int:
+        """How many listen, on all of them."""
+        return sum(bus.listeners for bus in self._buses)
 
     def wants(self, name: str) -> bool:
         """Whether anybody listens for `name` on any."""

@@ -46,6 +46,7 @@ from thunderline.gate.monitoring import Monitoring
 from thunderline.gate.openapi import ASKS, ApiDocument
 from thunderline.gate.page import Dashboard, NoDashboard
 from thunderline.gate.parameters import unknown_parameter
+from thunderline.gate.traced import Traced
 from thunderline.link.actor import Actor
 from thunderline.link.registry import Registry
 
@@ -139,9 +140,13 @@ def build_app(
         scope[PARTS] = parts
         await litestar(scope, receive, send)
 
+    answering: AsgiApp = BatchRoute(routed, registry, doorkeeper)
+    if registry.tracer is not None:
+        # Behind the edge, where everybody may name a trace, and behind the route of beats, which have none.
+        answering = Traced(answering, registry.tracer)
     return AnswerHeaders(
         Edge(
-            BeatRoute(BatchRoute(routed, registry, doorkeeper), registry, doorkeeper),
+            BeatRoute(answering, registry, doorkeeper),
             rules=host_rules(settings),
             doorkeeper=doorkeeper,
             body_max_bytes=settings.body_max_bytes,

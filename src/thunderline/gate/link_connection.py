@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Final, Protocol, assert_never
 
 from thunderline.core.access import Token
@@ -18,6 +19,7 @@ from thunderline.core.errors import (
 )
 from thunderline.core.logging import get_logger
 from thunderline.core.records import BeatStatus, Node
+from thunderline.core.tracing import Attributes, Caller, Span
 from thunderline.gate.faults import close_code
 from thunderline.gate.link_gate import LinkGate
 from thunderline.link.uplinks import Uplink
@@ -65,12 +67,14 @@ class LinkConnection(Uplink):
         "_allowance",
         "_allowed_at",
         "_bearer",
+        "_caller",
         "_drain_ms",
         "_end",
         "_flushing",
         "_gate",
         "_gone",
         "_goodbye_seq",
+        "_handshake",
         "_held",
         "_peer",
         "_reporting",
@@ -78,9 +82,16 @@ class LinkConnection(Uplink):
     )
 
     def __init__(
-        self, gate: LinkGate, peer: Peer, *, subprotocol: str, address: str | None, bearer: str | None = None
+        self,
+        gate: LinkGate,
+        peer: Peer,
+        *,
+        subprotocol: str,
+        address: str | None,
+        bearer: str | None = None,
+        caller: Caller | None = None,
     ) -> None:
-        """`address` is the peer's, `bearer` the token that it has shown already.
+        """`address` is the peer's, `bearer` the token that it has shown already, `caller` the trace that it named.
 
         Raises: Unauthenticated for a bearer that is not good; Overloaded when there is no room for another link.
         """
@@ -88,6 +99,8 @@ class LinkConnection(Uplink):
         if bearer is not None:
             gate.token_of(bearer, address=address)
         self._bearer = bearer
+        self._caller = caller
+        self._handshake: Span | None = None
         self._gate = gate
         self._peer = peer
         self._end = RegistryEnd(subprotocol)
@@ -149,6 +162,7 @@ class LinkConnection(Uplink):
             return
         self._gone = True
         self._end.close()
+        self._shaken({}, failure="connection_lost")
         self._bearer = self.credential = None
         self._gate.disconnected(self)
         if self.session_id:
@@ -158,6 +172,10 @@ class LinkConnection(Uplink):
 
     def _greet(self, hello: Hello) -> None:
         resume, node = hello.resume, None
+        if (tracer := self._gate.registry.tracer) is not None:
+            self._handshake = tracer.start(
+                "handshake", caller=self._caller, attributes={"thunderline.node": hello.name}
+            )
         try:
             self._gate.greeted(self)
             token = self._gate.token_of(self._shown(hello), address=self.address)
@@ -185,9 +203,10 @@ class LinkConnection(Uplink):
     async def _open(self, hello: Hello, token: Token | None) -> None:
         registry = self._gate.registry
         try:
-            node = await registry.links.open(
-                self, hello.attrs, instance=hello.instance, session_id=registry.new_id(), token=token
-            )
+            with self._handshake or nullcontext():
+                node = await registry.links.open(
+                    self, hello.attrs, instance=hello.instance, session_id=registry.new_id(), token=token
+                )
         except ThunderlineError as error:
             self.end(error)
             return
@@ -219,9 +238,20 @@ class LinkConnection(Uplink):
             features=FEATURES,
         )
         self._peer.send(self._end.welcome(welcome))
+        self._shaken({"thunderline.resumed": resumed, "thunderline.incarnation": self.incarnation})
         log.debug("link open", node=node.name, session_id=self.session_id, resumed=resumed, address=self.address)
         if self._drain_ms is not None:
             self.drain(self._drain_ms)
+
+    def _shaken(self, attributes: Attributes, *, failure: str | None = None) -> None:
+        """The handshake is over, where one was under way that somebody hears of."""
+        span, self._handshake = self._handshake, None
+        if span is None:
+            return
+        span.tell(attributes)
+        if failure is not None:
+            span.fail(failure)
+        span.end()
 
     async def _leave(self, reason: str | None) -> None:
         self.leaving, self.leaving_reason = True, reason
@@ -326,6 +356,7 @@ class LinkConnection(Uplink):
         """Tell the peer why, and close."""
         if self._is_closed:
             return
+        self._shaken({}, failure=error.code)
         # A handshake or a goodbye whose outcome is unknown may be made again: it finds what is there.
         retryable = error.retryable or isinstance(error, OutcomeUnknown)
         self._peer.send(self._end.error(error, retryable=retryable))

@@ -8,6 +8,7 @@ from uvicorn.server import ServerState
 from websockets.protocol import State
 
 from thunderline.core.errors import MalformedBody, Unauthenticated
+from thunderline.core.tracing import caller_in
 from thunderline.gate.bearers import bearer_in
 from thunderline.gate.doorkeeper import Doorkeeper
 from thunderline.gate.edge import HostRules
@@ -51,7 +52,12 @@ class LinkProtocol(WebSocketProtocol):
                 self._doorkeeper.stranger(request.address)
         try:
             self._link = LinkConnection(
-                self._gate, self, subprotocol=subprotocol, address=request.address, bearer=bearer
+                self._gate,
+                self,
+                subprotocol=subprotocol,
+                address=request.address,
+                bearer=bearer,
+                caller=None if self._gate.registry.tracer is None else caller_in(request.headers),
             )
         except Unauthenticated:
             self._doorkeeper.stranger(request.address)

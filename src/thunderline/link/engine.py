@@ -16,6 +16,7 @@ from thunderline.core.logging import get_logger
 from thunderline.core.records import CapacityReport, EntityKind, Event, GuardReport, Node, Reliability
 from thunderline.core.settings import Settings
 from thunderline.core.tasks import Supervisor
+from thunderline.core.tracing import Tracer
 from thunderline.flow.bus import Bus, Buses, LocalBus
 from thunderline.flow.gather import GatheringBus
 from thunderline.flow.pace import PacedBus
@@ -60,6 +61,7 @@ class Engine:
         clock: Clock,
         ids: IdSource,
         rng: random.Random,
+        tracer: Tracer | None = None,
     ) -> None:
         self.store = store
         self.owner = owner
@@ -95,6 +97,7 @@ class Engine:
             token_settled=self.access.token_settled,
             beats_kept=self._heartbeat_events,
             turned_away=lambda actor, error: self.refusals.note(error, action="change the cluster", actor=actor),
+            tracer=tracer,
         )
         self.ages = Ages(store, clock=clock)
         self.audit_trail = AuditTrail(

@@ -40,6 +40,8 @@ class Operation(ABC):
 
     is_audited: ClassVar[bool] = False
     """Whether what it changes stands in the audit log, and not in the event log alone."""
+    waiter: object | None = None
+    """Whose span waits for it, where there are traces."""
 
     def __init__(self, actor: Actor) -> None:
         self.actor = actor
@@ -63,11 +65,12 @@ class Operation(ABC):
 class Call(Operation, Generic[T]):
     """A change that a caller awaits, as a future. Who cancels it does not withdraw the change."""
 
-    __slots__ = ("_plan", "done")
+    __slots__ = ("_plan", "done", "waiter")
 
     def __init__(self, plan: Callable[[Overlay], T | ThunderlineError], *, actor: Actor) -> None:
         super().__init__(actor)
         self._plan = plan
+        self.waiter = None
         self.done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
     def plan(self, overlay: Overlay) -> T | ThunderlineError:

@@ -45,6 +45,7 @@ from thunderline.core.records import (
     Presence,
 )
 from thunderline.core.settings import Settings
+from thunderline.core.tracing import Tracer
 from thunderline.flow.bus import Bus, LocalBus
 from thunderline.link.actor import EMBEDDING_PROGRAM, Actor
 from thunderline.link.alert_domain import AlertDomain
@@ -79,16 +80,28 @@ class Registry:
     """A running registry; made by `Registry.open`, which also ends it."""
 
     def __init__(
-        self, store: Store, bus: Bus, *, settings: Settings, clock: Clock, ids: IdSource, rng: random.Random
+        self,
+        store: Store,
+        bus: Bus,
+        *,
+        settings: Settings,
+        clock: Clock,
+        ids: IdSource,
+        rng: random.Random,
+        tracer: Tracer | None = None,
     ) -> None:
         """Use `open`."""
+        self.tracer = tracer
+        """Who is told of commits, and of what the gate does; None: nobody is."""
         self.settings = settings
         self.clock = clock
         self.new_id = ids
         self.owner = settings.node_name or f"registry@{host_name()}"
         """This replica's name, which is also its name as a node where it is one."""
         self.store_location = store.location
-        self._engine = engine = Engine(store, bus, owner=self.owner, settings=settings, clock=clock, ids=ids, rng=rng)
+        self._engine = engine = Engine(
+            store, bus, owner=self.owner, settings=settings, clock=clock, ids=ids, rng=rng, tracer=tracer
+        )
         self.roster = engine.roster
         self.uplinks = engine.uplinks
         self.log = engine.log
@@ -121,6 +134,7 @@ class Registry:
         clock: Clock | None = None,
         ids: IdSource = new_uuid7,
         rng: random.Random | None = None,
+        tracer: Tracer | None = None,
     ) -> AsyncIterator[Registry]:
         """A registry over `store` (a URL, or one that is not yet opened), closed at the end of the block.
 
@@ -138,6 +152,7 @@ class Registry:
             clock=clock,
             ids=ids,
             rng=rng or random.Random(),
+            tracer=tracer,
         )
         try:
             await registry._engine.start()

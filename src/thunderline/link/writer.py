@@ -36,6 +36,7 @@ from thunderline.core.errors import (
 from thunderline.core.ids import BatchId, IdSource, NodeId, TokenId
 from thunderline.core.logging import get_logger
 from thunderline.core.records import Event, Node
+from thunderline.core.tracing import CommitReport, Tracer
 from thunderline.flow.bus import Publisher
 from thunderline.link.actor import Actor
 from thunderline.link.checkpoint import PresenceCheckpoint
@@ -81,6 +82,16 @@ class CommitStats(msgspec.Struct):
         return round(mean_ms, 3)
 
 
+class _Laps:
+    """When each part of a commit was done, in monotonic time; kept where there are traces."""
+
+    __slots__ = ("answered_at", "at_ms", "began_at", "planned_at", "stored_at")
+
+    def __init__(self, clock: Clock) -> None:
+        self.at_ms = clock.now_ms()
+        self.began_at = self.planned_at = self.stored_at = self.answered_at = clock.monotonic()
+
+
 class Writer:
     """Owns the roster's changes. `run` is its task; `submit` hands it work from the same event loop."""
 
@@ -101,10 +112,11 @@ class Writer:
         token_settled: Callable[[TokenId], None],
         beats_kept: Callable[[Overlay], list[Event]],
         turned_away: Callable[[Actor, ThunderlineError], None],
+        tracer: Tracer | None = None,
     ) -> None:
         """`settled` hears of every node that a commit touched (None: removed), and `token_settled` of every token,
         before its callers do; `beats_kept` gives the transient events of a committed overlay; `turned_away` hears of
-        who was refused when the turn came."""
+        who was refused when the turn came; `tracer` of each commit, and None costs none of them anything."""
         self.stats = CommitStats()
         self.meters = CommitMeters()
         self._store = store
@@ -121,6 +133,7 @@ class Writer:
         self._token_settled = token_settled
         self._beats_kept = beats_kept
         self._turned_away = turned_away
+        self._tracer = tracer
         self._closing = False
         self._away: StoreUnavailable | None = None
         self._away_since: float | None = None
@@ -163,6 +176,8 @@ class Writer:
         `audited`: what it changes stands in the audit log, too, written in the same transaction.
         """
         call = AuditedCall(plan, actor=actor) if audited else Call(plan, actor=actor)
+        if self._tracer is not None and lane is Lane.MUTATIONS:
+            call.waiter = self._tracer.current()
         self.put(lane, call)
         return call.done
 
@@ -213,6 +228,7 @@ class Writer:
         self.lanes.close()
 
     async def _commit(self, operations: list[Operation]) -> None:
+        laps = None if self._tracer is None else _Laps(self._clock)
         overlay, outcomes = self._plan(operations)
         if overlay.is_empty:
             _answer(outcomes)
@@ -224,17 +240,23 @@ class Writer:
         started = self._commit_started = self._clock.monotonic()
         self._in_flight = operations
         block_id: int | None = None
+        if laps is not None:
+            laps.planned_at = started
         try:
             block_id = await self._store.commit(batch)
             self._came_back()  # it may have been given up on meanwhile
         except ContentRejected as error:
             self.meters.errors[REJECTED] += 1
+            if laps is not None:
+                self._trace_failure(REJECTED, operations, overlay, laps)
             self._commit_over()
             self._checkpoint.put_back()
             await self._halve(operations, error)
             return
         except StoreUnavailable as error:
             self.meters.errors[UNAVAILABLE] += 1
+            if laps is not None:
+                self._trace_failure(UNAVAILABLE, operations, overlay, laps)
             self._commit_over()
             self._checkpoint.put_back()
             await self._store_lost(operations, error)
@@ -247,6 +269,8 @@ class Writer:
             self._refuse_queued(lost)
             landed = await self._settle(batch_id)
             if landed is not True:
+                if laps is not None:
+                    self._trace_failure(UNKNOWN, operations, overlay, laps)
                 self._checkpoint.put_back()
                 if landed is False and self._retry_s == RETRY_MIN_S:
                     # What can be asked need not take a batch; a connection that was merely lost, though, is back.
@@ -260,14 +284,47 @@ class Writer:
                 return
         self._commit_over()
         self._retry_s = RETRY_MIN_S
-        took_s = self._clock.monotonic() - started
+        stored_at = self._clock.monotonic()
+        took_s = stored_at - started
         self.stats.latency_sum_s += took_s
         self.stats.latency_count += 1
         self.meters.duration_s.add(took_s)
         self.meters.operations.add(len(operations))
         self.meters.beats += len(overlay.beats)
         self.meters.events.update(event.name for event in overlay.events)
-        self._committed(overlay, outcomes, block_id)
+        if laps is not None:
+            laps.stored_at = stored_at
+        self._committed(overlay, outcomes, block_id, laps)
+        if laps is not None:
+            self._trace(operations, overlay, laps)
+
+    def _trace_failure(self, kind: str, operations: list[Operation], overlay: Overlay, laps: _Laps) -> None:
+        laps.stored_at = laps.answered_at = self._clock.monotonic()
+        self._trace(operations, overlay, laps, error=kind)
+
+    def _trace(self, operations: list[Operation], overlay: Overlay, laps: _Laps, *, error: str | None = None) -> None:
+        assert self._tracer is not None
+        # One span may wait for several operations; what stands for it says nothing of equality.
+        waiting = {id(each.waiter): each.waiter for each in operations if each.waiter is not None}
+        report = CommitReport(
+            at_ms=laps.at_ms,
+            operations=len(operations),
+            beats=len(overlay.beats),
+            events=len(overlay.events),
+            revision=self._roster.revision,
+            plan_s=laps.planned_at - laps.began_at,
+            store_s=laps.stored_at - laps.planned_at,
+            answer_s=laps.answered_at - laps.stored_at,
+            fan_out_s=0.0 if error is not None else self._clock.monotonic() - laps.answered_at,
+            listeners=self._bus.listeners,
+            waiting=tuple(waiting.values()),
+            error=error,
+        )
+        try:
+            self._tracer.committed(report)
+        except Exception:
+            # A bug in who only looks on must not end the writer that everybody depends on.
+            log.exception("commit not traced")
 
     def _commit_over(self) -> None:
         self._commit_started = None
@@ -296,7 +353,7 @@ class Writer:
                 outcomes.append((operation, None, error))
         return overlay, outcomes
 
-    def _committed(self, overlay: Overlay, outcomes: list[Outcome], block_id: int | None) -> None:
+    def _committed(self, overlay: Overlay, outcomes: list[Outcome], block_id: int | None, laps: _Laps | None) -> None:
         overlay.apply()
         self._checkpoint.beats_committed(overlay.beats, block_id)
         for node_id in overlay.changed_nodes():
@@ -304,6 +361,8 @@ class Writer:
         for token_id in overlay.changed_tokens():
             self._token_settled(token_id)
         _answer(outcomes)
+        if laps is not None:
+            laps.answered_at = self._clock.monotonic()
         if overlay.events:
             self._bus.publish(overlay.events)
         if overlay.beats and (told := self._beats_kept(overlay)):

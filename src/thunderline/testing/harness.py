@@ -24,6 +24,7 @@ import msgspec
 from thunderline.block.memory import MemoryStore
 from thunderline.block.store import Store
 from thunderline.core.settings import Settings
+from thunderline.core.tracing import Tracer
 from thunderline.gate.app import build_app
 from thunderline.gate.monitoring import Monitoring
 from thunderline.link.registry import Registry
@@ -132,6 +133,7 @@ async def open_cluster(
     settings: Settings | None = None,
     clock: ManualClock | None = None,
     seed: int = 0,
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[Cluster]:
     """A running cluster; closing it commits what is queued. `store` is wrapped so that it can be made to fail.
 
@@ -140,7 +142,7 @@ async def open_cluster(
     clock = clock or ManualClock()
     faulty = store if isinstance(store, FaultyStore) else FaultyStore(store or MemoryStore())
     settings = msgspec.structs.replace(settings or Settings(), store=faulty.location)
-    opening = Registry.open(faulty, settings, clock=clock, rng=random.Random(seed))
+    opening = Registry.open(faulty, settings, clock=clock, rng=random.Random(seed), tracer=tracer)
     registry = await opening.__aenter__()
     transport = httpx.ASGITransport(
         app=build_app(registry, monitoring=Monitoring(Metrics(registry), Discovery(registry)))
