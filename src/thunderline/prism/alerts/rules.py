@@ -9,6 +9,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -174,6 +175,8 @@ class WebhookConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     url: Annotated[str, Meta(pattern=r"^https?://")]
     secret_file: str | None = None
+    ca_file: str | None = None
+    """The authorities in it are trusted, and no others."""
     timeout: Duration = "10s"
     attempts_max: Annotated[int, Meta(ge=1, le=100_000)] = 200
     retry_max: Duration = "60s"
@@ -183,6 +186,7 @@ class AlertmanagerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """Alerts posted to an Alertmanager, again and again while they fire."""
 
     url: Annotated[str, Meta(pattern=r"^https?://")]
+    ca_file: str | None = None
     timeout: Duration = "10s"
     repeat: Duration = "60s"
     attempts_max: Annotated[int, Meta(ge=1, le=100_000)] = 200
@@ -283,9 +287,18 @@ def _rule(name: str, given: _RuleInput, base: Rule | None) -> Rule:
 def _check_sink(name: str, sink: SinkConfig) -> None:
     if isinstance(sink, LogSinkConfig):
         return
+    _refuse_unless(_has_host(sink.url), f"sinks.{name}.url", "should name a host, as https://pager.example/hook does")
     for field in ("timeout", "retry_max", *(["repeat"] if isinstance(sink, AlertmanagerConfig) else [])):
         seconds = duration_s(getattr(sink, field), field=f"sinks.{name}.{field}")
         _refuse_unless(seconds >= 0.1, f"sinks.{name}.{field}", "should be 0.1s or more")
+
+
+def _has_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _refuse_unless(holds: bool, field: str, problem: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import ssl
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -65,11 +66,19 @@ class LogSink(Sink):
 class _HttpSink(Sink):
     """Posts JSON to one URL: through no proxy of the environment, following no redirect, in bounded time."""
 
-    def __init__(self, url: str, *, timeout_s: float, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float,
+        trust: ssl.SSLContext | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
         self._url = url
         self._timeout_s = timeout_s
         self._client = httpx.AsyncClient(
             trust_env=False,
+            verify=True if trust is None else trust,
             follow_redirects=False,
             timeout=timeout_s,
             transport=transport,
@@ -107,9 +116,11 @@ class WebhookSink(_HttpSink):
         clock: Clock,
         source: str,
         secret: bytes | None = None,
+        trust: ssl.SSLContext | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        super().__init__(config.url, timeout_s=duration_s(config.timeout, field="timeout"), transport=transport)
+        timeout_s = duration_s(config.timeout, field="timeout")
+        super().__init__(config.url, timeout_s=timeout_s, trust=trust, transport=transport)
         self.attempts_max = config.attempts_max
         self.retry_max_s = duration_s(config.retry_max, field="retry_max")
         self._clock = clock
@@ -143,12 +154,14 @@ class AlertmanagerSink(_HttpSink):
         *,
         clock: Clock,
         source: str,
+        trust: ssl.SSLContext | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         url = config.url.rstrip("/")
         if not url.endswith("/api/v2/alerts"):
             url += "/api/v2/alerts"
-        super().__init__(url, timeout_s=duration_s(config.timeout, field="timeout"), transport=transport)
+        timeout_s = duration_s(config.timeout, field="timeout")
+        super().__init__(url, timeout_s=timeout_s, trust=trust, transport=transport)
         self.attempts_max = config.attempts_max
         self.retry_max_s = duration_s(config.retry_max, field="retry_max")
         self.repeat_s = duration_s(config.repeat, field="repeat")
@@ -191,7 +204,7 @@ def sign(secret: bytes, sent_s: int, body: bytes) -> str:
 def open_sinks(
     config: AlertConfig, *, clock: Clock, source: str, transport: httpx.AsyncBaseTransport | None = None
 ) -> Sequence[tuple[str, Sink]]:
-    """The sinks of a configuration, by name. Raises: SettingsError for a secret that cannot be read."""
+    """The sinks of a configuration, by name. Raises: SettingsError for a file of theirs that cannot be read."""
     made: list[tuple[str, Sink]] = []
     for name, sink in config.sinks.items():
         match sink:
@@ -199,9 +212,14 @@ def open_sinks(
                 made.append((name, LogSink()))
             case WebhookConfig():
                 secret = None if sink.secret_file is None else read_secret(sink.secret_file)
-                made.append((name, WebhookSink(sink, clock=clock, source=source, secret=secret, transport=transport)))
+                trust = None if sink.ca_file is None else read_authorities(sink.ca_file)
+                webhook = WebhookSink(sink, clock=clock, source=source, secret=secret, trust=trust, transport=transport)
+                made.append((name, webhook))
             case AlertmanagerConfig():
-                made.append((name, AlertmanagerSink(sink, clock=clock, source=source, transport=transport)))
+                trust = None if sink.ca_file is None else read_authorities(sink.ca_file)
+                made.append(
+                    (name, AlertmanagerSink(sink, clock=clock, source=source, trust=trust, transport=transport))
+                )
             case _:
                 assert_never(sink)
     return made
@@ -216,6 +234,18 @@ def read_secret(path: str) -> bytes:
     if len(secret) < SECRET_MIN_BYTES:
         raise SettingsError(SETTING, f"secret_file {path} should hold {SECRET_MIN_BYTES} bytes or more", source=path)
     return secret
+
+
+def read_authorities(path: str) -> ssl.SSLContext:
+    """How to connect trusting the authorities in a PEM file alone. Raises: SettingsError."""
+    try:
+        context = ssl.create_default_context(cafile=path)
+    except ssl.SSLError as error:
+        raise SettingsError(SETTING, f"ca_file {path} holds no certificate in PEM form", source=path) from error
+    except OSError as error:
+        raise SettingsError(SETTING, f"ca_file {path} cannot be read: {error.strerror}", source=path) from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
 
 
 def _seconds(retry_after: str | None) -> float | None:
