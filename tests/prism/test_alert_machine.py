@@ -7,7 +7,7 @@ import pytest
 
 from thunderline.core.alerts import Alert, AlertState, Severity
 from thunderline.core.clock import to_ms
-from thunderline.prism.alerts.machine import Condition, Machine
+from thunderline.prism.alerts.machine import TIMERS_SPARE, Condition, Machine
 from thunderline.prism.alerts.rules import Kind, Rule
 
 OFFLINE = Rule(name="off", kind=Kind.NODE_OFFLINE, severity=Severity.CRITICAL, for_s=300.0, group_above=5)
@@ -202,3 +202,15 @@ def test_a_restored_alert_of_which_nothing_holds_is_resolved() -> None:
     again.machine.now_ms = 500 * S
     again.machine.restore(told.machine.out)
     assert again.out == [("a", "resolved", 500)]
+
+
+def test_what_comes_and_goes_for_days_before_it_is_due_takes_no_memory() -> None:
+    patient = msgspec.structs.replace(OFFLINE, for_s=7 * 86_400.0)
+    told = Told(patient)
+    for minute in range(2_000):
+        told.at(minute * 60).holds(patient, about("a", minute * 60))
+        told.at(minute * 60 + 30).holds_no_longer(patient, "a")
+    assert len(told.machine._timers) <= TIMERS_SPARE
+    told.at(120_000).holds(patient, about("a", 120_000))
+    told.at(120_000 + 7 * 86_400)
+    assert told.out == [("a", "firing", 120_000 + 7 * 86_400)]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from thunderline.core.alerts import Matcher, Severity, parse_matcher
+from thunderline.core.alerts import Matcher, Severity, fits, parse_matcher
 from thunderline.core.errors import SettingsError
 from thunderline.prism.alerts.rules import (
     DEFAULT_RULES,
     AlertConfig,
     Kind,
     LogSinkConfig,
+    Nodes,
     WebhookConfig,
     load_config,
     read_config,
@@ -70,16 +74,22 @@ def test_a_file_says_what_differs(tmp_path: Path) -> None:
         ("x = 3", "x: is not a known field"),
         ("[rules.node-offline", "is not TOML"),
         ("[rules.node-offline]\nfor = '5 minutes'", "rules.node-offline.for"),
-        ("[rules.node-offline]\nforr = '5m'", "forr"),
+        ("[rules.node-offline]\nforr = '5m'", "rules.node-offline.forr: is not a known field"),
+        ("[rules.node-offline.nodes]\nnamed = 'a'", "rules.node-offline.nodes.named"),
+        ("[rules]\nnode-offline = 'off'", "rules.node-offline: expected"),
+        ("[rules.Off]\nfor = 1", "rules"),
         ("[rules.node-offline]\nwindow = '5m'", "rules.node-offline.window: is of no use"),
         ("[rules.node-offline]\nkind = 'flapping'", "rules.node-offline: is of the kind node_offline"),
         ("[rules.node-offline]\nlabels = { node = 'x' }", "rules.node-offline.labels: node is a label"),
         ("[rules.mine]\nfor = '5m'", "rules.mine: needs a kind"),
         ("[rules.mine]\nenabled = false", "rules.mine: is no rule"),
-        ("[rules.mine]\nkind = 'mine'", "kind"),
+        ("[rules.mine]\nkind = 'mine'", "rules.mine.kind"),
+        ("[rules.store-slow]\nabove = inf", "rules.store-slow.above: should be a number"),
+        ("[rules.connection-churn]\nabove = nan", "rules.connection-churn.above"),
+        ("[rules.store-slow]\nfor = nan", "rules.store-slow.for: should be between"),
         ("[rules.store-slow]\nfor = '999d'", "rules.store-slow.for: should be between"),
-        ("[sinks.a]\ntype = 'mail'", "sinks"),
-        ("[sinks.a]\ntype = 'webhook'\nurl = 'ftp://x'", "url"),
+        ("[sinks.a]\ntype = 'mail'", "sinks.a.type"),
+        ("[sinks.a]\ntype = 'webhook'\nurl = 'ftp://x'", "sinks.a.url"),
         ("[sinks.a]\ntype = 'webhook'\nurl = 'http://x'\ntimeout = '0s'", "sinks.a.timeout"),
     ],
 )
@@ -120,6 +130,20 @@ def test_matchers(text: str, holds: bool) -> None:
     assert matcher is not None
     assert str(matcher) == text
     assert matcher.holds({"zone": "eu-1"}) is holds
+
+
+@given(pattern=st.text(alphabet="ab*", max_size=12), text=st.text(alphabet="ab\n", max_size=12))
+def test_an_asterisk_stands_for_anything(pattern: str, text: str) -> None:
+    as_expression = ".*".join(re.escape(part) for part in pattern.split("*"))
+    assert fits(pattern, text) is (re.fullmatch(as_expression, text, re.DOTALL) is not None)
+
+
+def test_no_pattern_takes_for_ever() -> None:
+    """As a regular expression this one would outlive the universe, on the loop that everybody waits for."""
+    assert not fits("*a" * 100 + "b", "a" * 10_000)
+    matcher = Matcher(label="node", op="~", value="*a" * 100 + "b")
+    assert not matcher.holds({"node": "a" * 255})
+    assert not Nodes(name="*a" * 100 + "b").holds(make_node(1, name="a" * 255))
 
 
 @pytest.mark.parametrize("text", ["", "zone", "=x", "1=2", "a b=c", "zone=" + "x" * 256])

@@ -365,6 +365,96 @@ async def test_that_the_store_is_away_is_told_while_it_is() -> None:
         assert names == ["alert.fired", "alert.resolved"]
 
 
+async def test_that_the_store_is_away_is_told_again_to_a_sink_that_did_not_take_it() -> None:
+    sink = KeptSink()
+    async with open_cluster(settings=UNGUARDED) as cluster, alerting(cluster.registry, sinks=[("kept", sink)]):
+        sink.down = True
+        cluster.store.away = True
+        await cluster.http.post("/api/nodes", json={"name": "a"})
+        await cluster.clock.advance(60)
+        assert (sink.told, sink.attempts > 1) == ([], True)
+        sink.down = False
+        await cluster.clock.advance(SETTLE_S)
+        assert sink.told == [("store-away", "firing")]
+        cluster.store.away = False
+        await cluster.clock.advance(60)
+        assert sink.told == [("store-away", "firing"), ("store-away", "resolved")]
+
+
+async def test_a_silence_holds_also_for_what_is_told_while_the_store_is_away() -> None:
+    sink = KeptSink()
+    async with open_cluster(settings=UNGUARDED) as cluster, alerting(cluster.registry, sinks=[("kept", sink)]):
+        silence = await cluster.registry.alerts.silence(SILENCE_ALL, actor=EMBEDDING_PROGRAM)
+        cluster.store.away = True
+        await cluster.http.post("/api/nodes", json={"name": "a"})
+        await cluster.clock.advance(120)
+        cluster.store.away = False
+        await cluster.clock.advance(60)
+        assert sink.attempts == 0
+        await cluster.registry.alerts.unsilence(silence.id, actor=EMBEDDING_PROGRAM)
+        await cluster.clock.advance(SETTLE_S)
+        # It was over before anybody could have been told.
+        assert sink.attempts == 0
+        names = [name for name, alert in await alert_events(cluster.registry) if alert.rule == "store-away"]
+        assert names == ["alert.fired", "alert.resolved"]
+
+
+async def test_a_wall_clock_that_goes_back_neither_hurries_nor_halts_rules_over_figures() -> None:
+    config = read_config("[rules.beat-latency]\nabove = 100\nfor = '2m'\nkeep = '1m'", source="x")
+    async with open_cluster() as cluster, alerting(cluster.registry, config):
+        node = await cluster.node("a")
+        cluster.clock.jump_wall(-3600)
+        for step in range(30):
+            await node.beat(latency_ms=250)
+            await cluster.clock.advance(10)
+            waited_s = 10 * (step + 1)
+            if waited_s < 120:
+                assert firing(cluster.registry) == []
+            elif waited_s > 150:
+                assert firing(cluster.registry) == ["beat-latency"]
+        for _ in range(12):
+            await node.beat(latency_ms=1)
+            await cluster.clock.advance(10)
+        assert firing(cluster.registry) == []
+
+
+async def test_an_alert_that_was_taken_on_and_is_over_fires_again_as_nobodys() -> None:
+    sink = KeptSink()
+    async with open_cluster(settings=UNGUARDED) as cluster, alerting(cluster.registry, sinks=[("kept", sink)]):
+        node, domain = await cluster.node("a"), cluster.registry.alerts
+        for turn in (1, 2):
+            await lose(cluster, "a")
+            await cluster.clock.advance(301 + SETTLE_S)
+            [alert] = domain.book.firing()
+            assert alert.acknowledged is None
+            assert len(sink.taken) == 2 * turn - 1
+            await domain.acknowledge(alert.id, AcknowledgeInput(), actor=EMBEDDING_PROGRAM)
+            await node.beat()
+            await cluster.clock.advance(SETTLE_S)
+            resolved = domain.get_alert(alert.id, actor=EMBEDDING_PROGRAM)
+            assert is_over(resolved)
+            assert resolved.acknowledged is not None
+        first, _, second, _ = sink.taken
+        assert (first.alert.id, first.id == second.id) == (second.alert.id, False)
+
+
+async def test_half_of_a_zone_that_returns_resolves_nothing_and_tells_nothing() -> None:
+    sink = KeptSink()
+    async with open_cluster(settings=UNGUARDED) as cluster, alerting(cluster.registry, sinks=[("kept", sink)]):
+        names = [f"n{number:03}" for number in range(500)]
+        await zone_of(cluster, "eu-1", names)
+        await cluster.clock.advance(OFFLINE_AFTER_S + 301 + SETTLE_S)
+        assert [(each.alert.labels, each.alert.nodes) for each in sink.taken] == [({"zone": "eu-1"}, 500)]
+        for name in names[:250]:
+            await cluster.registry.heartbeat(name, "online")
+        await cluster.clock.advance(SETTLE_S)
+        assert len(sink.taken) == 1
+        for name in names[250:]:
+            await cluster.registry.heartbeat(name, "online")
+        await cluster.clock.advance(SETTLE_S)
+        assert sink.told == [("node-offline", "firing"), ("node-offline", "resolved")]
+
+
 async def test_after_a_start_of_the_registry_nodes_have_time_to_come_back() -> None:
     """Nobody is told as lost who could not say that it is there."""
     store, clock = MemoryStore(), ManualClock()

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
-from functools import lru_cache
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -113,7 +112,7 @@ class Matcher(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         found = labels.get(self.label, "")
         if self.op in ("=", "!="):
             return (found == self.value) is (self.op == "=")
-        return (_pattern(self.value).fullmatch(found) is not None) is (self.op == "~")
+        return fits(self.value, found) is (self.op == "~")
 
     def __str__(self) -> str:
         return f"{self.label}{self.op}{self.value}"
@@ -156,8 +155,20 @@ def some_names(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(names)[:NAMES_MAX])
 
 
-@lru_cache(maxsize=1024)
-def _pattern(text: str) -> re.Pattern[str]:
-    # Of the shell's patterns the asterisk alone.
-    parts = [re.escape(part) for part in text.split("*")]
-    return re.compile(".*".join(parts), re.DOTALL)
+def fits(pattern: str, text: str) -> bool:
+    """Whether the whole text is as the pattern has it, in which `*` stands for anything: of the shell's patterns that
+    alone. It takes as long as both are, whatever they are: callers choose them, and a regular expression may take for
+    ever."""
+    first, *others = pattern.split("*")
+    if not others:
+        return text == first
+    *between, last = others
+    if len(text) < len(first) + len(last) or not text.startswith(first) or not text.endswith(last):
+        return False
+    at, end = len(first), len(text) - len(last)
+    for part in between:
+        found = text.find(part, at, end)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return True

@@ -33,7 +33,7 @@ from thunderline.core.records import CapacityReport, Event, GuardReport, Node, N
 from thunderline.core.tasks import Supervisor
 from thunderline.link.registry import Registry
 from thunderline.prism.alerts.conditions import LogRules
-from thunderline.prism.alerts.machine import Machine
+from thunderline.prism.alerts.machine import Condition, Machine
 from thunderline.prism.alerts.outlets import Outlet, Sink
 from thunderline.prism.alerts.readings import Readings
 from thunderline.prism.alerts.rules import FIGURES, AlertConfig, Kind
@@ -95,6 +95,7 @@ class Alerting:
         self._tasks = Supervisor()
         self._rules = LogRules(config)
         self._figures = Machine(rule for rule in config.rules if rule.kind in FIGURES)
+        self._figures_at = self._clock.monotonic()
         self._taken_up: set[str] = set()
         self._readings = Readings(registry, certificate_expires_at=certificate_expires_at)
         self._unkept: list[Alert] = []
@@ -225,10 +226,11 @@ class Alerting:
         while since < start.revision:
             page = await self._registry.log_reader.events(after=since, before=Revision(start.revision + 1), limit=PAGE)
             if not page:
-                return
+                break
             for event in page:
                 self._rules.recall(event)
             since = page[-1].revision
+        self._rules.recalled()
 
     async def _time_of(self, revision: Revision) -> int:
         page = await self._registry.log_reader.events(
@@ -288,19 +290,31 @@ class Alerting:
     async def _read_figures(self) -> None:
         while True:
             for rule in self._figures.rules.values():
-                conditions = await self._readings.read(rule)
-                self._figures.advance(self._clock.now_ms())
+                conditions = self._in_time_of_figures(await self._readings.read(rule))
                 if rule.name in self._taken_up:
                     self._figures.only(rule, conditions)
                 else:
                     self._taken_up.add(rule.name)
                     firing = [alert for alert in self._domain.book.firing() if alert.rule == rule.name]
                     self._figures.take_up(rule, conditions, firing)
-            self._figures.advance(self._clock.now_ms())
             await self._keep()
             due_ms = self._figures.next_due_ms()
-            wait_s = READ_S if due_ms is None else (due_ms - self._clock.now_ms()) / 1000
+            wait_s = READ_S if due_ms is None else (due_ms - self._figures.now_ms) / 1000
             await self._clock.sleep(min(READ_S, max(LOOK_S, wait_s)) * self._rng.uniform(0.9, 1.0))
+
+    def _in_time_of_figures(self, conditions: list[Condition]) -> list[Condition]:
+        """What was just read, once the figures' time is the present: wall time, but where that has gone back it goes on
+        from where it was, as the monotonic clock does. Else nothing would be due until wall time has caught up, and
+        what begins to hold would seem to hold for long."""
+        wall_ms, monotonic = self._clock.now_ms(), self._clock.monotonic()
+        passed_ms = int((monotonic - self._figures_at) * 1000)
+        now_ms = max(wall_ms, self._figures.now_ms + passed_ms)
+        self._figures_at = monotonic
+        self._figures.advance(now_ms)
+        ahead_ms = now_ms - wall_ms
+        if not ahead_ms:
+            return conditions
+        return [msgspec.structs.replace(each, since_ms=each.since_ms + ahead_ms) for each in conditions]
 
     # Keeping
 

@@ -79,6 +79,13 @@ class LogRules:
             for times in self._closings.values():
                 times.append(to_ms(event.at))
 
+    def recalled(self) -> None:
+        """All of those were taken: what holds by them is pending as yet, as after `begin`."""
+        machine = self.machine
+        now_ms, machine.now_ms = machine.now_ms, 0
+        self._look_at_churn(now_ms)
+        machine.now_ms = now_ms
+
     # Events
 
     def apply(self, event: Event) -> None:
@@ -103,7 +110,7 @@ class LogRules:
             if event.name == LINK_CLOSED and _is_of_registry(event):
                 for rule in self._of[Kind.CONNECTION_CHURN]:
                     self._closings[rule.name].append(machine.now_ms)
-                self._look_at_churn()
+                self._look_at_churn(machine.now_ms)
         elif isinstance(payload, NodeGroup):
             if event.deleted:
                 self._groups.pop(payload.name, None)
@@ -121,7 +128,7 @@ class LogRules:
         """Let everything be judged that is due by then. No event from before that time may follow."""
         while (churn_ms := self._churn_due_ms()) is not None and churn_ms <= to_ms:
             self.machine.advance(churn_ms)
-            self._look_at_churn()
+            self._look_at_churn(self.machine.now_ms)
         self.machine.advance(to_ms)
 
     def _is_start(self, event: Event) -> bool:
@@ -214,23 +221,22 @@ class LogRules:
 
     # Connections
 
-    def _look_at_churn(self) -> None:
-        now_ms = self.machine.now_ms
+    def _look_at_churn(self, now_ms: int) -> None:
         for rule in self._of[Kind.CONNECTION_CHURN]:
             times = self._closings[rule.name]
             since_ms = now_ms - round(rule.window_s * 1000)
             while times and times[0] <= since_ms:
                 times.popleft()
             if len(times) > rule.above:
-                self.machine.holds(rule, self._churn(rule, len(times)))
+                self.machine.holds(rule, self._churn(rule, len(times), since_ms=now_ms))
             else:
                 self.machine.holds_no_longer(rule, _REGISTRY)
 
-    def _churn(self, rule: Rule, closed: int) -> Condition:
+    def _churn(self, rule: Rule, closed: int, *, since_ms: int) -> Condition:
         return Condition(
             subject=_REGISTRY,
             labels={},
-            since_ms=self.machine.now_ms,
+            since_ms=since_ms,
             summary=f"{closed} links to the registry ended within {rule.window_s:g} s",
             value=float(closed),
         )

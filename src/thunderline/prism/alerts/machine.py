@@ -28,6 +28,9 @@ REGROUP_MS: Final = 60_000
 PENDING_MAX: Final = 1_000
 """So many are shown."""
 
+TIMERS_SPARE: Final = 64
+"""Timers that count no longer may be so many, and as many again as there are cases, before they are cleared away."""
+
 Place = tuple[str, str]
 """A label and its value: where something is. Many of one place become one alert."""
 
@@ -342,6 +345,10 @@ class Machine:
         case.turn += 1
         case.due_ms = due_ms
         heapq.heappush(self._timers, (due_ms, next(self._order), case.turn, case))
+        if len(self._timers) > TIMERS_SPARE + 2 * len(self._cases):
+            # What was disarmed goes only once it is due, which may be days away, and be armed again many times before.
+            self._timers = [timer for timer in self._timers if timer[2] == timer[3].turn]
+            heapq.heapify(self._timers)
 
     def _disarm(self, case: _Case) -> None:
         case.turn += 1

@@ -175,10 +175,7 @@ class Outlet:
         wait_s = HELD_LOOK_S if self.sink.repeat_s is None else min(HELD_LOOK_S, self.sink.repeat_s)
         while True:
             await self._clock.sleep(wait_s)
-            while self._at_once:
-                notification = self._at_once.popleft()
-                if await self._tell(notification):
-                    self._told_at_once.append(notification.id)
+            await self._tell_what_waits()
             if self._place.held:
                 async with self._turn:
                     await self._tell_held()
@@ -188,6 +185,20 @@ class Outlet:
                 await self._repeat()
             if self._registry.log.revision - self._kept_revision > PASSED_MAX and not self._turn.locked():
                 await self._pass_over()
+
+    async def _tell_what_waits(self) -> None:
+        """Tell of what can be in no log yet. What is not taken waits for the next look, and all behind it, too; what is
+        silenced waits for the log, and so for the end of the silence."""
+        while self._at_once:
+            notification = self._at_once[0]
+            is_told = not self._domain.is_silenced(notification.alert) and await self._tell(notification)
+            if is_told is None:
+                return
+            # The log may have told of it meanwhile.
+            if self._at_once and self._at_once[0] is notification:
+                self._at_once.popleft()
+            if is_told:
+                self._told_at_once.append(notification.id)
 
     def tell_at_once(self, alert: Alert) -> None:
         """Tell of an alert that cannot be in the log yet."""
@@ -207,6 +218,8 @@ class Outlet:
             log.debug("alert not told", sink=self.name, alert=alert.id)
         else:
             dead = await self._deliver(notification)
+        for waiting in [each for each in self._at_once if each.id == notification.id]:
+            self._at_once.remove(waiting)
         self._place.revision = event.revision
         await self._keep_place(dead)
 
@@ -276,14 +289,14 @@ class Outlet:
             self.told += 1
             return None
 
-    async def _tell(self, notification: Notification) -> bool:
-        """Try once."""
+    async def _tell(self, notification: Notification) -> bool | None:
+        """Try once; gives whether it was taken, None where it may be next time."""
         try:
             await self.sink.send(notification)
         except NotTaken as error:
             self.failures += 1
             log.warning("alert not taken", sink=self.name, reason=error.reason, attempts=1)
-            return False
+            return False if error.is_final else None
         self.told += 1
         return True
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from thunderline.core.alerts import RULE_LABEL, SEVERITY_LABEL, LabelName, Severity
+from thunderline.core.alerts import RULE_LABEL, SEVERITY_LABEL, LabelName, Severity, fits
 from thunderline.core.errors import SettingsError
 from thunderline.core.inputs import InputProblem, explain
 from thunderline.core.records import Node
@@ -86,7 +86,7 @@ class Nodes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def holds(self, node: Node) -> bool:
         """Whether the node is one of them."""
         return (
-            (self.name is None or fnmatchcase(node.name, self.name))
+            (self.name is None or fits(self.name, node.name))
             and (self.role is None or node.role == self.role)
             and (self.domain is None or node.domain == self.domain)
             and (self.group is None or self.group in node.groups)
@@ -198,8 +198,9 @@ SinkConfig = LogSinkConfig | WebhookConfig | AlertmanagerConfig
 
 class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     after_start: Duration = "2m"
-    rules: dict[RuleName, _RuleInput] = {}
-    sinks: dict[RuleName, SinkConfig] = {}
+    # Each is read for itself, so that a mistake is named with whose it is.
+    rules: dict[RuleName, Any] = {}
+    sinks: dict[RuleName, Any] = {}
 
 
 class AlertConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -227,7 +228,8 @@ def read_config(text: str, *, source: str) -> AlertConfig:
         raise SettingsError(SETTING, f"{field}: {problem}", source=source) from error
     try:
         rules = {rule.name: rule for rule in DEFAULT_RULES}
-        for name, given in parsed.rules.items():
+        for name, as_given in parsed.rules.items():
+            given: _RuleInput = _convert(as_given, _RuleInput, place=f"rules.{name}")
             if given.enabled:
                 rules[name] = _rule(name, given, rules.get(name))
             else:
@@ -235,9 +237,12 @@ def read_config(text: str, *, source: str) -> AlertConfig:
                     name in rules or given.kind is not UNSET, f"rules.{name}", "is no rule that could be off"
                 )
                 rules.pop(name, None)
-        sinks = dict(parsed.sinks) or {"log": LogSinkConfig()}
+        sinks: dict[str, SinkConfig] = {
+            name: _convert(as_given, SinkConfig, place=f"sinks.{name}") for name, as_given in parsed.sinks.items()
+        }
         for name, sink in sinks.items():
             _check_sink(name, sink)
+        sinks = sinks or {"log": LogSinkConfig()}
         after_start_s = duration_s(parsed.after_start, field="after_start")
     except InputProblem as problem:
         raise SettingsError(SETTING, str(problem), source=source) from problem
@@ -257,6 +262,15 @@ def duration_s(given: Duration, *, field: str) -> float:
     return seconds
 
 
+def _convert(given: object, kind: Any, *, place: str) -> Any:
+    """What is given as one of that kind. Raises: InputProblem."""
+    try:
+        return msgspec.convert(given, kind)
+    except msgspec.ValidationError as error:
+        field, problem = explain(error)
+        raise InputProblem(f"{place}.{field}" if field else place, problem) from error
+
+
 def _rule(name: str, given: _RuleInput, base: Rule | None) -> Rule:
     place = f"rules.{name}"
     if base is None:
@@ -272,6 +286,8 @@ def _rule(name: str, given: _RuleInput, base: Rule | None) -> Rule:
             raise InputProblem(f"{place}.{parameter}", f"is of no use to the kind {base.kind}")
     if given.labels is not UNSET and (taken := _RESERVED & given.labels.keys()):
         raise InputProblem(f"{place}.labels", f"{min(taken)} is a label that alerts have by themselves")
+    if given.above is not UNSET:
+        _refuse_unless(math.isfinite(given.above), f"{place}.above", "should be a number that is reached one day")
     changes: dict[str, Any] = {}
     for parameter in ("severity", "above", "nodes", "labels"):
         if (value := getattr(given, parameter)) is not UNSET:
