@@ -171,6 +171,7 @@ async def open_server(settings: Settings, *, clock: Clock | None = None) -> Asyn
             metrics = Metrics(
                 registry,
                 connections=entrance,
+                alerts=alerting,
                 certificate_expires_at=None if certificate is None else lambda: certificate.expires_at,
             )
             monitoring = Monitoring(metrics, Discovery(registry))

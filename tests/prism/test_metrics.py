@@ -13,14 +13,18 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.gate.links import Links
+from tests.prism.alert_worlds import SETTLE_S, KeptSink, alerting, lose
 from tests.prism.programs import needs, program
-from tests.prism.text import scrape, value
+from tests.prism.text import Samples, read, scrape, value
 from thunderline.core.access import Scope
+from thunderline.core.alerts import Severity
 from thunderline.core.errors import Overloaded, StoreUnavailable
 from thunderline.core.inputs import NewToken
 from thunderline.core.settings import Settings
 from thunderline.link.actor import EMBEDDING_PROGRAM
 from thunderline.link.vitals import SOON
+from thunderline.prism.alerts.alerting import Alerting
+from thunderline.prism.alerts.rules import AlertConfig
 from thunderline.prism.catalogue import METRICS, OTHER, PROCESS, VALUES_MAX, Kind
 from thunderline.prism.metrics import Metrics, largest, prefers_open_metrics
 from thunderline.testing.harness import Cluster, open_cluster
@@ -52,6 +56,7 @@ def full(cluster: Cluster) -> Metrics:
     return Metrics(
         cluster.registry,
         connections=Entered(),
+        alerts=Alerting(cluster.registry, AlertConfig(), sinks=[("kept", KeptSink())]),
         certificate_expires_at=lambda: cluster.clock.now() + timedelta(days=3),
     )
 
@@ -181,6 +186,41 @@ async def test_what_is_written_is_counted_once(cluster: Cluster) -> None:
     buckets = [count for (name, _), count in after.items() if name == "thunderline_commit_duration_seconds_bucket"]
     assert buckets == sorted(buckets)
     assert more("log_events") == more("log_revision") == 2
+
+
+async def test_alerts_are_counted_by_severity_and_what_became_of_telling_them_by_sink() -> None:
+    pager, chat = KeptSink(), KeptSink()
+    pager.down = chat.refuses = True
+    settings = Settings(guard_fraction=1.0)
+    async with (
+        open_cluster(settings=settings) as cluster,
+        alerting(cluster.registry, sinks=[("pager", pager), ("chat", chat)]) as alerts,
+    ):
+        metrics = Metrics(cluster.registry, alerts=alerts)
+
+        async def samples() -> Samples:
+            body, _ = await metrics.expose(None)
+            return read(body.decode())
+
+        before = await samples()
+        assert {value(before, "alerts_firing", severity=each) for each in Severity} == {0}
+        assert value(before, "alert_dead_letters_total", sink="pager") == 0
+        node = await cluster.node("a")
+        await lose(cluster, "a")
+        await cluster.clock.advance(301 + SETTLE_S)
+        during = await samples()
+        assert value(during, "alerts_firing", severity="critical") == 1
+        assert value(during, "alerts_firing", severity="warning") == 0
+        assert value(during, "alert_attempts_failed_total", sink="pager") == pager.attempts > 1
+        assert value(during, "alert_dead_letters_total", sink="chat") == 1
+        pager.down = chat.refuses = False
+        await node.beat()
+        await cluster.clock.advance(60 + SETTLE_S)
+        after = await samples()
+        assert value(after, "alerts_firing", severity="critical") == 0
+        assert value(after, "alert_notifications_total", sink="pager") == len(pager.taken) == 2
+        assert value(after, "alert_notifications_total", sink="chat") == len(chat.taken) == 1
+        assert value(after, "tasks_failed") == 0
 
 
 async def test_a_store_that_is_away_is_told_and_what_failed_is_counted(cluster: Cluster) -> None:

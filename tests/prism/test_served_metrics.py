@@ -27,6 +27,7 @@ async def test_connections_and_the_end_of_the_certificate_are_told(tmp_path: Pat
             assert 1 <= value(samples, "connections") <= opened
         assert value(samples, "certificate_expiry_timestamp_seconds") == expires_at.timestamp()
         assert value(samples, "nodes", status="online") == 1
+        assert value(samples, "alert_notifications_total", sink="log") == 0
         assert samples["process_open_fds", ()] > 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Final
@@ -9,7 +10,7 @@ from typing import Final
 import msgspec
 
 from thunderline.block.store import Document
-from thunderline.core.alerts import Alert, AlertState, PendingAlert, Silence
+from thunderline.core.alerts import Alert, AlertState, PendingAlert, Severity, Silence
 
 ALERTS: Final = "alerts"
 SILENCES: Final = "silences"
@@ -48,6 +49,8 @@ class AlertBook:
 
     def __init__(self) -> None:
         self.pending: Callable[[], Sequence[PendingAlert]] = lambda: ()
+        self.firing_by: Counter[Severity] = Counter()
+        """How many fire, by severity."""
         self._alerts: dict[str, Alert] = {}
         self._silences: dict[str, Silence] = {}
 
@@ -66,11 +69,18 @@ class AlertBook:
 
     def put(self, alert: Alert) -> None:
         """Take the alert's newer record."""
+        self._uncount(self._alerts.get(alert.id))
+        if alert.state is AlertState.FIRING:
+            self.firing_by[alert.severity] += 1
         self._alerts[alert.id] = alert
 
     def forget(self, alert_id: str) -> None:
         """Show the alert no longer; one that is not there is fine."""
-        self._alerts.pop(alert_id, None)
+        self._uncount(self._alerts.pop(alert_id, None))
+
+    def _uncount(self, alert: Alert | None) -> None:
+        if alert is not None and alert.state is AlertState.FIRING:
+            self.firing_by[alert.severity] -= 1
 
     def silence(self, silence_id: str) -> Silence | None:
         """The silence with this id."""

@@ -109,6 +109,16 @@ TOKEN_EXPIRY: Final = _gauge("token_next_expiry_timestamp_seconds", "When the ne
 CERTIFICATE_EXPIRY: Final = _gauge(
     "certificate_expiry_timestamp_seconds", "When the TLS certificate expires, or the first of its chain"
 )
+ALERTS_FIRING: Final = _gauge(
+    "alerts_firing", "Alerts that fire, also those that are silenced, by severity", "severity"
+)
+ALERTS_TOLD: Final = _counter("alert_notifications_total", "Notifications of alerts that a sink took", "sink")
+ALERTS_FAILED: Final = _counter(
+    "alert_attempts_failed_total", "Attempts to tell a sink of an alert that it did not take", "sink"
+)
+ALERTS_DEAD: Final = _counter(
+    "alert_dead_letters_total", "Notifications of alerts that a sink was given up for", "sink"
+)
 TASKS_FAILED: Final = _gauge("tasks_failed", "Tasks of the server that ended by a failure, which only a restart mends")
 
 METRICS: Final = tuple(value for value in list(globals().values()) if isinstance(value, Metric))

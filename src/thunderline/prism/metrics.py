@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from math import inf
 from typing import Final, Protocol, assert_never
@@ -23,6 +23,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from thunderline import __version__
+from thunderline.core.alerts import Severity
 from thunderline.core.errors import StoreUnavailable
 from thunderline.flow.taxonomy import TAXONOMY, TRANSIENT
 from thunderline.link.lanes import Lane
@@ -50,18 +51,53 @@ class Connections(Protocol):
         """Those of them that have ended."""
 
 
+class Outlet(Protocol):
+    """Who tells a sink of alerts, and counts since the start."""
+
+    @property
+    def name(self) -> str:
+        """The sink's."""
+
+    @property
+    def told(self) -> int:
+        """What was taken."""
+
+    @property
+    def failures(self) -> int:
+        """Attempts that failed."""
+
+    @property
+    def dead(self) -> int:
+        """What became a dead letter."""
+
+
+class Alerts(Protocol):
+    """Who raises alerts."""
+
+    @property
+    def outlets(self) -> Sequence[Outlet]:
+        """One for each sink."""
+
+    @property
+    def failed(self) -> Sequence[str]:
+        """Tasks of it that ended by a failure."""
+
+
 class Metrics:
-    """The metrics of one server; `connections` and `certificate_expires_at` None: there is nothing to tell of them."""
+    """The metrics of one server; `connections`, `alerts` and `certificate_expires_at` None: there is nothing to tell of
+    them."""
 
     def __init__(
         self,
         registry: Registry,
         *,
         connections: Connections | None = None,
+        alerts: Alerts | None = None,
         certificate_expires_at: Callable[[], datetime | None] | None = None,
     ) -> None:
         self._registry = registry
         self._connections = connections
+        self._alerts = alerts
         self._certificate_expires_at = certificate_expires_at
         self._process = ProcessCollector(registry=None)
 
@@ -149,7 +185,15 @@ class Metrics:
         yield _one(catalogue.TOKENS_EXPIRING, vitals.tokens.expiring)
         if (next_expiry_at := vitals.tokens.next_expiry_at) is not None:
             yield _one(catalogue.TOKEN_EXPIRY, next_expiry_at.timestamp())
-        yield _one(catalogue.TASKS_FAILED, vitals.tasks_failed)
+        firing = registry.alerts.book.firing_by
+        yield _one(catalogue.ALERTS_FIRING, {severity.value: firing[severity] for severity in Severity})
+        tasks_failed = vitals.tasks_failed
+        if (alerts := self._alerts) is not None:
+            tasks_failed += len(alerts.failed)
+            yield _one(catalogue.ALERTS_TOLD, {outlet.name: outlet.told for outlet in alerts.outlets})
+            yield _one(catalogue.ALERTS_FAILED, {outlet.name: outlet.failures for outlet in alerts.outlets})
+            yield _one(catalogue.ALERTS_DEAD, {outlet.name: outlet.dead for outlet in alerts.outlets})
+        yield _one(catalogue.TASKS_FAILED, tasks_failed)
 
 
 class _Gathered(Collector):
