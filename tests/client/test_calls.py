@@ -14,6 +14,7 @@ import pytest
 import thunderline.client
 from tests.cli.servers import ServedRegistry
 from tests.client.clients import Driven, driven, scripted
+from tests.prism.alert_worlds import SETTLE_S, alerting, lose
 from thunderline.client import (
     BatchRefused,
     BlockingClient,
@@ -30,6 +31,7 @@ from thunderline.client import (
 from thunderline.client.errors import ServerUnavailable
 from thunderline.core.errors import InvalidInput
 from thunderline.core.records import GroupType, Heartbeat, LinkSession, Node, NodeGroup, NodeStatus
+from thunderline.core.settings import Settings
 from thunderline.gate.app import build_app
 from thunderline.link.registry import Registry
 from thunderline.testing.harness import BASE_URL, open_cluster
@@ -66,6 +68,7 @@ def test_the_public_names_are_these() -> None:
         *("KeptHeartbeat", "NodeResult", "OnlineNode", "PresentNode", "TaggedNode"),
         "ToldEvent",
         *("Changed", "Differences", "GraphDiff", "StatusHistory", "StatusSpan", "Timeline", "Uptime"),
+        *("AlertList", "ToldAlert", "ToldSilence"),
         *("AnswerLost", "BatchRefused", "ClientError", "Conflict", "Forbidden", "InvalidRequest", "KeyReused"),
         "ListAgain",
         *(
@@ -389,3 +392,48 @@ def test_a_call_under_a_key_is_done_once(client: Driven, name: str) -> None:
         client.mark_status(name, "degraded", idempotency_key=name)
     with pytest.raises(InvalidInput):
         client.mark_status(name, "degraded", idempotency_key="a\n")
+
+
+def test_alerts_are_listed_taken_on_and_silenced(client: Driven, name: str) -> None:
+    silence = client.silence_alerts([f"node={name}", "rule~node-*", "zone!=eu-1"], 600, reason="rack move")
+    assert [str(matcher) for matcher in silence.matchers] == [f"node={name}", "rule~node-*", "zone!=eu-1"]
+    assert (silence.reason, silence.active) == ("rack move", True)
+    assert silence in client.list_silences()
+    client.unsilence_alerts(silence.id)
+    assert silence.id not in {each.id for each in client.list_silences()}
+    with pytest.raises(NotFound):
+        client.unsilence_alerts(silence.id)
+    with pytest.raises(InvalidInput, match="should look like zone=eu-1"):
+        client.silence_alerts(["zone"], 600)
+    with pytest.raises(InvalidRequest):
+        client.silence_alerts([], 600)
+    for call in (client.get_alert, client.acknowledge_alert):
+        with pytest.raises(NotFound):
+            call("0" * 32)
+        with pytest.raises(InvalidInput):
+            call("silences/../x")
+    assert client.list_alerts(node=name, state="firing", silenced=False).alerts == []
+
+
+async def test_every_alert_is_listed_however_many_pages_that_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "ALERTS_PAGE", 2)
+    async with open_cluster(settings=Settings(guard_fraction=1.0)) as cluster, alerting(cluster.registry):
+        for node in ("a", "b", "c", "d", "e"):
+            await cluster.node(node)
+        await lose(cluster, "e")
+        await cluster.clock.advance(301 + SETTLE_S)
+        await cluster.node("late")
+        await lose(cluster, "late")
+        async with Client(BASE_URL, transport=cluster.transport) as client:
+            listed = await client.list_alerts(severity="critical")
+            assert sorted(each.labels["node"] for each in listed.alerts) == ["a", "b", "c", "d", "e"]
+            assert [each.labels["node"] for each in listed.pending] == ["late"]
+            alert = listed.alerts[0]
+            taken = await client.acknowledge_alert(alert.id, "mine", idempotency_key="k")
+            assert taken.acknowledged is not None
+            assert taken.acknowledged.note == "mine"
+            assert await client.get_alert(alert.id) == taken
+            assert (await client.list_alerts(acknowledged=True)).alerts == [taken]
+            silence = await client.silence_alerts([f"node={alert.labels['node']}"], 60)
+            [silenced] = (await client.list_alerts(silenced=True)).alerts
+            assert (silenced.id, silenced.silenced_by) == (alert.id, silence.id)

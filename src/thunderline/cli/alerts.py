@@ -20,8 +20,16 @@ from thunderline.cli.remote import Remote
 from thunderline.cli.screen import note, on_terminal, open_console, plain, write_json, write_line, write_rows
 from thunderline.cli.when import read_when
 from thunderline.client import calls
+from thunderline.client.alerts import (
+    AlertAnswer,
+    AlertPage,
+    SilenceAnswer,
+    SilencesAnswer,
+    ToldAlert,
+    ToldSilence,
+)
 from thunderline.client.calls import Call
-from thunderline.core.alerts import Alert, AlertState, PendingAlert, Severity, parse_matcher
+from thunderline.core.alerts import AlertState, PendingAlert, Severity, parse_matcher
 from thunderline.core.clock import SystemClock, to_ms
 
 if TYPE_CHECKING:
@@ -49,45 +57,6 @@ class ListsByDefault(TyperGroup):
         if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
             args = ["list", *args]
         return super().parse_args(ctx, args)
-
-
-class _Shown(Alert, frozen=True, kw_only=True):
-    state: AlertState
-    silenced_by: str | None = None
-
-
-class _Alerts(msgspec.Struct, frozen=True):
-    alerts: list[_Shown]
-    pending: list[PendingAlert]
-    next_cursor: str | None
-
-
-class _Taken(msgspec.Struct, frozen=True):
-    alert: _Shown
-
-
-class _ShownMatcher(msgspec.Struct, frozen=True):
-    label: str
-    op: str
-    value: str
-
-
-class _ShownSilence(msgspec.Struct, frozen=True):
-    id: str
-    matchers: list[_ShownMatcher]
-    until: datetime
-    by: str
-    at: datetime
-    reason: str | None
-    active: bool
-
-
-class _Silence(msgspec.Struct, frozen=True):
-    silence: _ShownSilence
-
-
-class _Silences(msgspec.Struct, frozen=True):
-    silences: list[_ShownSilence]
 
 
 alerts = typer.Typer(
@@ -175,7 +144,7 @@ def ack(
     """Take a firing alert on, so that others know."""
     body = msgspec.json.encode({} if message is None else {"note": message})
     with Remote(server, token_file=token_file, ca=ca, warn=note) as remote:
-        taken = remote.ask(Call("POST", f"/api/alerts/{alert}/ack", _Taken, body=body)).alert
+        taken = remote.ask(Call("POST", f"/api/alerts/{alert}/ack", AlertAnswer, body=body)).alert
     assert taken.acknowledged is not None
     write_line(f"{taken.rule}: taken on by {taken.acknowledged.by}")
 
@@ -214,7 +183,7 @@ def silence(
     if reason is not None:
         given["reason"] = reason
     with Remote(server, token_file=token_file, ca=ca, warn=note) as remote:
-        made = remote.ask(Call("POST", "/api/alerts/silences", _Silence, body=msgspec.json.encode(given))).silence
+        made = remote.ask(Call("POST", "/api/alerts/silences", SilenceAnswer, body=msgspec.json.encode(given))).silence
     write_line(made.id)
     note(f"silenced until {rfc3339(made.until)}")
 
@@ -242,7 +211,7 @@ def silences(*, server: Server, token_file: TokenFile = None, ca: Ca = None, as_
         if as_json:
             write_json(bytes(remote.get("/api/alerts/silences", msgspec.Raw)))
             return
-        found = remote.get("/api/alerts/silences", _Silences).silences
+        found = remote.get("/api/alerts/silences", SilencesAnswer).silences
         now = remote.now
     if not on_terminal():
         write_rows(
@@ -354,18 +323,18 @@ def _event_of(told: Any) -> Event | None:
     )
 
 
-def _pages(remote: Remote, query: Sequence[tuple[str, str]]) -> Iterator[_Alerts]:
+def _pages(remote: Remote, query: Sequence[tuple[str, str]]) -> Iterator[AlertPage]:
     cursor: str | None = None
     while True:
         place = () if cursor is None else (("cursor", cursor),)
-        page = remote.get("/api/alerts", _Alerts, (*query, ("limit", _PAGE), *place))
+        page = remote.get("/api/alerts", AlertPage, (*query, ("limit", _PAGE), *place))
         yield page
         cursor = page.next_cursor
         if cursor is None:
             return
 
 
-def _row(alert: _Shown) -> Sequence[object]:
+def _row(alert: ToldAlert) -> Sequence[object]:
     by = None if alert.acknowledged is None else alert.acknowledged.by
     return (
         *(alert.state, alert.severity, alert.rule, _labels(alert.labels), rfc3339(alert.starts_at)),
@@ -387,7 +356,7 @@ def _pending_summary(alert: PendingAlert) -> str:
     return f"due at {rfc3339(alert.due_at)}"
 
 
-def _table(shown: Sequence[_Shown], pending: Sequence[PendingAlert], now: datetime) -> Table:
+def _table(shown: Sequence[ToldAlert], pending: Sequence[PendingAlert], now: datetime) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("STATE", "RULE", "SINCE", "WHAT", "ID"):
         table.add_column(heading, overflow="fold")
@@ -438,5 +407,5 @@ def _labels(labels: dict[str, str]) -> str:
     return ",".join(f"{name}={value}" for name, value in labels.items())
 
 
-def _matchers(found: _ShownSilence) -> str:
+def _matchers(found: ToldSilence) -> str:
     return " ".join(f"{each.label}{each.op}{each.value}" for each in found.matchers)

@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from thunderline.client.alerts import AlertList, ToldAlert, ToldSilence
     from thunderline.client.answers import (
         CountedGroup,
         EventPage,
@@ -104,6 +105,10 @@ __all__ = [
     "StatusSpan",
     "Timeline",
     "Uptime",
+    # Alerts
+    "AlertList",
+    "ToldAlert",
+    "ToldSilence",
     # Errors
     "AnswerLost",
     "BatchRefused",
@@ -139,6 +144,7 @@ _MODULES: Final = {
     "blocking": ("BlockingClient",),
     "blocking_watch": ("BlockingWatch",),
     "past": ("Changed", "Differences", "GraphDiff", "StatusHistory", "StatusSpan", "Timeline", "Uptime"),
+    "alerts": ("AlertList", "ToldAlert", "ToldSilence"),
     "answers": (
         *("CountedGroup", "EventPage", "Graph", "GraphLink", "GraphNode", "Health", "KeptHeartbeat", "OnlineNode"),
         "PresentNode",

@@ -7,12 +7,14 @@ sending them would mean something else: a name that would change the path, a num
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
+from thunderline.client.alerts import AlertAnswer, AlertPage, SilenceAnswer, SilencesAnswer
 from thunderline.client.answers import (
     CountedGroup,
     EventPage,
@@ -35,6 +37,7 @@ from thunderline.client.answers import (
     SessionPage,
 )
 from thunderline.client.events import read_event
+from thunderline.core.alerts import Matcher, parse_matcher
 from thunderline.core.errors import InvalidInput
 from thunderline.core.inputs import NodeName, read_key
 
@@ -45,6 +48,9 @@ NODES_PAGE: Final = 1_000
 """Nodes asked for at a time: about 1 MB of answer, which keeps the server's loop busy for a few milliseconds."""
 GROUPS_PAGE: Final = 1_000
 """Groups asked for at a time."""
+ALERTS_PAGE: Final = 1_000
+"""Alerts asked for at a time."""
+_ID: Final = re.compile(r"[0-9a-f-]{1,64}")
 _ATOMIC: Final[Query] = (("atomic", "true"),)
 HEARTBEATS_MAX: Final = 10_000
 """Beats in one answer at most, the newest."""
@@ -336,6 +342,60 @@ def page_of(answer: EventsAnswer) -> EventPage:
         # A page comes from the log, in which every event has a place of its own.
         found.append(msgspec.structs.replace(event, cursor=f"{log_id}:{event.revision}"))
     return EventPage(found, answer.next_since, answer.revision, cursor=f"{log_id}:{answer.revision}")
+
+
+def list_alerts(conditions: Iterable[tuple[str, str]], *, cursor: str | None) -> Call[AlertPage]:
+    """One page of the alerts that match."""
+    place = () if cursor is None else (("cursor", cursor),)
+    return Call("GET", "/api/alerts", AlertPage, query=(*conditions, ("limit", str(ALERTS_PAGE)), *place))
+
+
+def alert_filter(**conditions: str | bool | None) -> Query:
+    """The query of a list's conditions."""
+    return tuple(
+        (name, str(value).lower() if isinstance(value, bool) else value)
+        for name, value in conditions.items()
+        if value is not None
+    )
+
+
+def get_alert(alert_id: str) -> Call[AlertAnswer]:
+    """One alert."""
+    return Call("GET", f"/api/alerts/{_id('alert_id', alert_id)}", AlertAnswer)
+
+
+def acknowledge_alert(alert_id: str, note: str | None) -> Call[AlertAnswer]:
+    """Take an alert on."""
+    path = f"/api/alerts/{_id('alert_id', alert_id)}/ack"
+    return Call("POST", path, AlertAnswer, body=_body(_present({"note": note})))
+
+
+def silence_alerts(matchers: Iterable[str], for_s: int, reason: str | None) -> Call[SilenceAnswer]:
+    """Silence what matches."""
+    body = {"matchers": [_matcher(text) for text in matchers], "for_s": for_s, **_present({"reason": reason})}
+    return Call("POST", "/api/alerts/silences", SilenceAnswer, body=_body(body))
+
+
+def list_silences() -> Call[SilencesAnswer]:
+    """All silences."""
+    return Call("GET", "/api/alerts/silences", SilencesAnswer)
+
+
+def unsilence_alerts(silence_id: str) -> Call[None]:
+    """End a silence."""
+    return Call("DELETE", f"/api/alerts/silences/{_id('silence_id', silence_id)}", type(None))
+
+
+def _matcher(text: str) -> Matcher:
+    if (matcher := parse_matcher(text)) is None:
+        raise InvalidInput("matchers", f"{text[:100]!r} should look like zone=eu-1, or have !=, ~ or !~ for the =")
+    return matcher
+
+
+def _id(field: str, text: str) -> str:
+    if _ID.fullmatch(text) is None:
+        raise InvalidInput(field, f"{text[:100]!r} is no id")
+    return text
 
 
 def health() -> Call[Health]:

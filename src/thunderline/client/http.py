@@ -15,6 +15,7 @@ import httpx
 import msgspec
 
 from thunderline.client import calls, past
+from thunderline.client.alerts import AlertList, ToldAlert, ToldSilence
 from thunderline.client.answers import (
     CountedGroup,
     EventPage,
@@ -233,6 +234,64 @@ class Client:
             cursor = page.next_cursor
             if cursor is None:
                 return found
+
+    # Alerts
+
+    async def list_alerts(
+        self,
+        *,
+        state: str | None = None,
+        severity: str | None = None,
+        rule: str | None = None,
+        node: str | None = None,
+        silenced: bool | None = None,
+        acknowledged: bool | None = None,
+    ) -> AlertList:
+        """Alerts for which all given conditions hold: `.alerts`, the newest first, and what is `.pending`.
+
+        `node` finds what is about the node of that name, among others, too. Raises: InvalidRequest.
+        """
+        conditions = calls.alert_filter(
+            state=state, severity=severity, rule=rule, node=node, silenced=silenced, acknowledged=acknowledged
+        )
+        page = (await self.ask(calls.list_alerts(conditions, cursor=None))).value
+        alerts, pending = page.alerts, page.pending
+        while page.next_cursor is not None:
+            page = (await self.ask(calls.list_alerts(conditions, cursor=page.next_cursor))).value
+            alerts += page.alerts
+        return AlertList(alerts=alerts, pending=pending)
+
+    async def get_alert(self, alert_id: str) -> ToldAlert:
+        """The alert with this id. Raises: NotFound."""
+        return (await self.ask(calls.get_alert(alert_id))).value.alert
+
+    async def acknowledge_alert(
+        self, alert_id: str, note: str | None = None, *, idempotency_key: str | None = None
+    ) -> ToldAlert:
+        """The alert, taken on, so that others know; one that is already stays as it is.
+
+        Raises: NotFound; Conflict once it is over.
+        """
+        call = calls.acknowledge_alert(alert_id, note)
+        return (await self.ask(calls.with_conditions(call, idempotency_key=idempotency_key))).value.alert
+
+    async def silence_alerts(
+        self, matchers: Iterable[str], for_s: int, *, reason: str | None = None, idempotency_key: str | None = None
+    ) -> ToldSilence:
+        """A silence of so many seconds of alerts for which all matchers hold: `zone=eu-1`, `rule~node-*`, `node!=a`.
+
+        Raises: InvalidRequest.
+        """
+        call = calls.silence_alerts(matchers, for_s, reason)
+        return (await self.ask(calls.with_conditions(call, idempotency_key=idempotency_key))).value.silence
+
+    async def list_silences(self) -> list[ToldSilence]:
+        """All silences, those that ended within the last day, too, the oldest first."""
+        return (await self.ask(calls.list_silences())).value.silences
+
+    async def unsilence_alerts(self, silence_id: str) -> None:
+        """End the silence: what it kept and fires still is told. Raises: NotFound."""
+        await self.ask(calls.unsilence_alerts(silence_id))
 
     # Heartbeats
 
