@@ -6,13 +6,17 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.engines import Opening
 from tests.gate.channel_clients import GRAPH, Client
+from thunderline.core.alerts import Alert, Severity
+from thunderline.core.inputs import AcknowledgeInput
 from thunderline.core.settings import Settings
 from thunderline.flow.taxonomy import NODE_ONLINE
 from thunderline.gate.channels import CHANNELS_MAX, INBOX_MAX, LOOK_S, SILENCE_MAX_S, UNREAD_MAX_S
+from thunderline.link.actor import EMBEDDING_PROGRAM
 from thunderline.testing.harness import Cluster
 
 
@@ -77,6 +81,34 @@ class TestJoiningTheGraph:
             {**event, "cursor": cluster.registry.log.cursor_at(event["revision"])} for event in page
         ]
         assert {(message[0], message[1]) for message in told} == {("1", None)}
+
+    async def test_alerts_are_told_to_who_joined_the_graph_and_not_to_who_joined_a_node(
+        self, cluster: Cluster, client: Client
+    ) -> None:
+        await cluster.node("worker-1")
+        other = Client(cluster)
+        await client.join()
+        await other.join(topic="thunderlink:node:worker-1")
+        at = cluster.clock.now()
+        alert = Alert(
+            id="0" * 32,
+            rule="node-offline",
+            severity=Severity.CRITICAL,
+            labels={"node": "worker-1"},
+            summary="worker-1 is offline",
+            starts_at=at,
+            fired_at=at,
+        )
+        domain = cluster.registry.alerts
+        await domain.keep([alert])
+        await domain.acknowledge(alert.id, AcknowledgeInput(note="mine"), actor=EMBEDDING_PROGRAM)
+        await domain.keep([msgspec.structs.replace(alert, resolved_at=at)])
+        told = await client.take()
+        assert [message[3] for message in told] == ["alert_fired", "alert_acknowledged", "alert_resolved"]
+        assert {message[4]["data"]["id"] for message in told} == {alert.id}
+        assert told[1][4]["data"]["acknowledged"]["note"] == "mine"
+        assert not [message for message in await other.take() if message[3].startswith("alert")]
+        other.socket.lost()
 
     async def test_offline_nodes_show_when_asked_for(self, cluster: Cluster, client: Client) -> None:
         await (await cluster.node("worker-1")).leave()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import msgspec
@@ -27,8 +28,9 @@ from thunderline.core.settings import Settings
 from thunderline.link.actor import EMBEDDING_PROGRAM, NOBODY
 from thunderline.link.alert_domain import AlertFilter
 from thunderline.link.controller import Controller
+from thunderline.prism.alerts import readings
 from thunderline.prism.alerts.outlets import DEAD_LETTERS, DeadLetter
-from thunderline.prism.alerts.rules import AlertConfig, read_config
+from thunderline.prism.alerts.rules import AlertConfig, Kind, read_config
 from thunderline.testing.clock import ManualClock
 from thunderline.testing.harness import Cluster, open_cluster
 
@@ -569,3 +571,19 @@ async def test_alerts_of_a_rule_that_is_gone_are_resolved() -> None:
             await cluster.clock.advance(SETTLE_S)
             assert firing(cluster.registry) == []
         assert len(await log_of(cluster.registry)) == cluster.registry.log.revision
+
+
+async def test_a_reading_of_many_nodes_leaves_time_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readings, "STEP", 2)
+    [rule] = [rule for rule in AlertConfig().rules if rule.kind is Kind.BEAT_LATENCY]
+    async with open_cluster() as cluster:
+        names = ["a", "b", "c", "d", "e"]
+        for name in names:
+            await (await cluster.node(name)).beat(latency_ms=5_000)
+        reading = asyncio.ensure_future(readings.Readings(cluster.registry).read(rule))
+        for _ in range(2):
+            await cluster.clock.advance(0)
+            assert not reading.done()
+            await cluster.clock.advance(readings.PAUSE_S)
+        assert reading.done()
+        assert [each.name for each in await reading] == names
