@@ -8,6 +8,7 @@ from datetime import timedelta
 import msgspec
 import pytest
 
+from tests.gate.links import Links
 from tests.prism.alert_worlds import (
     SETTLE_S,
     KeptSink,
@@ -587,3 +588,48 @@ async def test_a_reading_of_many_nodes_leaves_time_for_others(monkeypatch: pytes
             await cluster.clock.advance(readings.PAUSE_S)
         assert reading.done()
         assert [each.name for each in await reading] == names
+
+
+async def test_links_that_break_for_long_take_no_memory_and_are_over_when_they_would_be() -> None:
+    config = read_config("[rules.connection-churn]\nabove = 3\nwindow = '20m'\nkeep = 0", source="x")
+    async with open_cluster() as cluster, alerting(cluster.registry, config) as run:
+        links = Links(cluster)
+        for number in range(12):
+            node = await links.open(f"n{number}")
+            node.say("bye")
+            await links.settle()
+            node.cut()
+            await cluster.clock.advance(10)
+        assert len(run._rules._closings["connection-churn"]) == 4
+        ended = [event for event in await log_of(cluster.registry) if event.name == "cluster.link.closed"]
+        # Of twelve the ninth has to be twenty minutes ago.
+        await cluster.clock.advance(1_200 + SETTLE_S)
+        [(_, fired), (_, over)] = [
+            each for each in await alert_events(cluster.registry) if each[1].rule == "connection-churn"
+        ]
+        assert fired.value == 4
+        assert over.resolved_at == ended[8].at + timedelta(minutes=20)
+
+
+async def test_rules_that_are_other_ones_after_a_restart_end_what_they_would_not_raise_and_keep_the_rest() -> None:
+    sink = KeptSink()
+    texts = (
+        "[rules.node-offline]\nfor = '1m'",
+        "[rules.node-offline]\nfor = '1h'\nseverity = 'info'",  # it fires already
+        "[rules.node-offline]\nfor = '1m'\nlabels = { team = 'a' }",  # another alert
+        "[rules.node-offline]\nfor = '1m'\nnodes = { name = 'b*' }\nlabels = { team = 'a' }",  # of no interest
+    )
+    told = []
+    async with open_cluster(settings=UNGUARDED) as cluster:
+        await cluster.node("a")
+        await lose(cluster, "a")
+        for text in texts:
+            config = read_config(f"after_start = 0\n{text}", source="x")
+            async with alerting(cluster.registry, config, sinks=[("kept", sink)]):
+                await cluster.clock.advance(75)
+            told.append([(each.state.value, each.alert.labels.get("team")) for each in sink.taken])
+            sink.taken.clear()
+    assert told[0] == [("firing", None)]
+    assert told[1] == []
+    assert sorted(told[2], key=str) == [("firing", "a"), ("resolved", None)]
+    assert told[3] == [("resolved", "a")]

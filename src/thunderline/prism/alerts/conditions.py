@@ -6,6 +6,7 @@ one has started. A place is a node's nearest zone, else its nearest region, else
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterable
 from typing import Final
@@ -41,7 +42,10 @@ class LogRules:
         self._of = {kind: [rule for rule in rules if rule.kind is kind] for kind in Kind}
         self._groups: dict[str, NodeGroup] = {}
         self._incarnations: dict[str, int] = {}
-        self._closings: dict[str, deque[int]] = {rule.name: deque() for rule in self._of[Kind.CONNECTION_CHURN]}
+        # The newest that are one too many tell all there is to know, however wide the window is.
+        self._closings: dict[str, deque[int]] = {
+            rule.name: deque(maxlen=min(int(rule.above) + 1, sys.maxsize)) for rule in self._of[Kind.CONNECTION_CHURN]
+        }
 
     # Where it begins
 
