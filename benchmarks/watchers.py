@@ -130,7 +130,7 @@ def main() -> int:
     options = parser.parse_args()
     with (
         new_databases(options.store) as new_database,
-        # Nobody is behind the nodes that the events are of: they would be given up while it lasts, which is events, too.
+        # Nobody is behind the nodes that these events are of: they would be given up meanwhile, which is events, too.
         running_server(store=new_database(), offline_after_s=86_400) as server,
     ):
         rows = [
