@@ -122,10 +122,18 @@ def bundle(root: Path) -> None:
             )
         npm, programs = found
         environment["PATH"] = f"{programs}{os.pathsep}{environment.get('PATH', '')}"
-    run([*npm, "ci", "--omit=dev", "--no-audit", "--no-fund"], ui, environment)
+    if not has_packages(ui):
+        run([*npm, "ci", "--omit=dev", "--no-audit", "--no-fund"], ui, environment)
     run([*npm, "run", "--silent", "build"], ui, environment)
     if not (root / PAGE).is_file():
         raise DashboardError("the bundler ended well, but there is no bundle")
+
+
+def has_packages(ui: Path) -> bool:
+    """Whether the packages that the lock file names are installed; with them may be what checks the dashboard, which
+    installing them anew would remove."""
+    wanted, installed = ui / "package-lock.json", ui / "node_modules/.package-lock.json"
+    return installed.is_file() and installed.stat().st_mtime >= wanted.stat().st_mtime
 
 
 def check_writable(*folders: Path) -> None:
