@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from thunderline.core.errors import ShuttingDown
 from thunderline.core.records import Event
 from thunderline.flow.bus import LocalBus, Subscription
-from thunderline.flow.gather import LEAST_S, MOST_S, GatheringBus
+from thunderline.flow.gather import LEAST_S, MOST_S, REST, GatheringBus
 from thunderline.flow.match import Pattern
 from thunderline.flow.taxonomy import NODE_UPDATED
 from thunderline.testing import ManualClock
@@ -79,17 +79,17 @@ async def test_what_comes_while_a_few_are_told_is_told_next() -> None:
         assert listener.heard == [[1], [2, 3]]
 
 
-async def test_what_comes_while_a_crowd_is_told_and_for_as_long_again_is_told_at_once() -> None:
+async def test_what_comes_while_a_crowd_is_told_and_for_half_as_long_again_is_told_at_once() -> None:
     async with gathering(TELLING_S) as (bus, listener, clock):
         bus.publish([change(1)])
         bus.publish([change(2)])
         await clock.advance(0)
         assert listener.heard == [[1]]
         bus.publish([change(3)])
-        await clock.advance(TELLING_S * 0.9)
+        await clock.advance(TELLING_S * REST * 0.9)
         bus.publish([change(4)])
         assert listener.heard == [[1]]
-        await clock.advance(TELLING_S * 0.2)
+        await clock.advance(TELLING_S * REST * 0.2)
         assert listener.heard == [[1], [2, 3, 4]]
         # Nothing came since: the next is told at once.
         await clock.advance(TELLING_S * 2)

@@ -19,6 +19,10 @@ from thunderline.flow.match import Pattern
 LEAST_S: Final = 0.002
 """Telling that takes less is followed by no wait: a few dozen listeners hear each event by itself."""
 
+REST: Final = 0.5
+"""How long others have the loop, of the time that telling took. More delays events; less delays commits, of which each
+needs the loop several times."""
+
 MOST_S: Final = 0.1
 """The longest wait. Whatever else ran while listeners were told is taken for telling, and must not hold up events."""
 
@@ -26,9 +30,9 @@ MOST_S: Final = 0.1
 class GatheringBus(Bus):
     """Carries what it is told to the listeners of `bus`, which is its own.
 
-    What comes while listeners are told, and for as long again, waits: all that has come by then is one publication.
-    So telling takes half of the loop's time at most. `run` is the task that looks after it; it costs nothing while
-    nothing waits.
+    What comes while listeners are told, and for half as long again, waits: all that has come by then is one
+    publication. So telling takes two thirds of the loop's time at most. `run` is the task that looks after it; it costs
+    nothing while nothing waits.
     """
 
     def __init__(self, bus: Bus, *, clock: Clock) -> None:
@@ -101,6 +105,6 @@ class GatheringBus(Bus):
             self._next_at = now
             self._flush()
         else:
-            self._next_at = now + min(took_s, MOST_S)
+            self._next_at = now + min(took_s * REST, MOST_S)
             if self._waiting:
                 self._due.set()
