@@ -2,7 +2,7 @@
 // others (BroadcastChannel); when it closes, the next one goes on from where it stands itself. Revisions have no gaps, so
 // that whoever missed some notices, and reads them from the log.
 
-import { batch, computed, signal } from "@preact/signals";
+import { batch, computed, effect, signal } from "@preact/signals";
 import { ask, type Graph, type Guard, type LogEvent, type NodeRecord, Refusal, type Summary, words } from "./api.ts";
 import { type Effect, Fleet } from "./fleet.ts";
 import { type Message, readStream, SILENT_MS } from "./stream.ts";
@@ -23,6 +23,8 @@ const GAP_PAGE = 1_000;
 /** So soon, too, a page notices that its session is over. */
 const SUMMARY_MS = 3_000;
 const FRAME_MS = 250;
+/** While somebody moves the map, what stands around it changes less often: painting it anew costs the map frames. */
+const MOVING_FRAME_MS = 2_000;
 const RECENT_MAX = 500;
 const TICK_MS = 1_000;
 const CHANNEL = "thunderline";
@@ -53,6 +55,8 @@ export const alertNews = signal(0);
 /** The newest events that this page heard, newest first. */
 export const recent = signal<LogEvent[]>([]);
 export const streamsBeats = signal(true);
+/** Whether somebody moves the map at the moment. */
+export const isMoving = signal(false);
 /** The present, from the first list on. */
 export const fleet = signal<Fleet | null>(null);
 export const revision = computed(() => {
@@ -67,7 +71,9 @@ class Live {
   private isBusy = true;
   private isAgain = false;
   private dirty: Set<Effect> = new Set();
-  private isFrameDue = false;
+  /** Events that were heard since the page was last told, newest first. */
+  private unseen: LogEvent[] = [];
+  private dueFrame = 0;
   private lastFrame = 0;
   private lastTold = 0;
   private readonly channel = typeof BroadcastChannel === "undefined" ? null : new BroadcastChannel(CHANNEL);
@@ -76,6 +82,9 @@ class Live {
     if (this.channel) this.channel.onmessage = ({ data }) => this.onTold(data as Told);
     void this.list();
     setInterval(() => this.tick(), TICK_MS);
+    effect(() => {
+      if (!isMoving.value && this.dueFrame !== 0) this.schedule();
+    });
     setInterval(() => void this.summarise(), SUMMARY_MS);
     setInterval(() => void this.listAgain(), LIST_AGAIN_MS);
     document.addEventListener("visibilitychange", () => {
@@ -148,6 +157,7 @@ class Live {
       throw error;
     });
     // What came after the list the stream tells, too.
+    this.unseen = [];
     recent.value = body.events.filter((event) => event.revision <= listed.revision).reverse();
   }
 
@@ -297,7 +307,9 @@ class Live {
   }
 
   private remember(events: LogEvent[]): void {
-    if (events.length > 0) recent.value = [...events.toReversed(), ...recent.value].slice(0, RECENT_MAX);
+    if (events.length === 0) return;
+    this.unseen = [...events.toReversed(), ...this.unseen].slice(0, RECENT_MAX);
+    if (this.dueFrame === 0) this.schedule();
   }
 
   // What the page shows
@@ -320,7 +332,8 @@ class Live {
   private tick(): void {
     wall.value = Date.now();
     if (heardAt.value !== null && Date.now() - heardAt.value > SILENT_MS) this.lostByAge();
-    if (feedState.value !== "stale") now.value = Date.now() + this.offset;
+    const present = Date.now() + this.offset;
+    if (feedState.value !== "stale" && (!isMoving.value || present - now.value >= MOVING_FRAME_MS)) now.value = present;
   }
 
   private lostByAge(): void {
@@ -329,22 +342,32 @@ class Live {
     feedState.value = "stale";
   }
 
-  /** Tell the page, four times a second at most, however much arrives. */
   private bump(effect: Effect): void {
     if (effect === "none") return;
     this.dirty.add(effect);
-    if (this.isFrameDue) return;
-    this.isFrameDue = true;
-    setTimeout(() => this.frame(), Math.max(0, this.lastFrame + FRAME_MS - Date.now()));
+    if (this.dueFrame === 0) this.schedule();
+  }
+
+  /** Tell the page, four times a second at most, however much arrives. */
+  private schedule(): void {
+    clearTimeout(this.dueFrame);
+    const spacing = isMoving.value ? MOVING_FRAME_MS : FRAME_MS;
+    this.dueFrame = setTimeout(() => this.frame(), Math.max(0, this.lastFrame + spacing - Date.now()));
   }
 
   private frame(): void {
-    this.isFrameDue = false;
+    this.dueFrame = 0;
     this.lastFrame = Date.now();
-    if (this.dirty.has("nodes")) structure.value += 1;
-    if (this.dirty.has("links")) linkage.value += 1;
+    batch(() => {
+      if (this.unseen.length > 0) {
+        recent.value = [...this.unseen, ...recent.value].slice(0, RECENT_MAX);
+        this.unseen = [];
+      }
+      if (this.dirty.has("nodes")) structure.value += 1;
+      if (this.dirty.has("links")) linkage.value += 1;
+      version.value += 1;
+    });
     this.dirty.clear();
-    version.value += 1;
   }
 }
 

@@ -43,6 +43,8 @@ export interface Listener {
   onSelect(node: FleetNode | null): void;
   onOpenNode(node: FleetNode): void;
   onHover(hit: Hit, x: number, y: number): void;
+  /** Somebody begins or ends to move the map. */
+  onMove(isMoving: boolean): void;
   onPainted(ms: number): void;
 }
 
@@ -256,6 +258,7 @@ export class TopologyCanvas {
           const [dx, dy] = [event.clientX - dragged.x, event.clientY - dragged.y];
           dragged = { x: event.clientX, y: event.clientY, moved: dragged.moved + Math.abs(dx) + Math.abs(dy) };
           if (dragged.moved < CLICK_PX) return;
+          this.listener.onMove(true);
           this.flight = null;
           this.camera = { ...this.camera, x: this.camera.x + dx, y: this.camera.y + dy };
           this.take();
@@ -270,11 +273,18 @@ export class TopologyCanvas {
       (event) => {
         if (dragged && dragged.moved < CLICK_PX)
           this.listener.onSelect(this.hit(event.offsetX, event.offsetY)?.node ?? null);
-        dragged = null;
       },
       options,
     );
-    canvas.addEventListener("pointercancel", () => (dragged = null), options);
+    // Behind either end of a press, and where the canvas loses the pointer.
+    canvas.addEventListener(
+      "lostpointercapture",
+      () => {
+        dragged = null;
+        this.listener.onMove(false);
+      },
+      options,
+    );
     canvas.addEventListener("pointerleave", () => this.hover(null, 0, 0), options);
     canvas.addEventListener(
       "dblclick",

@@ -174,13 +174,10 @@ function paintBatch({ context, palette, scene, camera }: Frame, { kind, isDim, n
   const least = (RADIUS_MIN[kind] ?? 1.7) * px;
   const radii = nodes.map((node) => Math.max(scene.radiusOf(node), least));
   context.globalAlpha = isDim ? 0.2 : 1;
-  const trace = (by: number) => {
-    context.beginPath();
-    for (let i = 0; i < nodes.length; i += 1)
-      outline(context, kind, xs[i] as number, ys[i] as number, (radii[i] as number) + by);
-  };
+  context.beginPath();
+  for (let i = 0; i < nodes.length; i += 1)
+    outline(context, kind, xs[i] as number, ys[i] as number, radii[i] as number);
   if (OPEN_SHAPES.has(kind)) {
-    trace(0);
     context.fillStyle = palette.canvas;
     context.fill();
     context.strokeStyle = palette.kinds[kind];
@@ -189,14 +186,11 @@ function paintBatch({ context, palette, scene, camera }: Frame, { kind, isDim, n
     context.stroke();
     context.setLineDash([]);
   } else {
-    // A surface under a larger one is a rim, at half of what it costs to stroke a thousand outlines.
-    const rim = Math.max(0.8, px) / 2;
-    trace(rim);
-    context.fillStyle = palette.canvas;
-    context.fill();
-    trace(-rim);
     context.fillStyle = palette.kinds[kind];
     context.fill();
+    context.strokeStyle = palette.canvas;
+    context.lineWidth = Math.max(0.8, px);
+    context.stroke();
   }
   if (kind === "lost" && camera.k > 0.5) {
     context.strokeStyle = palette.canvas;

@@ -1,5 +1,6 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { KIND, KINDS } from "../data/kinds.ts";
+import { isMoving } from "../data/live.ts";
 import { go, href, route, set } from "../data/route.ts";
 import {
   isFiltered,
@@ -52,6 +53,9 @@ export function Topology() {
     drawing.current = new TopologyCanvas(canvas, scene, {
       onSelect: (node) => set({ node: node?.name }, { step: node !== null }),
       onOpenNode: (node) => go(href("nodes", {}, node.name)),
+      onMove: (isOn) => {
+        isMoving.value = isOn;
+      },
       onHover: (hit, x, y) => setHover(hit ? { hit, x, y } : null),
       onPainted: (ms) => {
         canvas.dataset.paintMs = ms.toFixed(1);
@@ -60,6 +64,7 @@ export function Topology() {
     // For benchmarks/dashboard.py, which asks whether anybody moved.
     Object.assign(canvas, { places: () => scene.nodes.map((node) => [node.id, scene.placeOf(node) ?? null]) });
     return () => {
+      isMoving.value = false;
       drawing.current?.end();
       scene.end();
       drawing.current = null;
