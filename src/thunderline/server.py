@@ -247,8 +247,8 @@ async def serve_until_signalled(settings: Settings, *, announce: Callable[[Serve
         async with open_server(settings) as server:
             if server.certificate is not None:
                 loop.add_signal_handler(signal.SIGHUP, server.certificate.reload)
-            # What was loaded lives as long as the process; the collector need not walk it again and again.
-            gc.collect()
+            # What was loaded lives as long as the process: the collector need not walk it again and again, nor once.
+            gc.collect(1)
             gc.freeze()
             gc.set_threshold(*COLLECT_AFTER)
             announce(server)

@@ -47,13 +47,15 @@ class PresenceCheckpoint:
             after = rows[-1].node_id
         self._newest_block = await store.presence_block()
         replayed = 0
+        entry_of, changed = self._roster.by_key, self._changed
         while blocks := await store.scan_blocks(after=self._newest_block, limit=REPLAY_PAGE):
             for block in blocks:
                 replayed += len(block.beats)
                 for beat in block.beats:
-                    if (entry := self._roster.by_key(beat.node_key)) is not None:
+                    key = beat.node_key
+                    if (entry := entry_of(key)) is not None:
                         entry.keep(beat)
-                        self._changed[beat.node_key] = None
+                        changed[key] = None
             self._newest_block = blocks[-1].id
         return replayed
 

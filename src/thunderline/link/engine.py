@@ -148,8 +148,8 @@ class Engine:
             await self._load_nodes()
             await self._load_sessions()
             replayed = await self._checkpoint.restore(self.store)
-        await self._take_up_reports(head.revision)
-        self.sentinel.start()
+            await self._take_up_reports(head.revision)
+            self.sentinel.start()
         self.tasks.start(self.writer.run(), name="writer")
         self.tasks.start(self.writer.watch(), name="writer watch")
         self.tasks.start(self.sentinel.run(self.detection), name="sentinel")
@@ -271,11 +271,16 @@ class Engine:
 
 @contextmanager
 def _collector_at_rest() -> Iterator[None]:
-    """A block in which the collector does not run: what is loaded stays, and would be walked again and again."""
+    """A block in which the collector does not run: what is loaded stays, and would be walked again and again. Behind
+    it that counts as old, which spares the next walk of what is young seconds."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        # What the program has frozen itself, where it has, is to stay so.
+        if not gc.get_freeze_count():
+            gc.freeze()
+            gc.unfreeze()
         if was_enabled:
             gc.enable()

@@ -7,7 +7,8 @@ asked for each name on the way; no record is looked at.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterator, Mapping, Set
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from itertools import filterfalse
 from typing import Final
 
@@ -90,6 +91,20 @@ class NodeIndex:
         """Take in a node that is not there yet."""
         self.everyone.add(node.name)
         self._enter(node.name, self._keys(node))
+
+    def load(self, nodes: Iterable[Node]) -> None:
+        """Take in many nodes at once, while there are none."""
+        found: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+        for node in nodes:
+            name = node.name
+            for key in self._keys(node):
+                found[key].add(name)
+            self.everyone.add(name)
+        for (kind, value), names in found.items():
+            self._by.setdefault(kind, {})[value] = of_value = Names()
+            of_value.replace(names)
+        # So that the first list need not wait for it.
+        self.everyone.in_order()
 
     def replace(self, former: Node, node: Node) -> None:
         """Take another record of a node that is there."""
@@ -212,11 +227,11 @@ class NodeIndex:
             ("domain", node.domain),
             ("cluster_type", node.cluster_type.value),
         }
-        keys.update(("label", f"{key}={value}") for key, value in node.labels.items())
-        keys.update(("capability", text) for text in _capabilities(node))
+        keys.update([("label", f"{key}={value}") for key, value in node.labels.items()])
+        keys.update([("capability", text) for text in _capabilities(node)])
         for group in node.groups:
             keys.add(("group", group))
-            keys.update(("within", name) for name in self._groups.above(group))
+            keys.update([("within", name) for name in self._groups.above(group)])
         return keys
 
 

@@ -11,6 +11,8 @@ from typing import Final
 WINDOW: Final = 1024
 """Numbers below the highest that are still told apart: what a client may have in flight or in a backlog."""
 
+_ALL: Final = (1 << WINDOW) - 1
+
 
 class Taken(Enum):
     """What a sequence number is to a window."""
@@ -45,7 +47,7 @@ class SequenceWindow:
             self.high, self._mask = seq, 1
         elif seq > self.high:
             ahead = seq - self.high
-            kept = 0 if ahead >= WINDOW else self._mask << ahead & ((1 << WINDOW) - 1)
+            kept = 0 if ahead >= WINDOW else self._mask << ahead & _ALL
             self.high, self._mask = seq, kept | 1
         elif self.high - seq < WINDOW:
             self._mask |= 1 << (self.high - seq)

@@ -223,10 +223,10 @@ class Roster:
 
     def load(self, nodes: Iterable[Node]) -> None:
         """Add many nodes at once, at start."""
-        for node in nodes:
-            self._add(Entry(node))
-        # So that the first list need not wait for it.
-        self._index.everyone.in_order()
+        entries = [Entry(node) for node in nodes]
+        for entry in entries:
+            self._keep(entry)
+        self._index.load(entry.node for entry in entries)
 
     def put_node(self, node: Node) -> Entry:
         """Add or replace a node."""
@@ -330,5 +330,8 @@ class Roster:
         return self._index.counts(kind)
 
     def _add(self, entry: Entry) -> None:
-        self._by_id[entry.node.id] = self._by_name[entry.node.name] = self._by_key[entry.key] = entry
+        self._keep(entry)
         self._index.add(entry.node)
+
+    def _keep(self, entry: Entry) -> None:
+        self._by_id[entry.node.id] = self._by_name[entry.node.name] = self._by_key[entry.key] = entry
