@@ -37,8 +37,8 @@ from thunderline.core.logging import configure_logging
 from thunderline.core.settings import Settings
 from thunderline.link.filters import graph_filter
 from thunderline.link.registry import Registry
-from thunderline.link.snapshots import EVENTS_LEAST
-from thunderline.server import SWITCH_INTERVAL_S
+from thunderline.link.snapshots import ENTITIES_PER_EVENT, EVENTS_LEAST
+from thunderline.server import COLLECT_AFTER, SWITCH_INTERVAL_S
 
 MUST_P95_MS: Final = 200.0
 """Of `graph(at=...)`, where the log has a million events of 10,000 nodes and 15,000 links."""
@@ -154,9 +154,12 @@ async def measure(
             last_at = clock.now_ms()
             fill_s = time.perf_counter() - began
         with progress.status("waiting for the newest snapshot"):
-            await _until_kept(store, Revision(registry.log.revision - 2 * max(EVENTS_LEAST, (nodes + links) // 5)))
+            await _until_kept(
+                store, Revision(registry.log.revision - 2 * max(EVENTS_LEAST, (nodes + links) // ENTITIES_PER_EVENT))
+            )
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*COLLECT_AFTER)
         beats = Beats(registry, churn.names)
         beating = asyncio.create_task(beats.go_on())
         with progress.status("reading the past"):

@@ -16,9 +16,10 @@ from thunderline.core.errors import CursorGone, InvalidInput, ThunderlineError
 from thunderline.core.ids import Revision
 from thunderline.link import snapshots
 from thunderline.link.graph import Graph
+from thunderline.link.packed_state import pack, unpack
 from thunderline.link.past_graphs import diff
 from thunderline.link.registry import Registry
-from thunderline.link.snapshots import Snapshots, made_of, pack, unpack
+from thunderline.link.snapshots import Snapshots, made_of
 from thunderline.testing.clock import ManualClock
 from thunderline.testing.faults import FaultyStore
 
@@ -185,4 +186,5 @@ async def test_a_packed_state_is_the_same_unpacked(store: FaultyStore, clock: Ma
         state = await made_of(store, registry.log, registry.roster.revision, lambda state: state)
     unpacked = unpack(pack(state))
     assert unpacked is not None
-    assert (unpacked.nodes, unpacked.sessions) == (state.nodes, state.sessions)
+    assert (unpacked.nodes, unpacked.links) == (state.nodes, state.links)
+    assert unpacked.controllers == state.controllers

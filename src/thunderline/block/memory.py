@@ -24,6 +24,7 @@ from thunderline.block.rollups import merge as merge_rollups
 from thunderline.block.store import (
     CompactionStep,
     Document,
+    EntityChange,
     HistoryClock,
     KeptAnswer,
     LogHead,
@@ -373,9 +374,13 @@ class MemoryStore(Store):
         )
         return [(bin_, name, count) for (bin_, name), count in counts.items()]
 
-    async def read_changes(self, *, after: Revision, until: Revision) -> list[Event]:
+    async def read_changes(self, *, after: Revision, until: Revision) -> list[EntityChange]:
         self._check_open()
-        return list({event.entity_id: event for event in self._between(after, until)}.values())
+        newest = {event.entity_id: event for event in self._between(after, until)}
+        return [
+            EntityChange(entity_id=entity_id, payload=event.payload, deleted=event.deleted)
+            for entity_id, event in newest.items()
+        ]
 
     def _between(self, after: int, until: int | None) -> list[Event]:
         """The events with after < revision <= until."""

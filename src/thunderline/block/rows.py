@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from thunderline.block.rollups import MINUTE_MS
-from thunderline.block.store import Document, KeptAnswer, PresenceRow
+from thunderline.block.store import Document, EntityChange, KeptAnswer, PresenceRow
 from thunderline.core.access import AuditEntry, Token
 from thunderline.core.clock import from_ms, to_ms
 from thunderline.core.codec import SplitRecord, join_payload
@@ -89,16 +89,20 @@ def read_event(row: Sequence[Any]) -> Event:
     )
 
 
+def read_changes(found: Sequence[Sequence[Any]]) -> list[EntityChange]:
+    """What the rows of `read_changes`, which are in the order of revisions, leave of each entity."""
+    # Of many rows of one entity only the last is decoded.
+    newest = {row[0]: row for row in found}
+    return [
+        EntityChange(entity_id=entity_id, payload=join_payload(EntityKind(kind), payload, meta), deleted=bool(deleted))
+        for entity_id, kind, deleted, payload, meta in newest.values()
+    ]
+
+
 def minute_rows(events: Sequence[Event]) -> list[Row]:
     """How many events of each name came in each minute, in order: two commits then lock their rows in one order."""
     counts = Counter((to_ms(event.at) // MINUTE_MS, event.name) for event in events)
     return [(minute, name, count) for (minute, name), count in sorted(counts.items())]
-
-
-def entity_of(row: Sequence[Any]) -> str:
-    """The entity of a row of `read_events`."""
-    entity_id: str = row[8]
-    return entity_id
 
 
 def presence_row(presence: PresenceRow) -> Row:

@@ -20,7 +20,7 @@ from thunderline.core.access import AuditEntry, Token
 from thunderline.core.clock import Clock
 from thunderline.core.errors import ContentRejected
 from thunderline.core.ids import AuditId, BatchId, GroupId, IdSource, LinkId, LogId, NodeId, Revision, TokenId
-from thunderline.core.records import Event, LinkSession, Node, NodeGroup
+from thunderline.core.records import Event, LinkSession, Node, NodeGroup, Payload
 
 
 class LogHead(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +93,14 @@ class KeptAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     body: bytes
     kept_at_ms: int
     expires_at_ms: int
+
+
+class EntityChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What of an event the state after it depends on: the entity's record as it left it, or the last there was."""
+
+    entity_id: str
+    payload: Payload
+    deleted: bool
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -355,8 +363,8 @@ class Store(ABC):
         """
 
     @abstractmethod
-    async def read_changes(self, *, after: Revision, until: Revision) -> list[Event]:
-        """The newest event of each entity among those with after < revision <= until, in no order.
+    async def read_changes(self, *, after: Revision, until: Revision) -> list[EntityChange]:
+        """Of each entity the newest event among those with after < revision <= until, in no order.
 
         Laid over the state at `after` they give the state at `until`. How long this takes follows from how many
         events lie between.

@@ -7,7 +7,7 @@ change while it is kept; the few that are asked for are kept, the rest forgotten
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -29,11 +29,21 @@ CHANGES_MAX: Final = 5_000
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 
-def scene_of(roster: Roster, wanted: NodeFilter) -> Scene:
-    """The nodes that match, and all open sessions."""
-    nodes = [entry.node for entry in roster.select(wanted)[0]]
-    names = {session.controller for session in roster.sessions if session.controller is not None}
-    return Scene(nodes, roster.sessions, find_controllers(roster, names))
+def scene_of(
+    roster: Roster, wanted: NodeFilter, controllers: Mapping[str, NodeId | None] | None = None
+) -> Scene[LinkSession]:
+    """The nodes that match, and all open sessions; `controllers` are those of `all_controllers`, where known."""
+    found = all_controllers(roster) if controllers is None else controllers
+    lines = (
+        (session, session.node_id, session.remote_node_id or found.get(session.controller or ""))
+        for session in roster.sessions
+    )
+    return Scene([entry.node for entry in roster.select(wanted)[0]], lines)
+
+
+def all_controllers(roster: Roster) -> dict[str, NodeId | None]:
+    """The nodes that stand for the registry's end of sessions, by name."""
+    return find_controllers(roster, {one.controller for one in roster.sessions if one.controller is not None})
 
 
 def find_controllers(roster: Roster, names: Iterable[str]) -> dict[str, NodeId | None]:
@@ -83,13 +93,13 @@ class Drawing:
         return [*self._parts, b',"revision":%d,"cursor":%b}' % (self._roster.revision, _ENCODE(cursor))]
 
     def _redraw(self) -> None:
-        scene = scene_of(self._roster, self._wanted)
+        self._controllers = all_controllers(self._roster)
+        scene = scene_of(self._roster, self._wanted, self._controllers)
         links, self._counts = scene.links()
-        self._controllers = dict(scene.controllers)
         self._shown = {node.id: node.name for node in scene.nodes}
         self._nodes = Pieces((node.name, _ENCODE(graph_node(node, self._counts[node.id]))) for node in scene.nodes)
-        self._links = Pieces((session.id, _ENCODE(graph_link(session, target))) for session, target in links)
-        self._ends = {session.id: (session.node_id, target) for session, target in links}
+        self._links = Pieces((session.id, _ENCODE(graph_link(session, target))) for session, _, target in links)
+        self._ends = {session.id: (source, target) for session, source, target in links}
         self._is_stale = False
         self._assemble()
 

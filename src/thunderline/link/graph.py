@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Final, Literal, Self, TypeAlias
+from typing import Final, Generic, Literal, Self, TypeAlias, TypeVar
 
 import msgspec
 
-from thunderline.core.ids import LinkId, NodeId, Revision
+from thunderline.core.ids import NodeId, Revision
 from thunderline.core.records import (
     ClusterType,
     JsonObject,
@@ -19,6 +19,9 @@ from thunderline.core.records import (
     SessionStatus,
     SessionType,
 )
+
+LinkType = Literal["registry", "node"]
+"""What is at the other end of a link."""
 
 LINK_TO_REGISTRY: Final = "registry"
 LINK_TO_NODE: Final = "node"
@@ -40,12 +43,12 @@ class GraphNode(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     meta: JsonObject
 
 
-class GraphLink(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class GraphLink(msgspec.Struct, frozen=True, gc=False):
     """One open session. `type` is `registry` or `node`, by its other end; `value` is the session's weight."""
 
     source: NodeId
     target: NodeId
-    type: str
+    type: LinkType
     session_id: str
     session_type: SessionType
     connection_type: str
@@ -65,7 +68,7 @@ class Graph(msgspec.Struct, frozen=True, kw_only=True):
     cursor: str
 
 
-class DrawnNode(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
+class DrawnNode(msgspec.Struct, frozen=True, gc=False):
     """What of a node a graph shows, or is chosen by."""
 
     id: NodeId
@@ -92,78 +95,38 @@ class DrawnNode(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=F
         )
 
 
-class DrawnSession(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
-    """What of an open session a graph shows."""
-
-    id: LinkId
-    session_id: str
-    node_id: NodeId
-    remote_node_id: NodeId | None
-    session_type: SessionType
-    connection_type: str
-    status: SessionStatus
-    weight: float
-    latency_ms: float | None
-    bandwidth_mbps: float | None
-    established_at: datetime | None
-    controller: str | None
-
-    @classmethod
-    def of(cls, session: LinkSession) -> Self:
-        """The same of a whole record."""
-        return cls(
-            id=session.id,
-            session_id=session.session_id,
-            node_id=session.node_id,
-            remote_node_id=session.remote_node_id,
-            session_type=session.session_type,
-            connection_type=session.connection_type,
-            status=session.status,
-            weight=session.weight,
-            latency_ms=session.latency_ms,
-            bandwidth_mbps=session.bandwidth_mbps,
-            established_at=session.established_at,
-            controller=session.controller,
-        )
-
-
 AnyNode: TypeAlias = Node | DrawnNode
-AnySession: TypeAlias = LinkSession | DrawnSession
+L = TypeVar("L", LinkSession, GraphLink)
+
+Line: TypeAlias = tuple[L, NodeId, NodeId | None]
+"""A link with its ends; the second is None where the registry's end is no node."""
 
 
-class Scene(msgspec.Struct, frozen=True):
-    """What is to be drawn: nodes by name, and open sessions by id, of which those with both ends among the nodes show.
-
-    `controllers` are the nodes that stand for the registry's end of a link, by name.
-    """
+class Scene(msgspec.Struct, Generic[L], frozen=True):
+    """What is to be drawn: nodes by name, and all links by id, of which those with both ends among the nodes show."""
 
     nodes: Sequence[AnyNode]
-    sessions: Iterable[AnySession]
-    controllers: Mapping[str, NodeId | None]
+    lines: Iterable[Line[L]]
 
-    def links(self) -> tuple[list[tuple[AnySession, NodeId]], Counter[NodeId]]:
-        """Each session that shows with its target, and how many of them each node has."""
-        links: list[tuple[AnySession, NodeId]] = []
-        counts = Counter(dict.fromkeys((node.id for node in self.nodes), 0))
-        for session in self.sessions:
-            source = session.node_id
-            target = session.remote_node_id
-            if target is None:
-                target = self.controllers.get(session.controller or "")
-            if target is not None and source in counts and target in counts:
-                links.append((session, target))
-                counts[source] += 1
-                if target != source:
-                    counts[target] += 1
+    def links(self) -> tuple[list[tuple[L, NodeId, NodeId]], Counter[NodeId]]:
+        """The links that show, and how many of them each node has."""
+        shown = {node.id for node in self.nodes}
+        links = [
+            (link, source, target)
+            for link, source, target in self.lines
+            if target is not None and target in shown and source in shown
+        ]
+        counts = Counter([source for _, source, _ in links])
+        counts.update([target for _, source, target in links if target != source])
         return links, counts
 
 
-def draw(scene: Scene, *, revision: Revision, cursor: str) -> Graph:
+def draw(scene: Scene[L], *, revision: Revision, cursor: str) -> Graph:
     """The graph of `scene`."""
     links, counts = scene.links()
     return Graph(
         nodes=[graph_node(node, counts[node.id]) for node in scene.nodes],
-        links=[graph_link(session, target) for session, target in links],
+        links=[graph_link(link, target) for link, _, target in links],
         revision=revision,
         cursor=cursor,
     )
@@ -183,18 +146,27 @@ def graph_node(node: AnyNode, links: int) -> GraphNode:
     )
 
 
-def graph_link(session: AnySession, target: NodeId) -> GraphLink:
-    """The session as it is drawn to `target`."""
+def graph_link(link: LinkSession | GraphLink, target: NodeId) -> GraphLink:
+    """The link as it is drawn to `target`."""
+    if isinstance(link, GraphLink):
+        return link
     return GraphLink(
-        source=session.node_id,
+        source=link.node_id,
         target=target,
-        type=LINK_TO_REGISTRY if session.remote_node_id is None else LINK_TO_NODE,
-        session_id=session.session_id,
-        session_type=session.session_type,
-        connection_type=session.connection_type,
-        status=session.status,
-        value=session.weight,
-        latency_ms=session.latency_ms,
-        bandwidth_mbps=session.bandwidth_mbps,
-        established_at=session.established_at,
+        type=link_type(link),
+        session_id=link.session_id,
+        session_type=link.session_type,
+        connection_type=link.connection_type,
+        status=link.status,
+        value=link.weight,
+        latency_ms=link.latency_ms,
+        bandwidth_mbps=link.bandwidth_mbps,
+        established_at=link.established_at,
     )
+
+
+def link_type(link: LinkSession | GraphLink) -> LinkType:
+    """What its other end is."""
+    if isinstance(link, GraphLink):
+        return link.type
+    return LINK_TO_REGISTRY if link.remote_node_id is None else LINK_TO_NODE

@@ -19,15 +19,15 @@ from thunderline.core.records import (
     SessionStatus,
 )
 from thunderline.link.graph import (
-    LINK_TO_NODE,
-    LINK_TO_REGISTRY,
     AnyNode,
-    AnySession,
     Graph,
     GraphLink,
     GraphNode,
+    L,
+    LinkType,
     Scene,
     graph_node,
+    link_type,
 )
 from thunderline.link.group_tree import nearest_group
 
@@ -45,7 +45,7 @@ Named = Callable[[str], NodeGroup | None]
 """Gives a group by its name."""
 
 
-def draw_groups(scene: Scene, *, named: Named, revision: Revision, cursor: str) -> Graph:
+def draw_groups(scene: Scene[L], *, named: Named, revision: Revision, cursor: str) -> Graph:
     """The graph of `scene` by groups. A group's `val` is 1 and 1 more for each member; `meta` counts them by status."""
     homes: dict[tuple[str, ...], NodeGroup | None] = {}
     members: dict[str, tuple[NodeGroup, list[AnyNode]]] = {}
@@ -61,17 +61,16 @@ def draw_groups(scene: Scene, *, named: Named, revision: Revision, cursor: str) 
         else:
             members.setdefault(home.name, (home, []))[1].append(node)
             drawn_as[node.id] = NodeId(home.id)
-    bundles: dict[tuple[NodeId, NodeId, str], list[AnySession]] = {}
-    for session, target in scene.links()[0]:
-        ends = drawn_as[session.node_id], drawn_as[target]
-        if ends[0] != ends[1]:
-            kind = LINK_TO_REGISTRY if session.remote_node_id is None else LINK_TO_NODE
-            bundles.setdefault((*ends, kind), []).append(session)
+    bundles: dict[tuple[NodeId, NodeId, LinkType], list[L]] = {}
+    for link, source, target in scene.links()[0]:
+        one, other = drawn_as[source], drawn_as[target]
+        if one != other:
+            bundles.setdefault((one, other, link_type(link)), []).append(link)
     counts = Counter(end for source, target, _ in bundles for end in (source, target))
     groups = [_group_node(group, nodes) for _, (group, nodes) in sorted(members.items())]
     return Graph(
         nodes=groups + [graph_node(node, counts[node.id]) for node in alone],
-        links=[_bundle(*key, sessions) for key, sessions in bundles.items()],
+        links=[_bundle(*key, links) for key, links in bundles.items()],
         revision=revision,
         cursor=cursor,
     )
@@ -107,23 +106,23 @@ def _status(by_status: Counter[NodeStatus], total: int) -> NodeStatus:
     return next((status for status, count in by_status.items() if count == total), NodeStatus.DEGRADED)
 
 
-def _bundle(source: NodeId, target: NodeId, kind: str, sessions: Sequence[AnySession]) -> GraphLink:
+def _bundle(source: NodeId, target: NodeId, kind: LinkType, links: Sequence[L]) -> GraphLink:
     """One link for many: `value` is how many, latency their mean, bandwidth their sum, the status the worst."""
-    latencies = [one.latency_ms for one in sessions if one.latency_ms is not None]
-    bandwidths = [one.bandwidth_mbps for one in sessions if one.bandwidth_mbps is not None]
-    statuses = {one.status for one in sessions}
+    latencies = [one.latency_ms for one in links if one.latency_ms is not None]
+    bandwidths = [one.bandwidth_mbps for one in links if one.bandwidth_mbps is not None]
+    statuses = {one.status for one in links}
     return GraphLink(
         source=source,
         target=target,
         type=kind,
         session_id=f"{source}:{target}",
-        session_type=Counter(one.session_type for one in sessions).most_common(1)[0][0],
-        connection_type=_commonest(one.connection_type for one in sessions),
+        session_type=Counter(one.session_type for one in links).most_common(1)[0][0],
+        connection_type=_commonest(one.connection_type for one in links),
         status=next(status for status in _WORST_FIRST if status in statuses),
-        value=float(len(sessions)),
+        value=float(len(links)),
         latency_ms=sum(latencies) / len(latencies) if latencies else None,
         bandwidth_mbps=sum(bandwidths) if bandwidths else None,
-        established_at=min((one.established_at for one in sessions if one.established_at is not None), default=None),
+        established_at=min((one.established_at for one in links if one.established_at is not None), default=None),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from thunderline.block.store import Store
+from thunderline.block.store import EntityChange, Store
 from thunderline.core.ids import Revision
 from thunderline.core.records import CapacityReport, Event, GuardReport, RegistryReport
 from thunderline.link.capacity import CAPACITY_ID
@@ -26,8 +26,8 @@ class LogReader:
         """At most `limit` events with after < revision < before, in order."""
         return await self._store.read_events(after=after, before=before, limit=limit)
 
-    async def changes(self, *, after: Revision, until: Revision) -> list[Event]:
-        """The newest event of each entity that changed behind `after`, up to `until`, in no order."""
+    async def changes(self, *, after: Revision, until: Revision) -> list[EntityChange]:
+        """What came last of each entity that changed behind `after`, up to `until`, in no order."""
         return await self._store.read_changes(after=after, until=until)
 
     async def entity_at(self, entity_id: str, revision: Revision) -> Event | None:

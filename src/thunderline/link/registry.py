@@ -21,7 +21,7 @@ from thunderline.block.store import Store
 from thunderline.core.clock import Clock, SystemClock
 from thunderline.core.errors import StoreUnavailable
 from thunderline.core.host import host_name
-from thunderline.core.ids import IdSource, NodeId, Revision, new_uuid7
+from thunderline.core.ids import IdSource, NodeId, new_uuid7
 from thunderline.core.inputs import (
     CapabilityAttrs,
     GroupAttrs,
@@ -55,9 +55,8 @@ from thunderline.link.domain import NodeDomain
 from thunderline.link.drawing import Drawings, scene_of
 from thunderline.link.engine import Engine
 from thunderline.link.filters import graph_filter, group_filter, node_filter, session_filter
-from thunderline.link.graph import Graph, GraphLevel, Scene, draw
+from thunderline.link.graph import Graph, GraphLevel, draw
 from thunderline.link.group_graph import draw_groups
-from thunderline.link.group_tree import GroupTree
 from thunderline.link.history import HEARTBEATS_MAX, HeartbeatSeries
 from thunderline.link.link_domain import LinkDomain
 from thunderline.link.listing import BY_NAME, Listing, list_page
@@ -445,8 +444,10 @@ class Registry:
         Raises: UnknownGroup.
         """
         wanted = graph_filter(include_offline=include_offline, domain=domain, group=group)
-        scene = scene_of(self.roster, wanted)
-        return self._draw(scene, self.roster.groups, level, self.roster.revision)
+        scene, revision = scene_of(self.roster, wanted), self.roster.revision
+        if level == "groups":
+            return draw_groups(scene, named=self.roster.groups.named, revision=revision, cursor=self.cursor)
+        return draw(scene, revision=revision, cursor=self.cursor)
 
     async def graph_at(
         self,
@@ -528,12 +529,6 @@ class Registry:
         wanted = graph_filter(include_offline=include_offline, domain=domain, group=group)
         paint = self._drawings.paint if level == "nodes" else self._drawings.paint_groups
         return paint(wanted, cursor=self.cursor)
-
-    def _draw(self, scene: Scene, groups: GroupTree, level: GraphLevel, revision: Revision) -> Graph:
-        cursor = self.log.cursor_at(revision)
-        if level == "groups":
-            return draw_groups(scene, named=groups.named, revision=revision, cursor=cursor)
-        return draw(scene, revision=revision, cursor=cursor)
 
     def summary(self) -> Summary:
         """The cluster in figures: nodes by status, role and domain, open sessions, how the cache serves."""

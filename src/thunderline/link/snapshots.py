@@ -8,22 +8,16 @@ follows from the number of events alone.
 from __future__ import annotations
 
 import asyncio
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
-import msgspec
-
-from thunderline.block.store import Snapshot, Store
+from thunderline.block.store import EntityChange, Snapshot, Store
 from thunderline.core.clock import Clock
 from thunderline.core.errors import CursorGone, StoreUnavailable
 from thunderline.core.ids import Revision
 from thunderline.core.logging import get_logger
-from thunderline.core.records import Event, NodeGroup
 from thunderline.link.event_log import EventLog
-from thunderline.link.graph import DrawnNode, DrawnSession
-from thunderline.link.group_tree import GroupFilter
+from thunderline.link.packed_state import pack, unpack
 from thunderline.link.past import PastState, read_state
 from thunderline.link.roster import Roster
 
@@ -35,55 +29,9 @@ LOOK_S: Final = 10.0
 """Between two looks at whether there is a state to keep."""
 
 EVENTS_LEAST: Final = 1_000
-ENTITIES_PER_EVENT: Final = 5
-"""A state is kept every so many events: one for every fifth entity. More often makes the past quicker to read, and each
-event dearer: a state takes about 15 bytes an entity, packed."""
-
-PART: Final = 1_000
-"""Records in one part: packing it holds the interpreter for a few milliseconds at most."""
-
-_FORMAT: Final = 2
-_LEVEL: Final = 1
-
-
-class _Part(msgspec.Struct, frozen=True, array_like=True):
-    format: int
-    nodes: list[DrawnNode]
-    sessions: list[DrawnSession]
-    groups: list[NodeGroup]
-
-
-class _Format(msgspec.Struct, frozen=True, array_like=True):
-    format: int
-
-
-_ENCODER: Final = msgspec.msgpack.Encoder()
-_PART: Final = msgspec.msgpack.Decoder(_Part)
-_LOOK: Final = msgspec.msgpack.Decoder(_Format)
-
-
-def pack(state: PastState) -> list[bytes]:
-    """The state in parts; at least one."""
-    parts = [_Part(_FORMAT, [], [], state.groups.select(GroupFilter())[0])]
-    parts += [_Part(_FORMAT, nodes, [], []) for nodes in _chunks(state.nodes.values())]
-    parts += [_Part(_FORMAT, [], sessions, []) for sessions in _chunks(state.sessions.values())]
-    return [zlib.compress(_ENCODER.encode(part), _LEVEL) for part in parts]
-
-
-def unpack(parts: list[bytes]) -> PastState | None:
-    """The state that was packed; None: by another version, in a way that this one does not know."""
-    state = PastState.empty()
-    bodies = [zlib.decompress(packed) for packed in parts]
-    # All are of one version.
-    if _LOOK.decode(bodies[0]).format != _FORMAT:
-        return None
-    for body in bodies:
-        part = _PART.decode(body)
-        state.nodes.update({node.id: node for node in part.nodes})
-        state.sessions.update({session.id: session for session in part.sessions})
-        for group in part.groups:
-            state.groups.put(group)
-    return state
+ENTITIES_PER_EVENT: Final = 10
+"""A state is kept every so many events: one for every tenth entity. More often makes the past quicker to read, and each
+event dearer: a state takes about 20 bytes an entity, packed."""
 
 
 async def made_of(store: Store, events: EventLog, revision: Revision, make: Callable[[PastState], T]) -> T:
@@ -105,9 +53,7 @@ async def made_of(store: Store, events: EventLog, revision: Revision, make: Call
 async def _made_of(store: Store, revision: Revision, make: Callable[[PastState], T], *, least: Revision) -> T:
     snapshot = await store.read_snapshot(revision=revision, least=least)
     if snapshot is not None:
-        changes: list[Event] = []
-        if snapshot.revision < revision:
-            changes = await store.read_changes(after=snapshot.revision, until=revision)
+        changes = await store.read_changes(after=snapshot.revision, until=revision)
         made = await asyncio.to_thread(_advance, snapshot, changes, make)
         if made is not None:
             return made[0]
@@ -115,7 +61,7 @@ async def _made_of(store: Store, revision: Revision, make: Callable[[PastState],
     return await asyncio.to_thread(lambda: make(states.pop()))
 
 
-def _advance(snapshot: Snapshot, changes: Iterable[Event], make: Callable[[PastState], T]) -> tuple[T] | None:
+def _advance(snapshot: Snapshot, changes: Iterable[EntityChange], make: Callable[[PastState], T]) -> tuple[T] | None:
     """What is made; None: the snapshot is of another version."""
     state = unpack(snapshot.parts)
     if state is None:
@@ -179,9 +125,3 @@ class Snapshots:
         await self._store.keep_snapshot(Snapshot(revision=revision, parts=parts))
         self._newest = max(self._newest or Revision(0), revision)
         log.debug("snapshot kept", revision=revision, size_bytes=sum(map(len, parts)))
-
-
-def _chunks(values: Iterable[T]) -> Iterator[list[T]]:
-    rest = iter(values)
-    while chunk := list(islice(rest, PART)):
-        yield chunk

@@ -13,6 +13,7 @@ from thunderline.block.rollups import Bucket
 from thunderline.block.store import (
     CompactionStep,
     Document,
+    EntityChange,
     HistoryClock,
     KeptAnswer,
     LogHead,
@@ -196,7 +197,7 @@ class FaultyStore(Store):
         with self._counted():
             return await self.inner.count_events(since_minute=since_minute, until_minute=until_minute, width=width)
 
-    async def read_changes(self, *, after: Revision, until: Revision) -> list[Event]:
+    async def read_changes(self, *, after: Revision, until: Revision) -> list[EntityChange]:
         with self._counted():
             return await self.inner.read_changes(after=after, until=until)
 

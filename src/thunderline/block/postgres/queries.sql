@@ -268,12 +268,10 @@ FROM events AS e LEFT JOIN metas AS m ON m.hash = e.meta_hash
 WHERE e.revision > $1 AND e.revision < $2 ORDER BY e.revision LIMIT $3;
 
 -- name: read_changes
--- The newest of each entity.
-SELECT e.revision, e.id, e.name, e.at_ms, e.source, e.actor, e.subject, e.entity_kind, e.entity_id, e.correlation_id,
-  e.causation_id, e.event_version, e.deleted, e.payload, m.body
-FROM (
-  SELECT entity_id, max(revision) AS revision FROM events WHERE revision > $1 AND revision <= $2 GROUP BY entity_id
-) AS newest JOIN events AS e ON e.revision = newest.revision LEFT JOIN metas AS m ON m.hash = e.meta_hash;
+-- All of them in one go, which takes less than asking for the newest of each entity.
+SELECT e.entity_id, e.entity_kind, e.deleted, e.payload, m.body
+FROM events AS e LEFT JOIN metas AS m ON m.hash = e.meta_hash
+WHERE e.revision > $1 AND e.revision <= $2 ORDER BY e.revision;
 
 -- name: read_entity
 SELECT e.revision, e.id, e.name, e.at_ms, e.source, e.actor, e.subject, e.entity_kind, e.entity_id, e.correlation_id,

@@ -38,6 +38,7 @@ from thunderline.block.rollups import Bucket, minute_of
 from thunderline.block.store import (
     CompactionStep,
     Document,
+    EntityChange,
     HistoryClock,
     KeptAnswer,
     LogHead,
@@ -270,8 +271,9 @@ class PostgresStore(Store):
             self._queries.events_by_bin, lambda row: (row[0], row[1], row[2]), since_minute, until_minute, width
         )
 
-    async def read_changes(self, *, after: Revision, until: Revision) -> list[Event]:
-        return await self._page(self._queries.read_changes, rows.read_event, after, until)
+    async def read_changes(self, *, after: Revision, until: Revision) -> list[EntityChange]:
+        found = await self._rows(self._queries.read_changes, after, until)
+        return await asyncio.to_thread(rows.read_changes, found)
 
     async def revision_at(self, at_ms: int) -> Revision:
         return await self._read(lambda connection: self._past.revision_at(connection, at_ms))
@@ -438,14 +440,19 @@ class PostgresStore(Store):
         except DRIVER_ERRORS as error:
             raise _not_read(error) from error
 
-    async def _page(self, query: Any, decode: Callable[[rows.Row], T], *arguments: object) -> list[T]:
+    async def _rows(self, query: Any, *arguments: object) -> list[Any]:
         """The rows of one statement."""
         self._check_open()
         try:
             async with self._readers.acquire(timeout=READER_WAIT_S) as connection:
-                found = await connection.fetch(query.sql, *arguments)
+                found: list[Any] = await connection.fetch(query.sql, *arguments)
         except DRIVER_ERRORS as error:
             raise _not_read(error) from error
+        return found
+
+    async def _page(self, query: Any, decode: Callable[[rows.Row], T], *arguments: object) -> list[T]:
+        """The rows of one statement, decoded."""
+        found = await self._rows(query, *arguments)
         if len(found) < DECODED_AT_ONCE:
             return [decode(row) for row in found]
         return await asyncio.to_thread(lambda: [decode(row) for row in found])

@@ -6,9 +6,8 @@ import sqlite3
 from typing import Any
 
 from thunderline.block import rows
-from thunderline.block.store import LogMark, Snapshot
+from thunderline.block.store import EntityChange, LogMark, Snapshot
 from thunderline.core.ids import Revision
-from thunderline.core.records import Event
 
 
 class PastTables:
@@ -17,12 +16,9 @@ class PastTables:
     def __init__(self, queries: Any) -> None:
         self._queries = queries
 
-    def changes(self, connection: sqlite3.Connection, *, after: Revision, until: Revision) -> list[Event]:
+    def changes(self, connection: sqlite3.Connection, *, after: Revision, until: Revision) -> list[EntityChange]:
         """See `Store.read_changes`."""
-        # Read in one go, which takes less than asking for each; decoded only where nothing newer follows.
-        found = connection.execute(self._queries.read_events.sql, (after, until + 1, until - after)).fetchall()
-        newest = {rows.entity_of(row): row for row in found}
-        return [rows.read_event(row) for row in newest.values()]
+        return rows.read_changes(connection.execute(self._queries.read_changes.sql, (after, until)).fetchall())
 
     def revision_at(self, connection: sqlite3.Connection, at_ms: int) -> Revision:
         """See `Store.revision_at`."""

@@ -37,6 +37,7 @@ from thunderline.block.sqlite.upkeep import SqliteUpkeep
 from thunderline.block.store import (
     CompactionStep,
     Document,
+    EntityChange,
     HistoryClock,
     KeptAnswer,
     LogHead,
@@ -340,7 +341,7 @@ class SqliteStore(Store):
     async def count_events(self, *, since_minute: int, until_minute: int, width: int) -> list[tuple[int, str, int]]:
         return await self._read("events_by_bin", (since_minute, until_minute, width), lambda row: tuple(row))
 
-    async def read_changes(self, *, after: Revision, until: Revision) -> list[Event]:
+    async def read_changes(self, *, after: Revision, until: Revision) -> list[EntityChange]:
         return await self._past(lambda past, connection: past.changes(connection, after=after, until=until))
 
     async def revision_at(self, at_ms: int) -> Revision:
