@@ -11,7 +11,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import http_writes, links
+from benchmarks import http_writes, links, yardstick
+from benchmarks.load import Result
 from benchmarks.server import running_server
 from benchmarks.stores import add_store_option, new_databases, status_of
 
@@ -24,6 +25,8 @@ def main() -> int:
     options = parser.parse_args()
     progress = Console(stderr=True)
     measured = []
+    with progress.status("measuring what the machine does at best"):
+        bare = yardstick.bare_posts(connections=http_writes.CONNECTIONS)
     with new_databases(options.store) as new_database:
         written = new_database()
         with running_server(store=written) as server:
@@ -40,9 +43,10 @@ def main() -> int:
             held = links.held(server)
     if options.json:
         document = {"engine": engine, "writes": [_row(item) for item in measured], "held_links": held}
+        document["bare_posts_per_second"] = round(bare.per_second)
         sys.stdout.buffer.write(msgspec.json.encode(document) + b"\n")
     else:
-        _print(measured, held, engine=engine)
+        _print(measured, held, bare, engine=engine)
     return 0 if all(item.result.per_second >= item.must for item in measured) else 1
 
 
@@ -50,7 +54,7 @@ def _row(item: http_writes.Measured) -> dict[str, object]:
     return {"per_second": round(item.result.per_second), **msgspec.to_builtins(item)}
 
 
-def _print(measured: list[http_writes.Measured], held: links.Held, *, engine: str) -> None:
+def _print(measured: list[http_writes.Measured], held: links.Held, bare: Result, *, engine: str) -> None:
     table = Table(title="Durable writes, each answered behind its flush, client included on the same machine")
     for column in ("what", "must/s", "measured/s", "p50 ms", "p99 ms", "server CPU us each"):
         table.add_column(column, justify="left" if column == "what" else "right")
@@ -68,6 +72,10 @@ def _print(measured: list[http_writes.Measured], held: links.Held, *, engine: st
     console.print(
         f"{os.cpu_count()} cores, Python {platform.python_version()}, {engine}, "
         f"HTTP: {http_writes.CONNECTIONS} connections with one request under way each"
+    )
+    console.print(
+        f"Under the same load a bare ASGI function takes {bare.per_second:,.0f} posts a second here, "
+        f"p99 {bare.p99_ms:.2f} ms"
     )
     console.print(
         f"{held.links:,} links opened at {held.opened_per_second:,.0f}/s take {held.kib_each:.1f} KiB each with their "
