@@ -80,6 +80,27 @@ def test_a_packed_state_is_the_same_unpacked(
     assert unpacked.scene(NodeFilter()).links() == state.scene(NodeFilter()).links()
 
 
+def test_a_state_of_which_parts_are_missing_is_not_taken_for_a_whole_one() -> None:
+    nodes = [{"meta": {"number": number}} for number in range(3)]
+    sessions = [{"node": 0, "remote_node_id": node_id(1)}, {"node": 1, "remote_node_id": node_id(2)}]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packed_state, "PART", 1)
+        parts = pack(state_of(nodes, sessions, 1))
+    assert len(parts) == 6
+    assert unpack(parts) is not None
+    assert all(unpack(parts[:length]) is None for length in range(len(parts)))
+
+
+def test_metas_keep_the_order_of_their_keys_and_weights_their_sign() -> None:
+    nodes = [{"meta": {"a": 1, "b": 2}}, {"meta": {"b": 2, "a": 1}}]
+    sessions = [{"node": 0, "remote_node_id": node_id(1), "weight": weight} for weight in (0.0, -0.0)]
+    state = state_of(nodes, sessions, 0)
+    unpacked = unpack(pack(state))
+    assert unpacked is not None
+    assert msgspec.json.encode(unpacked.nodes) == msgspec.json.encode(state.nodes)
+    assert msgspec.json.encode(unpacked.links) == msgspec.json.encode(state.links)
+
+
 def test_a_state_of_another_version_is_not_taken_for_one_of_this() -> None:
     parts = pack(state_of([], [], 0))
     another = zlib.compress(msgspec.msgpack.encode([2, [], [], []]))

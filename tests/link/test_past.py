@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import zlib
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -12,6 +13,7 @@ import pytest
 from tests.engines import ENGINES, Stores
 from tests.link.turning import turn_on
 from thunderline.block.memory import MemoryStore
+from thunderline.block.store import Snapshot
 from thunderline.core.errors import CursorGone, InvalidInput, ThunderlineError
 from thunderline.core.ids import Revision
 from thunderline.link import snapshots
@@ -42,7 +44,7 @@ async def act(registry: Registry, rng: random.Random, turn: int) -> None:
         lambda: registry.mark_offline(name),
         lambda: registry.clear_override(name),
         lambda: registry.update_node(name, {"meta": {"turn": turn}}),
-        lambda: registry.establish_link_session({"session_id": f"{name}-{other}", "node": name, "remote": other}),
+        lambda: registry.establish_link_session(name, other, {"session_id": f"{name}-{other}"}),
         lambda: registry.deregister(name, force=True),
         lambda: registry.create_group({"name": f"g-{turn % 3}", "group_type": "zone"}),
         lambda: registry.add_to_group(name, f"g-{turn % 3}"),
@@ -83,6 +85,29 @@ async def test_the_state_at_each_commit_is_the_one_that_was_committed_there(
                 assert await registry.graph_at(revision, include_offline=True) == by_nodes
                 assert await registry.graph_at(revision, include_offline=True, level="groups") == by_groups
     assert len(stood) > 60
+    assert any(by_nodes.links and by_groups.links for by_nodes, by_groups in stood.values())
+
+
+async def test_snapshots_of_another_version_are_made_again(
+    store: FaultyStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "EVENTS_LEAST", 25)
+    rng = random.Random(9)
+    async with Registry.open(store, clock=clock) as registry:
+        for turn in range(80):
+            await act(registry, rng, turn)
+        another = Snapshot(
+            revision=registry.roster.revision, parts=[zlib.compress(msgspec.msgpack.encode([2, [], []]))]
+        )
+        await store.keep_snapshot(another)
+        # Passed over, as long as it is there.
+        assert await registry.graph_at(registry.roster.revision, include_offline=True) == everything(registry)[0]
+        keeper = Snapshots(store, registry.roster, registry.log, clock=clock, store_is_away=lambda: False)
+        assert await keeper.step()
+        kept = await store.read_snapshot(revision=registry.roster.revision)
+        assert kept is not None
+        assert kept.revision < another.revision
+        assert unpack(kept.parts) is not None
 
 
 async def test_a_moment_within_a_commit_is_its_end(store: FaultyStore, clock: ManualClock) -> None:

@@ -402,6 +402,11 @@ class MemoryStore(Store):
         self._check_open()
         self._snapshots[snapshot.revision] = snapshot
 
+    async def drop_snapshots(self) -> bool:
+        self._check_open()
+        had, self._snapshots = bool(self._snapshots), {}
+        return had
+
     async def read_snapshot(self, *, revision: Revision, least: int = 0) -> Snapshot | None:
         self._check_open()
         kept = [found for found in self._snapshots if least <= found <= revision]

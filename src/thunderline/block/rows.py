@@ -89,14 +89,12 @@ def read_event(row: Sequence[Any]) -> Event:
     )
 
 
-def read_changes(found: Sequence[Sequence[Any]]) -> list[EntityChange]:
-    """What the rows of `read_changes`, which are in the order of revisions, leave of each entity."""
-    # Of many rows of one entity only the last is decoded.
-    newest = {row[0]: row for row in found}
-    return [
-        EntityChange(entity_id=entity_id, payload=join_payload(EntityKind(kind), payload, meta), deleted=bool(deleted))
-        for entity_id, kind, deleted, payload, meta in newest.values()
-    ]
+def read_change(row: Sequence[Any]) -> EntityChange:
+    """The change of a row of `read_changes`."""
+    entity_id, kind, deleted, payload, meta = row[:5]
+    return EntityChange(
+        entity_id=entity_id, payload=join_payload(EntityKind(kind), payload, meta), deleted=bool(deleted)
+    )
 
 
 def minute_rows(events: Sequence[Event]) -> list[Row]:

@@ -386,6 +386,10 @@ class Store(ABC):
         """
 
     @abstractmethod
+    async def drop_snapshots(self) -> bool:
+        """Remove some of the snapshots, the oldest first; whether there were any. Raises: StoreUnavailable."""
+
+    @abstractmethod
     async def read_snapshot(self, *, revision: Revision, least: int = 0) -> Snapshot | None:
         """The newest snapshot at or below `revision`, of those at or above `least`."""
 

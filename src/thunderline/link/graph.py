@@ -31,7 +31,10 @@ GraphLevel = Literal["nodes", "groups"]
 
 
 class GraphNode(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One node. `val` is its weight in a drawing: 1, and 1 more for each of its links."""
+    """One node. `val` is its weight in a drawing: 1, and 1 more for each of its links.
+
+    `meta` is not to be changed: nodes of one graph may share it.
+    """
 
     id: NodeId
     name: str
@@ -103,7 +106,10 @@ Line: TypeAlias = tuple[L, NodeId, NodeId | None]
 
 
 class Scene(msgspec.Struct, Generic[L], frozen=True):
-    """What is to be drawn: nodes by name, and all links by id, of which those with both ends among the nodes show."""
+    """What is to be drawn: nodes by name, and all links by id, of which those with both ends among the nodes show.
+
+    `lines` are walked once.
+    """
 
     nodes: Sequence[AnyNode]
     lines: Iterable[Line[L]]

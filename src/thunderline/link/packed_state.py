@@ -1,7 +1,7 @@
 """A state of the past as bytes, and back: columns, in which a value that many records have stands once.
 
 To unpack one is mostly to make objects and touch their memory: so what is the same is one object, above all the ids of
-nodes, which stand in every link, and nothing runs in Python for each record.
+nodes, which stand in every link, and records are made without a step of Python's for each.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class _Head(msgspec.Struct, frozen=True, array_like=True):
 
     format: int
     parts_of_nodes: int
+    parts_of_links: int
     groups: list[NodeGroup]
     others: list[NodeId]
     """Ends of links that are none of the nodes; numbered after them."""
@@ -103,7 +104,7 @@ class _Links(msgspec.Struct, frozen=True, array_like=True):
     session_type: list[SessionType]
     connection_type: _Shared[str]
     status: list[SessionStatus]
-    value: _Shared[float]
+    value: list[float]
     latency_ms: list[float | None]
     bandwidth_mbps: list[float | None]
     established_at: list[datetime | None]
@@ -122,7 +123,7 @@ class _Links(msgspec.Struct, frozen=True, array_like=True):
             session_type=[link.session_type for link in drawn],
             connection_type=_shared(link.connection_type for link in drawn),
             status=[link.status for link in drawn],
-            value=_shared(link.value for link in drawn),
+            value=[link.value for link in drawn],
             latency_ms=[link.latency_ms for link in drawn],
             bandwidth_mbps=[link.bandwidth_mbps for link in drawn],
             established_at=[link.established_at for link in drawn],
@@ -150,7 +151,7 @@ class _Links(msgspec.Struct, frozen=True, array_like=True):
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
-_KEYS: Final = msgspec.json.Encoder(order="sorted")
+_KEYS: Final = msgspec.json.Encoder()
 _LOOK: Final = msgspec.msgpack.Decoder(_Format)
 _HEAD: Final = msgspec.msgpack.Decoder(_Head)
 _NODES: Final = msgspec.msgpack.Decoder(_Nodes)
@@ -163,17 +164,23 @@ def pack(state: PastState) -> list[bytes]:
     nodes = [_Nodes.of(chunk) for chunk in _chunks(state.nodes.values())]
     links = [_Links.of(dict(chunk), state.controllers, numbers) for chunk in _chunks(state.links.items())]
     groups, _ = state.groups.select(GroupFilter())
-    head = _Head(_FORMAT, len(nodes), groups, list(islice(numbers, len(state.nodes), None)))
+    head = _Head(_FORMAT, len(nodes), len(links), groups, list(islice(numbers, len(state.nodes), None)))
     return [zlib.compress(_ENCODER.encode(part), _LEVEL) for part in (head, *nodes, *links)]
 
 
+def is_known(parts: list[bytes]) -> bool:
+    """Whether it was packed as this version does."""
+    return bool(parts) and _LOOK.decode(zlib.decompress(parts[0])).format == _FORMAT
+
+
 def unpack(parts: list[bytes]) -> PastState | None:
-    """The state that was packed; None: by another version, in a way that this one does not know."""
-    bodies = map(zlib.decompress, parts)
-    first = next(bodies)
-    if _LOOK.decode(first).format != _FORMAT:
+    """The state that was packed; None: by another version, in a way that this one does not know, or not all of it."""
+    if not is_known(parts):
         return None
-    head = _HEAD.decode(first)
+    bodies = map(zlib.decompress, parts[1:])
+    head = _HEAD.decode(zlib.decompress(parts[0]))
+    if head.parts_of_nodes + head.parts_of_links != len(parts) - 1:
+        return None
     state = PastState.empty()
     for group in head.groups:
         state.groups.put(group)

@@ -17,7 +17,7 @@ from thunderline.core.errors import CursorGone, StoreUnavailable
 from thunderline.core.ids import Revision
 from thunderline.core.logging import get_logger
 from thunderline.link.event_log import EventLog
-from thunderline.link.packed_state import pack, unpack
+from thunderline.link.packed_state import is_known, pack, unpack
 from thunderline.link.past import PastState, read_state
 from thunderline.link.roster import Roster
 
@@ -110,6 +110,11 @@ class Snapshots:
         """Keep the next state, if it is time for one; whether it was. Raises: StoreUnavailable."""
         if self._newest is None:
             found = await self._store.read_snapshot(revision=self._roster.revision)
+            if found is not None and not is_known(found.parts):
+                log.info("snapshots of another version are made again", newest=found.revision)
+                while await self._store.drop_snapshots():
+                    pass
+                found = None
             self._newest = Revision(0) if found is None else found.revision
         newest = max(self._newest, self._events.oldest)
         entities = len(self._roster) + len(self._roster.sessions)

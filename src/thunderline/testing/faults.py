@@ -214,6 +214,11 @@ class FaultyStore(Store):
         with self._counted():
             await self.inner.keep_snapshot(snapshot)
 
+    async def drop_snapshots(self) -> bool:
+        self._check()
+        with self._counted():
+            return await self.inner.drop_snapshots()
+
     async def read_snapshot(self, *, revision: Revision, least: int = 0) -> Snapshot | None:
         with self._counted():
             return await self.inner.read_snapshot(revision=revision, least=least)

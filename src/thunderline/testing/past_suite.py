@@ -123,6 +123,11 @@ async def snapshots_are_kept_whole(make: StoreFactory) -> None:
         shorter = Snapshot(revision=Revision(10), parts=[b"e"])
         await store.keep_snapshot(shorter)
         assert await store.read_snapshot(revision=Revision(10)) == shorter
+        while await store.drop_snapshots():
+            pass
+        assert await store.read_snapshot(revision=Revision(99)) is None
+        await store.keep_snapshot(late)
+        assert await store.read_snapshot(revision=Revision(99)) == late
 
 
 async def a_log_that_begins_later_tells_the_same_from_there_on(make: StoreFactory) -> None:

@@ -75,11 +75,16 @@ class LogTail:
         self._clock = clock
         self._step = STEP_LEAST
 
+    async def drop_snapshots(self, connection: Any, *, below: int) -> bool:
+        """Remove some of the snapshots below a revision; whether there were any."""
+        done: str = await connection.execute(self._queries.delete_snapshots.sql, below, PARTS)
+        return done != "DELETE 0"
+
     async def compact(self, connection: Any) -> bool:
         """Remove some of what is before the beginning; False when nothing is left to remove."""
         started = self._clock.monotonic()
         oldest, compacted = await connection.fetchrow(self._queries.select_tail.sql)
-        if await connection.execute(self._queries.delete_snapshots.sql, oldest, PARTS) != "DELETE 0":
+        if await self.drop_snapshots(connection, below=oldest):
             return True
         # The event at the beginning stays, whatever it is: its time is that of the oldest moment.
         until = min(compacted + self._step, oldest - 1)

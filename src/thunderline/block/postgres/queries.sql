@@ -268,10 +268,10 @@ FROM events AS e LEFT JOIN metas AS m ON m.hash = e.meta_hash
 WHERE e.revision > $1 AND e.revision < $2 ORDER BY e.revision LIMIT $3;
 
 -- name: read_changes
--- All of them in one go, which takes less than asking for the newest of each entity.
-SELECT e.entity_id, e.entity_kind, e.deleted, e.payload, m.body
+-- All of them, which takes less than asking for the newest of each entity.
+SELECT e.entity_id, e.entity_kind, e.deleted, e.payload, m.body, e.revision
 FROM events AS e LEFT JOIN metas AS m ON m.hash = e.meta_hash
-WHERE e.revision > $1 AND e.revision <= $2 ORDER BY e.revision;
+WHERE e.revision > $1 AND e.revision <= $2 ORDER BY e.revision LIMIT $3;
 
 -- name: read_entity
 SELECT e.revision, e.id, e.name, e.at_ms, e.source, e.actor, e.subject, e.entity_kind, e.entity_id, e.correlation_id,

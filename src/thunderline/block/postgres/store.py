@@ -77,6 +77,7 @@ READERS: Final = 4
 READER_WAIT_S: Final = 10.0
 """How long a read waits for one of them."""
 
+CHANGES_PAGE: Final = 10_000
 DECODED_AT_ONCE: Final = 100
 """Rows from which on a page is decoded in a thread: it would hold up the event loop."""
 
@@ -272,8 +273,14 @@ class PostgresStore(Store):
         )
 
     async def read_changes(self, *, after: Revision, until: Revision) -> list[EntityChange]:
-        found = await self._rows(self._queries.read_changes, after, until)
-        return await asyncio.to_thread(rows.read_changes, found)
+        # Of many rows of one entity only the newest is held, and decoded.
+        newest: dict[str, Any] = {}
+        while page := await self._rows(self._queries.read_changes, after, until, CHANGES_PAGE):
+            newest.update((row["entity_id"], row) for row in page)
+            after = page[-1]["revision"]
+            if len(page) < CHANGES_PAGE:
+                break
+        return await asyncio.to_thread(lambda: [rows.read_change(row) for row in newest.values()])
 
     async def revision_at(self, at_ms: int) -> Revision:
         return await self._read(lambda connection: self._past.revision_at(connection, at_ms))
@@ -284,6 +291,9 @@ class PostgresStore(Store):
 
     async def keep_snapshot(self, snapshot: Snapshot) -> None:
         await self._keep(partial(_in_transaction, lambda connection: self._past.keep(connection, snapshot)))
+
+    async def drop_snapshots(self) -> bool:
+        return await self._keep(partial(self._tail.drop_snapshots, below=_MAX_REVISION))
 
     async def read_snapshot(self, *, revision: Revision, least: int = 0) -> Snapshot | None:
         return await self._read(lambda connection: self._past.snapshot(connection, revision, least))

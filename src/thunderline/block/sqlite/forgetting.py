@@ -25,11 +25,15 @@ class LogTail:
         self._clock = clock
         self._step = STEP_LEAST
 
+    def drop_snapshots(self, connection: sqlite3.Connection, *, below: int) -> bool:
+        """Remove some of the snapshots below a revision; whether there were any."""
+        return connection.execute(self._queries.delete_snapshots.sql, (below, PARTS)).rowcount > 0
+
     def compact(self, connection: sqlite3.Connection) -> bool:
         """Remove some of what is before the beginning; False when nothing is left to remove."""
         started = self._clock.monotonic()
         oldest, compacted = connection.execute(self._queries.select_tail.sql).fetchone()
-        if connection.execute(self._queries.delete_snapshots.sql, (oldest, PARTS)).rowcount:
+        if self.drop_snapshots(connection, below=oldest):
             return True
         # The event at the beginning stays, whatever it is: its time is that of the oldest moment.
         until = min(compacted + self._step, oldest - 1)

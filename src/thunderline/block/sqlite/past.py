@@ -18,7 +18,9 @@ class PastTables:
 
     def changes(self, connection: sqlite3.Connection, *, after: Revision, until: Revision) -> list[EntityChange]:
         """See `Store.read_changes`."""
-        return rows.read_changes(connection.execute(self._queries.read_changes.sql, (after, until)).fetchall())
+        # Of many rows of one entity only the newest is held, and decoded.
+        newest = {row[0]: row for row in connection.execute(self._queries.read_changes.sql, (after, until))}
+        return [rows.read_change(row) for row in newest.values()]
 
     def revision_at(self, connection: sqlite3.Connection, at_ms: int) -> Revision:
         """See `Store.revision_at`."""
@@ -51,12 +53,8 @@ class PastTables:
 
     def snapshot(self, connection: sqlite3.Connection, revision: Revision, least: int) -> Snapshot | None:
         """See `Store.read_snapshot`."""
-        row = connection.execute(self._queries.snapshot_below.sql, (revision, least)).fetchone()
-        if row is None:
-            return None
-        (found,) = row
-        parts = [body for (body,) in connection.execute(self._queries.snapshot_parts.sql, (found,))]
-        return Snapshot(revision=Revision(found), parts=parts)
+        found = connection.execute(self._queries.read_snapshot.sql, (revision, least)).fetchall()
+        return Snapshot(revision=Revision(found[0][0]), parts=[body for _, body in found]) if found else None
 
     def mark(self, connection: sqlite3.Connection, *, age_ms: int, revision: Revision) -> LogMark | None:
         """See `Store.read_mark`."""

@@ -140,7 +140,7 @@ FROM events AS e LEFT JOIN metas AS m ON m.hash = e.meta_hash
 WHERE e.revision > ? AND e.revision < ? ORDER BY e.revision LIMIT ?;
 
 -- name: read_changes
--- All of them in one go, which takes less than asking for the newest of each entity.
+-- All of them, which takes less than asking for the newest of each entity.
 SELECT e.entity_id, e.entity_kind, e.deleted, e.payload, m.body
 FROM events AS e LEFT JOIN metas AS m ON m.hash = e.meta_hash
 WHERE e.revision > ? AND e.revision <= ? ORDER BY e.revision;
@@ -180,12 +180,11 @@ SELECT revision, at_ms FROM events WHERE revision >= ? AND revision <= ? ORDER B
 -- name: commit_end
 SELECT commit_end FROM events WHERE revision = ?;
 
--- name: snapshot_below
--- The first part is written last: without it the others are of no use.
-SELECT revision FROM snapshots WHERE revision <= ? AND revision >= ? AND part = 0 ORDER BY revision DESC LIMIT 1;
-
--- name: snapshot_parts
-SELECT body FROM snapshots WHERE revision = ? ORDER BY part;
+-- name: read_snapshot
+-- The first part is written last: without it the others are of no use. One statement: parts may be removed meanwhile.
+SELECT revision, body FROM snapshots WHERE revision = (
+  SELECT revision FROM snapshots WHERE revision <= ? AND revision >= ? AND part = 0 ORDER BY revision DESC LIMIT 1
+) ORDER BY part;
 
 -- name: delete_snapshot!
 DELETE FROM snapshots WHERE revision = ?;

@@ -368,6 +368,9 @@ class SqliteStore(Store):
         self._lock.check_in_place()
         connection.execute(self._queries.insert_snapshot.sql, row)
 
+    async def drop_snapshots(self) -> bool:
+        return await self._write_beside(partial(self._tail.drop_snapshots, below=_MAX_REVISION))
+
     async def mark_log(self, mark: LogMark) -> None:
         await self._write_beside(
             lambda connection: connection.execute(self._queries.insert_mark.sql, (mark.revision, mark.age_ms))
