@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -159,9 +160,14 @@ def test_logging_out_leaves_nothing_to_go_back_to(page: Page, seen: Seen, guarde
 def test_a_page_of_before_a_logout_elsewhere_shows_nothing_any_more(
     page: Page, seen: Seen, guarded: ServerThread
 ) -> None:
+    under_way = Counter[str]()
+    page.on("request", lambda _: under_way.update(["asked"]))
+    for end in ("requestfinished", "requestfailed"):
+        page.on(end, lambda _: under_way.subtract(["asked"]))
     page.goto(guarded.url)
     log_in(page, new_token(guarded, "ada", Scope.READ))
     expect(page.locator("#who-name")).to_have_text("ada")
+    refused_meanwhile = under_way["asked"]
     status = page.evaluate(
         "fetch('/api/session', { method: 'DELETE', headers: { 'x-thunderline': '1' } }).then((answer) => answer.status)"
     )
@@ -172,7 +178,7 @@ def test_a_page_of_before_a_logout_elsewhere_shows_nothing_any_more(
     expect(page.get_by_label("Token")).to_be_visible()
     page.reload()
     expect(page.locator("#ended")).to_be_hidden()
-    refused(seen, 2)
+    refused(seen, 2 + refused_meanwhile)
 
 
 def test_what_a_page_has_open_by_its_cookie_ends_with_the_token(page: Page, seen: Seen, guarded: ServerThread) -> None:

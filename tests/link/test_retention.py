@@ -45,7 +45,7 @@ async def rows(store: FaultyStore) -> list[Event]:
     return await store.read_events(after=Revision(0), limit=100_000)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))])
 async def test_what_is_kept_is_as_it_was(
     store: FaultyStore, clock: ManualClock, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 from tests.server.processes import ServerProcess, running
 from thunderline.link.checkpoint import ROUND_S
 
-KILLS = 12
+KILLS = 8
 MANY_KILLS = 60
 CLIENTS = 8
 

@@ -403,7 +403,8 @@ async def test_bytes_of_a_superseded_process_that_arrive_late_change_nothing(
             assert [error["code"] for error in old.errors] == ["superseded"]
 
 
-KILLS = 10
+KILLS = 5
+MANY_KILLS = 10
 ON_THE_WAY = 1_000
 """Fewer than the beats that the registry tells apart from repeated ones."""
 
@@ -424,11 +425,14 @@ async def pour(node: Scripted, sent: list[int]) -> None:
 
 
 @pytest.mark.timeout(150)
-async def test_every_beat_that_was_acknowledged_over_a_link_survives_kill_9_and_is_kept_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [KILLS, pytest.param(MANY_KILLS, marks=pytest.mark.slow)])
+async def test_every_beat_that_was_acknowledged_over_a_link_survives_kill_9_and_is_kept_once(
+    tmp_path: Path, kills: int
+) -> None:
     rng = random.Random(20261123)
     store = tmp_path / "nodes.db"
     name, acked, sent, total = "", 0, [0], 0
-    for kill in range(KILLS + 1):
+    for kill in range(kills + 1):
         with running(store) as server:
             if name:
                 async with Scripted(server.url, name) as node:
@@ -443,7 +447,7 @@ async def test_every_beat_that_was_acknowledged_over_a_link_survives_kill_9_and_
                         await node.acknowledged(sent[0])
                     assert seqs_of(server, node_id) == [(1, seq) for seq in range(1, sent[0] + 1)]
                     assert node.errors == []
-            if kill == KILLS:
+            if kill == kills:
                 assert server.stop() == 0
                 assert server.complaints() == []
                 break
@@ -458,4 +462,4 @@ async def test_every_beat_that_was_acknowledged_over_a_link_survives_kill_9_and_
                 acked = node.acked
                 total += acked
             assert server.complaints() == []
-    assert total > KILLS * 10
+    assert total > kills * 10

@@ -123,7 +123,7 @@ def fleets(report: Report) -> Mapping[str, FleetReport]:
 
 @pytest.mark.timeout(180)
 def test_phi_finds_the_dead_on_clean_links_in_half_the_time_of_a_deadline_as_forgiving() -> None:
-    check_that_phi_finds_the_dead_sooner(mixed(read_scenario("mixed-fleet"), duration_s=2 * 3600, part=5))
+    check_that_phi_finds_the_dead_sooner(mixed(read_scenario("mixed-fleet"), duration_s=2 * 3600, part=10))
 
 
 @pytest.mark.slow
