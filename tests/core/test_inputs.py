@@ -396,7 +396,7 @@ def test_collections_hold_64_at_most(field: str, count: int) -> None:
         (b"{} {}", "is not valid JSON"),
         (b'{"cpu_load":NaN}', "is not valid JSON"),
         (b'{"cpu_load":Infinity}', "is not valid JSON"),
-        (b'{"meta":{"a":"\xff"}}', "is not valid UTF-8"),
+        (b'{"meta":{"a":"\xff"}}', "is not valid UTF-8 at byte 14"),
         (b'{"meta":{"a":"\\ud800"}}', "is not valid JSON"),
         (b'{"meta":' + b'{"a":' * 100_000, "is nested too deeply"),
         (b"\xef\xbb\xbf{}", "is not valid JSON"),

@@ -334,10 +334,17 @@ def read_json(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         refuse(error)
     except RecursionError as error:
         raise MalformedBody("body", "is nested too deeply") from error
-    except UnicodeDecodeError as error:
-        raise MalformedBody("body", f"is not valid UTF-8 at byte {error.start}") from error
-    except msgspec.DecodeError as error:
-        raise MalformedBody("body", f"is not valid JSON: {error}") from error
+    except (UnicodeDecodeError, msgspec.DecodeError) as error:
+        # Which of the two text that is not UTF-8 raises depends on the version of msgspec.
+        raise MalformedBody("body", _why_not_json(body, error)) from error
+
+
+def _why_not_json(body: bytes, error: Exception) -> str:
+    try:
+        body.decode()
+    except UnicodeDecodeError as wrong:
+        return f"is not valid UTF-8 at byte {wrong.start}"
+    return f"is not valid JSON: {error}"
 
 
 def read_mapping(data: Mapping[str, object], kind: type[T]) -> T:

@@ -99,9 +99,8 @@ class Codec(Generic[T]):
             return None
         except RecursionError as error:
             raise MalformedBody("frame", "is nested too deeply") from error
-        except UnicodeDecodeError as error:
-            raise MalformedBody("frame", "holds text that is not valid UTF-8") from error
-        except msgspec.DecodeError as error:
+        except (UnicodeDecodeError, msgspec.DecodeError) as error:
+            # Text that is not UTF-8 raises the one or the other, by the version of msgspec.
             raise MalformedBody("frame", f"cannot be read: {error}") from error
         return frame
 
